@@ -1,0 +1,1 @@
+"""Published checkpoints to artifacts: readers, name maps and the parity that they are held to."""

@@ -1,0 +1,272 @@
+"""A network as a directory: SavedModel, labels, self-test and description; and back, without executing its graph."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mpncov_zoo import __version__
+from mpncov_zoo.classifier import PARTS, FeatureExtractor, ImageClassifier
+from mpncov_zoo.errors import InputError, IntegrityError
+from mpncov_zoo.hub.verification import describe_files
+from mpncov_zoo.manifest import DESCRIPTION_FILE, ArtifactDescription, Metric
+from mpncov_zoo.preprocessing import normalize, preprocess_encoded
+
+LABELS_FILE = "assets/labels.txt"
+SELFTEST_FILE = "selftest.npz"
+_KEY_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # what a TensorFlow checkpoint appends to the name of an object's variable
+_RANDOM_STATE = "random_state/"  # of dropout: belongs to the SavedModel's training trace, is no weight
+_SELFTEST_VALUES = 4096  # of each stage, evenly spread, so that the file stays small for any network
+
+
+def write(
+    model: ImageClassifier,
+    directory: str | Path,
+    *,
+    tag: str,
+    provenance: dict[str, Any],
+    metrics: Sequence[Metric] = (),
+) -> None:
+    """Write a network as an artifact; the directory appears complete or not at all.
+
+    Args:
+        model: with a classifier, in float32.
+        directory: the artifact's place, usually named `<model>.<tag>`; it must not exist.
+        tag: name of this set of weights.
+        provenance: where the weights come from (a recipe, a converted file), as plain data.
+        metrics: what was measured with them.
+
+    Raises:
+        InputError: the model has no classifier or is not float32, or the directory exists or cannot be written.
+    """
+    target = Path(directory)
+    _check_writable(model, target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror}.") from error
+    try:
+        _write_saved_model(model, partial)
+        np.savez_compressed(partial / SELFTEST_FILE, **_selftest_record(model, _selftest_pixels(model)))
+        describe(model, partial, tag=tag, provenance=provenance, metrics=metrics)
+        os.chmod(partial, 0o755)
+        partial.rename(target)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def describe(
+    model: ImageClassifier, directory: Path, *, tag: str, provenance: dict[str, Any], metrics: Sequence[Metric] = ()
+) -> None:
+    """Write an artifact's model.json for the files that are there."""
+    description = ArtifactDescription(
+        model=model.architecture.name,
+        tag=tag,
+        architecture={**model.architecture.to_dict(), "input_shape": list(model.input_shape[1:])},
+        num_classes=model.num_classes,
+        labels_file=LABELS_FILE if model.labels is not None else None,
+        input=model.input_specification,
+        parameters=sum(int(np.prod(v.shape)) for v in model.trainable_variables),
+        provenance=provenance,
+        metrics=list(metrics),
+        versions={"mpncov-zoo": __version__, "tensorflow": tf.__version__, "keras": keras.__version__},
+        files=describe_files(directory),
+    )
+    text = json.dumps(description.model_dump(mode="json"), indent=2)
+    (directory / DESCRIPTION_FILE).write_text(f"{text}\n")
+
+
+def read_labels(directory: Path, description: ArtifactDescription) -> tuple[str, ...] | None:
+    """The classes' names in the order of the logits, or None where the artifact has none."""
+    if description.labels_file is None:
+        return None
+    return tuple((directory / description.labels_file).read_text(encoding="utf-8").splitlines())
+
+
+def read_weights(model: ImageClassifier, directory: Path, parts: Sequence[str] = PARTS) -> tuple[str, ...]:
+    """Fill a network from an artifact's checkpoint, by name; the artifact's graph is not looked at.
+
+    Every variable of these parts, on both sides, is used exactly once, or nothing is assigned.
+
+    Args:
+        model: the network.
+        directory: the artifact, its files already verified.
+        parts: which of features, representation and classifier to fill.
+
+    Returns:
+        The names in the checkpoint that belong to other parts.
+
+    Raises:
+        IntegrityError: names, shapes or dtypes differ, a value is not finite, or a variance is negative.
+    """
+    prefix = str(directory / "variables" / "variables")
+    reader = tf.train.load_checkpoint(prefix)
+    shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+    stored = {
+        _name(key): key for key in shapes if key.endswith(_KEY_SUFFIX) and not _name(key).startswith(_RANDOM_STATE)
+    }
+    wanted = {name: v for name, v in model.named_variables().items() if name.split("/")[0] in parts}
+    used = {name for name in stored if name.split("/")[0] in parts}
+    _require_same_names(directory, wanted.keys() - used, used - wanted.keys())
+    for name, variable in wanted.items():
+        found, expected = tuple(shapes[stored[name]]), tuple(variable.shape)
+        if found != expected or dtypes[stored[name]] != tf.float32:
+            dtype = dtypes[stored[name]].name
+            raise IntegrityError(f"{directory}: {name} is {dtype} {found}, the network needs float32 {expected}.")
+    values = _restore(prefix, [stored[name] for name in wanted])
+    for name, value in zip(wanted, values, strict=True):
+        _require_sound(directory, name, value)
+    for variable in wanted.values():
+        variable.assign(values.pop(0))
+    return tuple(sorted(stored.keys() - used))
+
+
+def selftest(model: ImageClassifier, directory: Path) -> dict[str, float]:
+    """Compute the artifact's recorded input again on this machine.
+
+    Returns:
+        For every stage the largest difference from the record, relative to the stage's largest value.
+
+    Raises:
+        IntegrityError: the record's stages or shapes are not the network's.
+    """
+    with np.load(directory / SELFTEST_FILE, allow_pickle=False) as record:
+        expected = {name: record[name] for name in record.files}
+    actual = _selftest_record(model, expected["pixels"])
+    if {name: array.shape for name, array in actual.items()} != {name: a.shape for name, a in expected.items()}:
+        raise IntegrityError(f"{directory / SELFTEST_FILE} does not describe {model.name}'s stages.")
+    return {
+        name: float(np.abs(actual[name] - expected[name]).max() / max(np.abs(expected[name]).max(), 1e-30))
+        for name in model.stages
+    }
+
+
+def _check_writable(model: ImageClassifier, target: Path) -> None:
+    if model.classifier is None:
+        raise InputError(f"An artifact needs a classifier; {model.name} was built with num_classes=0.")
+    if model.dtype_policy.name != "float32":
+        raise InputError(f"An artifact holds a float32 network; {model.name} computes in {model.dtype_policy.name}.")
+    if target.exists():
+        raise InputError(f"{target} exists already; give a new directory.")
+
+
+def _write_saved_model(model: ImageClassifier, directory: Path) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        servable = _servable(model, Path(scratch))
+        signatures = _signatures(model, servable)
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(servable, str(directory), signatures=signatures, options=options)
+
+
+def _servable(model: ImageClassifier, scratch: Path) -> tf.Module:
+    """TensorFlow Hub's reusable SavedModel: callable, with its variables; each is owned once, under its stable name."""
+
+    class Servable(tf.Module):
+        variables: Any = ()  # plain attributes instead of tf.Module's properties, which would not be saved
+        trainable_variables: Any = ()
+        regularization_losses: Any = ()
+        labels: Any = None
+
+        @tf.function
+        def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+            return model(images, training=training)
+
+    servable = Servable()
+    weights = model.named_variables()
+    for name, variable in weights.items():
+        setattr(servable, name, variable.value)
+    owned = {id(variable) for variable in weights.values()}
+    for variable in model.variables:
+        if id(variable) not in owned:
+            setattr(servable, _RANDOM_STATE + variable.path, variable.value)
+    servable.variables = [v.value for v in weights.values()]
+    servable.trainable_variables = [v.value for v in weights.values() if v.trainable]
+    servable.regularization_losses = []
+    if model.labels is not None:
+        path = scratch / Path(LABELS_FILE).name
+        path.write_text("".join(f"{label}\n" for label in model.labels), encoding="utf-8")
+        servable.labels = tf.saved_model.Asset(str(path))
+    for training in (False, True):
+        servable.__call__.get_concrete_function(_images(model), training=training)
+    return servable
+
+
+def _signatures(model: ImageClassifier, servable: Callable[..., tf.Tensor]) -> dict[str, Any]:
+    stages = FeatureExtractor(model, [name for name in ("covariance", "representation") if name in model.stages])
+
+    def answers(logits: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+
+    @tf.function(input_signature=[_images(model)])
+    def serving_default(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return answers(servable(images, training=False))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "encoded")])
+    def from_bytes(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        return answers(servable(preprocess_encoded(encoded, model.input_specification), training=False))
+
+    @tf.function(input_signature=[_images(model)])
+    def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return stages(images, training=False)
+
+    return {"serving_default": serving_default, "from_bytes": from_bytes, "features": features}
+
+
+def _images(model: ImageClassifier) -> tf.TensorSpec:
+    return tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, "images")
+
+
+def _selftest_pixels(model: ImageClassifier) -> np.ndarray:
+    """Seeded noise as uint8 (1, height, width, channels)."""
+    sizes = (
+        given or usual for given, usual in zip(model.input_shape[1:3], model.input_specification.size, strict=True)
+    )
+    return np.random.default_rng(0).integers(0, 256, (1, *sizes, model.input_shape[3]), np.uint8)
+
+
+def _selftest_record(model: ImageClassifier, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    outputs = FeatureExtractor(model, model.stages)(normalize(pixels, model.input_specification), training=False)
+    return {"pixels": pixels, **{name: _spread(np.asarray(value)) for name, value in outputs.items()}}
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    flat = values.ravel()
+    return flat[:: -(-flat.size // _SELFTEST_VALUES)]
+
+
+def _name(key: str) -> str:
+    """A checkpoint's key as the variable's name: TensorFlow writes '/' in an attribute's name as '.S', '.' as '..'."""
+    return key.removesuffix(_KEY_SUFFIX).replace(".S", "/").replace("..", ".")
+
+
+def _require_same_names(directory: Path, missing: set[str], extra: set[str]) -> None:
+    if missing or extra:
+        lists = [f"{what}: {', '.join(sorted(n))}" for what, n in (("missing", missing), ("unexpected", extra)) if n]
+        raise IntegrityError(f"{directory}: the checkpoint is of another network; {'; '.join(lists)}.")
+
+
+def _require_sound(directory: Path, name: str, value: tf.Tensor) -> None:
+    if not tf.reduce_all(tf.math.is_finite(value)):
+        raise IntegrityError(f"{directory}: {name} holds NaN or infinity; nothing was loaded.")
+    if name.endswith("/moving_variance") and tf.reduce_min(value) < 0:
+        raise IntegrityError(f"{directory}: {name} holds a negative variance; nothing was loaded.")
+
+
+def _restore(prefix: str, keys: list[str]) -> list[tf.Tensor]:
+    """The tensors under these keys, in one parallel read."""
+    with tf.device("CPU"):
+        return list(
+            tf.raw_ops.RestoreV2(
+                prefix=prefix, tensor_names=keys, shape_and_slices=[""] * len(keys), dtypes=[tf.float32] * len(keys)
+            )
+        )

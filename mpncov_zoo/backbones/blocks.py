@@ -1,0 +1,134 @@
+"""The layers that every network is made of: convolution, batch normalisation, dense, with the published constants."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import keras
+from keras import KerasTensor, layers
+
+BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}  # PyTorch's momentum 0.1 is Keras' 0.9
+
+_skip_initialization = ContextVar("skip_initialization", default=False)
+
+
+@contextmanager
+def skip_initialization() -> Iterator[None]:
+    """Within this context kernels start as zeros: for networks whose weights are about to be read from a checkpoint."""
+    token = _skip_initialization.set(True)
+    try:
+        yield
+    finally:
+        _skip_initialization.reset(token)
+
+
+def _kernel_initializer(scale: float, mode: str, distribution: str) -> keras.initializers.Initializer:
+    if _skip_initialization.get():
+        return keras.initializers.Zeros()
+    return keras.initializers.VarianceScaling(scale, mode, distribution)
+
+
+def full_precision(dtype: str | None = None) -> str:
+    """The dtype a numerically delicate layer computes in: float32 under the 16-bit policies, else the policy's own."""
+    compute_dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy()).compute_dtype
+    return "float32" if compute_dtype in ("float16", "bfloat16") else str(compute_dtype)
+
+
+def conv(
+    x: KerasTensor, filters: int, size: int, *, name: str, strides: int = 1, use_bias: bool = False
+) -> KerasTensor:
+    """Convolve (batch, height, width, channels) -> (batch, ceil(height/strides), ceil(width/strides), filters).
+
+    Padding is PyTorch's: (size - 1) // 2 on each side. TensorFlow's "same" is equal to that at stride 1 only.
+    """
+    pad = (size - 1) // 2
+    if strides > 1 and pad:
+        x = layers.ZeroPadding2D(pad, name=f"{name}_pad")(x)
+    return layers.Conv2D(
+        filters,
+        size,
+        strides=strides,
+        padding="same" if strides == 1 else "valid",
+        use_bias=use_bias,
+        kernel_initializer=_kernel_initializer(2.0, "fan_out", "untruncated_normal"),
+        name=name,
+    )(x)
+
+
+@keras.saving.register_keras_serializable(package="mpncov_zoo")
+class BatchNormalization(layers.BatchNormalization):
+    """Keras' layer, executed by TensorFlow's fused kernel where there is one (several times faster on a CPU).
+
+    The fused kernel tracks the unbiased variance, as PyTorch does; Keras itself the biased one.
+
+    Input shape: (batch, height, width, channels).
+    Output shape: the same.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalise over batch and positions; float64 and other backends take Keras' own way."""
+        fusible = len(inputs.shape) == 4 and keras.backend.standardize_dtype(inputs.dtype) != "float64" and mask is None
+        if keras.backend.backend() != "tensorflow" or not fusible:
+            return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
+        training = bool(training and self.trainable)
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=self.gamma,
+            offset=self.beta,
+            mean=[] if training else self.moving_mean,
+            variance=[] if training else self.moving_variance,
+            epsilon=self.epsilon,
+            is_training=training,
+        )
+        if training:
+            self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1 - self.momentum))
+            self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1 - self.momentum))
+        return outputs
+
+
+def batch_norm(x: KerasTensor, *, name: str) -> KerasTensor:
+    """Batch normalisation with the published constants; the shape is kept."""
+    return BatchNormalization(**BATCH_NORM, name=name)(x)
+
+
+def relu(x: KerasTensor, *, name: str) -> KerasTensor:
+    """Rectify; the shape is kept."""
+    return layers.ReLU(name=name)(x)
+
+
+def conv_bn(
+    x: KerasTensor,
+    filters: int,
+    size: int,
+    *,
+    prefix: str,
+    index: int | str = "",
+    strides: int = 1,
+    use_bias: bool = False,
+    activation: bool = True,
+) -> KerasTensor:
+    """Convolution, batch normalisation and (optionally) ReLU, named `<prefix>_conv<index>`, `_bn<index>`, `_relu<index>`."""
+    x = conv(x, filters, size, name=f"{prefix}_conv{index}", strides=strides, use_bias=use_bias)
+    x = batch_norm(x, name=f"{prefix}_bn{index}")
+    return relu(x, name=f"{prefix}_relu{index}") if activation else x
+
+
+def max_pool(x: KerasTensor, *, size: int, name: str, pad: int = 0) -> KerasTensor:
+    """Max-pool with stride 2; zero padding equals PyTorch's -inf padding because the input is rectified."""
+    if pad:
+        x = layers.ZeroPadding2D(pad, name=f"{name}_pad")(x)
+    return layers.MaxPooling2D(size, strides=2, name=name)(x)
+
+
+def dense(x: KerasTensor, units: int, *, name: str, activation: str | None = None) -> KerasTensor:
+    """Fully connected: (batch, features) -> (batch, units); initialised as torch.nn.Linear."""
+    return layers.Dense(
+        units,
+        activation=activation,
+        kernel_initializer=_kernel_initializer(1 / 3, "fan_in", "uniform"),
+        name=name,
+        dtype=full_precision(),
+    )(x)

@@ -1,0 +1,52 @@
+"""ResNet for ImageNet-sized images (He et al., CVPR 2016), as published for iSQRT-COV and by torchvision."""
+
+from keras import KerasTensor, layers
+
+from mpncov_zoo.backbones.blocks import conv_bn, max_pool, relu
+
+WIDTHS = (64, 128, 256, 512)
+EXPANSION = {"basic": 1, "bottleneck": 4}
+
+
+def resnet(
+    inputs: KerasTensor, *, block: str, repeats: tuple[int, ...], last_stride: int = 2
+) -> dict[str, KerasTensor]:
+    """Stem and four stages.
+
+    Args:
+        inputs: images, (batch, height, width, channels).
+        block: "basic" (two 3x3) or "bottleneck" (1x1, 3x3, 1x1; the stride sits on the 3x3).
+        repeats: blocks in each of the four stages.
+        last_stride: stride of the last stage; second-order pooling keeps 1, so that 14x14 positions remain at 224.
+
+    Returns:
+        The endpoints stem (1/4 of the size, 64 channels) and stage1..stage4 (1/4, 1/8, 1/16, and 1/16 or 1/32;
+        64, 128, 256, 512 channels times the block's expansion).
+    """
+    x = conv_bn(inputs, 64, 7, prefix="stem", strides=2)
+    x = max_pool(x, size=3, pad=1, name="stem_pool")
+    endpoints = {"stem": x}
+    for stage, (width, count, strides) in enumerate(zip(WIDTHS, repeats, (1, 2, 2, last_stride), strict=True), 1):
+        for index in range(count):
+            x = residual_block(
+                x, width, block=block, strides=strides if index == 0 else 1, prefix=f"stage{stage}_block{index + 1}"
+            )
+        endpoints[f"stage{stage}"] = x
+    return endpoints
+
+
+def residual_block(x: KerasTensor, width: int, *, block: str, strides: int, prefix: str) -> KerasTensor:
+    """Y = relu(x + F(x)); the shortcut is projected where the shape changes."""
+    shortcut = x
+    channels = width * EXPANSION[block]
+    if strides != 1 or x.shape[-1] != channels:
+        shortcut = conv_bn(x, channels, 1, prefix=f"{prefix}_shortcut", strides=strides, activation=False)
+    if block == "bottleneck":
+        x = conv_bn(x, width, 1, prefix=prefix, index=1)
+        x = conv_bn(x, width, 3, prefix=prefix, index=2, strides=strides)
+        x = conv_bn(x, channels, 1, prefix=prefix, index=3, activation=False)
+    else:
+        x = conv_bn(x, width, 3, prefix=prefix, index=1, strides=strides)
+        x = conv_bn(x, channels, 3, prefix=prefix, index=2, activation=False)
+    x = layers.Add(name=f"{prefix}_add")([x, shortcut])
+    return relu(x, name=f"{prefix}_relu")

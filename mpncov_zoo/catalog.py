@@ -1,0 +1,127 @@
+"""What there is: names, weights and facts about them, without TensorFlow."""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from mpncov_zoo import registry
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.manifest import InputSpecification, Metric, WeightsEntry, load_manifest
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a model and of its default or chosen weights.
+
+    Attributes:
+        name: the model, or `<model>.<tag>` if its weights were asked for or it has default ones.
+        model: canonical name of the architecture.
+        aliases: other spellings that are understood.
+        backbone, representation: the parts.
+        weights: names of all its sets of weights; the default one first.
+        num_classes: length of the logits.
+        input: how images become the network's input.
+        parameters: trainable parameters, without batch-norm statistics; None where not recorded.
+        metrics: each with where it comes from.
+        dataset, code_licence, weights_licence, citation, notes: of the weights; None without.
+        source: where the weights come from; None without.
+    """
+
+    name: str
+    model: str
+    aliases: tuple[str, ...]
+    backbone: str
+    representation: str
+    weights: tuple[str, ...]
+    num_classes: int
+    input: InputSpecification
+    parameters: int | None = None
+    metrics: tuple[Metric, ...] = ()
+    dataset: str | None = None
+    code_licence: str | None = None
+    weights_licence: str | None = None
+    citation: str | None = None
+    notes: str | None = None
+    source: str | None = None
+
+
+def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
+    """Names of models, sorted; or of sets of weights, `<model>.<tag>`.
+
+    Args:
+        pattern: shell wildcards, for example "mpncov_*".
+        pretrained: list the published sets of weights instead of the architectures.
+
+    Example:
+        >>> mpncov_zoo.list_models("mpncov_cifar*", pretrained=True)
+        ['mpncov_cifar_resnet20.fashion_mnist']
+    """
+    names = [entry.name for entry in load_manifest().entries] if pretrained else registry.model_names()
+    return sorted(name for name in names if fnmatchcase(name, pattern))
+
+
+def info(name: str) -> ModelInfo:
+    """The facts about a model, and about its default weights or those of `<model>.<tag>`.
+
+    Raises:
+        UnknownModel: no such model; the message lists close matches.
+        NoPretrainedWeights: the model has no weights of that tag.
+
+    Example:
+        >>> mpncov_zoo.info("mpncov_resnet101").parameters
+        75921960
+    """
+    model, tag = split_name(name, False)
+    manifest = load_manifest()
+    entries = sorted(manifest.for_model(model), key=lambda entry: (not entry.default, entry.tag))
+    entry = manifest.published(model, tag) if tag or entries else None
+    row, architecture = registry.backbone_of(model), registry.architecture(model)
+    facts = {} if entry is None else _facts(entry)
+    return ModelInfo(
+        **{
+            "name": model,
+            "model": model,
+            "aliases": tuple(alias for alias, target in registry.ALIASES.items() if target == model),
+            "backbone": architecture.backbone,
+            "representation": architecture.representation,
+            "weights": tuple(known.name for known in entries),
+            "num_classes": row.num_classes,
+            "input": InputSpecification.model_validate(row.input),
+            **facts,
+        }
+    )
+
+
+def split_name(name: str, pretrained: bool | str) -> tuple[str, str | None]:
+    """A name as given to `load` as canonical model and tag; the tag is None for the default or for no weights.
+
+    Raises:
+        UnknownModel: no such model.
+        InputError: two different tags, or `pretrained` is neither a bool nor a tag.
+    """
+    if not isinstance(name, str) or not isinstance(pretrained, bool | str):
+        raise InputError(f"Expected a name, and pretrained=True, False or a tag. Received: {name!r}, {pretrained!r}.")
+    stem, _, tag = name.partition(".")
+    model = registry.canonical_name(stem)
+    if isinstance(pretrained, str):
+        if tag and tag != pretrained:
+            raise InputError(f"{name!r} and pretrained={pretrained!r} ask for different weights.")
+        tag = pretrained
+    return model, tag or None
+
+
+def _facts(entry: WeightsEntry) -> dict[str, object]:
+    upstream = entry.upstream
+    place = upstream.locations if upstream is not None else [source.kind for source in entry.sources]
+    return {
+        "name": entry.name,
+        "num_classes": entry.num_classes,
+        "input": entry.input,
+        "parameters": entry.parameters,
+        "metrics": tuple(entry.metrics),
+        "dataset": entry.dataset,
+        "code_licence": entry.code_licence,
+        "weights_licence": entry.weights_licence,
+        "citation": entry.citation,
+        "notes": entry.notes or None,
+        "source": ", ".join(place),
+    }

@@ -1,0 +1,291 @@
+"""ImageClassifier: features, representation and classifier joined into one Keras model."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import keras
+import numpy as np
+from keras import KerasTensor, layers
+
+from mpncov_zoo import preprocessing
+from mpncov_zoo.backbones.blocks import dense, skip_initialization
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.manifest import InputSpecification
+from mpncov_zoo.registry import BACKBONES, REPRESENTATIONS, Architecture, Options
+
+PARTS = ("features", "representation", "classifier")
+CONFIGURATION = "a Keras configuration"  # LoadReport.source of a reloaded .keras file or a clone
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a network's weights are: where they come from, and what was loaded or left fresh.
+
+    Attributes:
+        weights: name of the weights set, "<model>.<tag>", or None for a freshly initialised network.
+        source: the directory they were read from.
+        trust: what the files were verified against.
+        loaded: names of the variables that came from the weights set.
+        fresh: names of the variables that keep their initial values.
+        unused: names in the weights set that this network has no place for (a replaced classifier, say).
+    """
+
+    weights: str | None = None
+    source: str | None = None
+    trust: str | None = None
+    loaded: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.source == CONFIGURATION:
+            return "built from a Keras configuration: its weights are what Keras assigned since, unverified"
+        if self.weights is None:
+            return f"no pretrained weights: {len(self.fresh)} variables freshly initialised"
+        fresh = f", {len(self.fresh)} left fresh ({_parts(self.fresh)})" if self.fresh else ""
+        unused = f", {len(self.unused)} not used ({_parts(self.unused)})" if self.unused else ""
+        return f"{self.weights}: {len(self.loaded)} variables loaded from {self.source}, {self.trust}{fresh}{unused}"
+
+
+def _parts(names: Sequence[str]) -> str:
+    return ", ".join(sorted({name.split("/")[0] for name in names}))
+
+
+@keras.saving.register_keras_serializable(package="mpncov_zoo")
+class ImageClassifier(keras.Model):
+    """A network of three sub-models: images -> features -> representation -> logits.
+
+    A functional Keras model: it trains under `fit`, and saves and reloads as `.keras`.
+
+    Args:
+        architecture: the network; a row of the registry.
+        num_classes: length of the logits; 0 leaves the classifier out, the output is then the representation.
+        input_shape: (height, width, channels); height and width may be None.
+        input_specification: how images become the network's input.
+        labels: names of the classes, in the order of the logits.
+        initialize: the parts whose kernels are drawn at random; the others start as zeros, about to be read.
+
+    Input shape: (batch, height, width, channels), float32, preprocessed (`preprocess`).
+    Output shape: (batch, num_classes), logits; or (batch, features) for 0 classes.
+
+    Attributes:
+        features, representation, classifier: the sub-models (`classifier` is None for 0 classes).
+        load_report: what was loaded and what is fresh, a `LoadReport`.
+
+    Example:
+        >>> model = mpncov_zoo.build("mpncov_cifar_resnet20", num_classes=10)
+        >>> model(model.preprocess("bird.jpg")).shape
+        TensorShape([1, 10])
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        *,
+        num_classes: int,
+        input_shape: tuple[int | None, int | None, int],
+        input_specification: InputSpecification,
+        labels: Sequence[str] | None = None,
+        initialize: Collection[str] = PARTS,
+        name: str | None = None,
+    ):
+        _check(num_classes, input_shape, labels)
+        inputs = keras.Input(tuple(input_shape), name="images")
+        features, stages = _part("features", inputs, _features(architecture), initialize)
+        representation, summary = _part("representation", features.output, _representation(architecture), initialize)
+        x = representation(features(inputs))
+        classifier = None
+        if num_classes:
+            head = _classifier(num_classes, architecture.classifier_options)
+            classifier, _ = _part("classifier", representation.output, head, initialize)
+            x = classifier(x)
+        super().__init__(inputs, x, name=name or architecture.name)
+        self.architecture = architecture
+        self.num_classes = num_classes
+        self.input_specification = input_specification
+        self.labels = tuple(labels) if labels is not None else None
+        self.features = features
+        self.representation = representation
+        self.classifier = classifier
+        self._endpoints = {"features": stages, "representation": summary}
+        self.load_report = LoadReport(fresh=tuple(self.named_variables()))
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The names that `feature_extractor` takes, from the image to the logits."""
+        last = ("logits",) if self.classifier is not None else ()
+        return (*self._endpoints["features"], *self._endpoints["representation"], *last)
+
+    def stage_outputs(self, names: Sequence[str]) -> dict[str, KerasTensor]:
+        """The tensors of these stages, for a functional model on this one's `input` that shares its layers.
+
+        Raises:
+            InputError: a name that is not in `stages`.
+        """
+        unknown = sorted(set(names) - set(self.stages))
+        if isinstance(names, str) or unknown or not names:
+            raise InputError(f"{self.name} has the stages {', '.join(self.stages)}. Received: {names!r}.")
+        stages, summary = self._endpoints["features"], self._endpoints["representation"]
+        trunk = keras.Model(self.features.input, [*stages.values()])
+        head = keras.Model(self.representation.input, [*summary.values()])
+        outputs = dict(zip(stages, _as_list(trunk(self.input)), strict=True))
+        outputs |= zip(summary, _as_list(head([*outputs.values()][-1])), strict=True)
+        if self.classifier is not None:
+            outputs["logits"] = self.classifier(outputs["representation"])
+        return {name: outputs[name] for name in names}
+
+    def preprocess(self, images: Any) -> np.ndarray:
+        """Images as the network wants them.
+
+        Args:
+            images: a path, encoded bytes, PIL image or uint8 array, or a list of these.
+
+        Returns:
+            float32 (batch, height, width, channels).
+
+        Raises:
+            InputError: something is not an image, or of a form that cannot be used.
+        """
+        return preprocessing.preprocess(images, self.input_specification)
+
+    def decode(self, logits: Any, top: int = 5) -> list[list[tuple[str, float]]]:
+        """The most probable classes of every image: [[(label, probability), ...], ...], best first.
+
+        Args:
+            logits: the network's output, (batch, num_classes).
+            top: how many classes an image.
+
+        Raises:
+            InputError: logits of another shape, or not finite.
+        """
+        values = keras.ops.convert_to_numpy(logits).astype(np.float64)
+        if values.ndim != 2 or values.shape[1] != self.num_classes or not self.num_classes:
+            raise InputError(f"decode expects logits of shape (batch, {self.num_classes}). Received: {values.shape}.")
+        if not np.isfinite(values).all():
+            raise InputError("decode expects finite logits. Received NaN or infinity: was the image preprocessed?")
+        probabilities = np.exp(values - values.max(axis=1, keepdims=True))
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+        names = self.labels or tuple(f"class {index}" for index in range(self.num_classes))
+        return [[(names[i], float(row[i])) for i in order] for row, order in zip(probabilities, best, strict=True)]
+
+    def named_variables(self) -> dict[str, keras.Variable]:
+        """Every weight under its stable name, `<part>/<layer>/<variable>`, as the artifact's checkpoint has it."""
+        named: dict[str, keras.Variable] = {}
+        for part in PARTS:
+            model = getattr(self, part)
+            for variable in model.weights if model is not None else ():
+                named[f"{part}/{variable.path}"] = variable
+        if len(named) != len(self.weights):
+            raise RuntimeError(f"Variable names of {self.name} are not unique.")  # a defect of a builder
+        return named
+
+    def get_config(self) -> dict[str, Any]:
+        """Plain data from which `from_config` builds the same network."""
+        return {
+            "architecture": self.architecture.to_dict(),
+            "num_classes": self.num_classes,
+            "input_shape": list(self.input_shape[1:]),
+            "input_specification": self.input_specification.model_dump(mode="json"),
+            "labels": list(self.labels) if self.labels is not None else None,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> "ImageClassifier":
+        """Build the network that `get_config` describes."""
+        values = dict(config)
+        architecture = Architecture.from_dict(values.pop("architecture"))
+        specification = InputSpecification.model_validate(values.pop("input_specification"))
+        model = cls(architecture, input_specification=specification, **values)
+        model.load_report = LoadReport(source=CONFIGURATION)
+        return model
+
+
+@keras.saving.register_keras_serializable(package="mpncov_zoo")
+class FeatureExtractor(keras.Model):
+    """An ImageClassifier up to some of its stages; the layers are shared with it.
+
+    Args:
+        classifier: the network.
+        stages: names out of `classifier.stages`.
+
+    Input shape: (batch, height, width, channels), preprocessed (`preprocess`).
+    Output shape: {stage: tensor}; feature maps are (batch, height, width, channels).
+    """
+
+    def __init__(self, classifier: ImageClassifier, stages: Sequence[str], *, name: str | None = None):
+        outputs = classifier.stage_outputs(stages)
+        super().__init__(classifier.input, outputs, name=name or f"{classifier.name}_features")
+        self.stages = tuple(stages)
+        self._classifier_config = classifier.get_config()
+        self.input_specification = classifier.input_specification
+        self.load_report = classifier.load_report
+
+    def preprocess(self, images: Any) -> np.ndarray:
+        """What `ImageClassifier.preprocess` does."""
+        return preprocessing.preprocess(images, self.input_specification)
+
+    def get_config(self) -> dict[str, Any]:
+        """Plain data from which `from_config` builds the same network."""
+        return {"classifier": self._classifier_config, "stages": list(self.stages), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> "FeatureExtractor":
+        """Build the network that `get_config` describes."""
+        return cls(ImageClassifier.from_config(config["classifier"]), config["stages"], name=config["name"])
+
+
+def _as_list(outputs: Any) -> list[KerasTensor]:
+    return outputs if isinstance(outputs, list) else [outputs]
+
+
+Builder = Callable[[KerasTensor], dict[str, KerasTensor]]
+
+
+def _part(
+    name: str, like: KerasTensor, builder: Builder, initialize: Collection[str]
+) -> tuple[keras.Model, dict[str, KerasTensor]]:
+    """A sub-model on inputs shaped like a tensor, and its endpoints."""
+    inputs = keras.Input(like.shape[1:], dtype=like.dtype)
+    with nullcontext() if name in initialize else skip_initialization():
+        endpoints = builder(inputs)
+    return keras.Model(inputs, list(endpoints.values())[-1], name=name), endpoints
+
+
+def _features(architecture: Architecture) -> Builder:
+    function = _function("backbones", BACKBONES[architecture.backbone].function)
+    return lambda inputs: function(inputs, **architecture.features_options)
+
+
+def _representation(architecture: Architecture) -> Builder:
+    function = _function("representations", REPRESENTATIONS[architecture.representation].function)
+    return lambda inputs: function(inputs, **architecture.representation_options)
+
+
+def _classifier(num_classes: int, options: Options) -> Builder:
+    def build(inputs: KerasTensor, *, hidden: Sequence[int] = (), dropout: float = 0.0) -> dict[str, KerasTensor]:
+        x = inputs
+        for index, units in enumerate(hidden, 1):
+            x = dense(x, units, activation="relu", name=f"fc{index}")
+            x = layers.Dropout(dropout, name=f"dropout{index}")(x)
+        return {"logits": dense(x, num_classes, name="logits")}
+
+    return lambda inputs: build(inputs, **options)
+
+
+def _function(package: str, reference: str) -> Callable[..., dict[str, KerasTensor]]:
+    module, name = reference.split(":")
+    return getattr(import_module(f"mpncov_zoo.{package}.{module}"), name)
+
+
+def _check(num_classes: int, input_shape: Sequence[int | None], labels: Sequence[str] | None) -> None:
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0:
+        raise InputError(f"num_classes must be a whole number, 0 for the representation. Received: {num_classes!r}.")
+    if len(input_shape) != 3 or input_shape[2] is None:
+        raise InputError(f"input_shape must be (height, width, channels). Received: {tuple(input_shape)}.")
+    if labels is not None and len(labels) != num_classes:
+        raise InputError(f"{num_classes} classes need as many labels. Received: {len(labels)} labels.")

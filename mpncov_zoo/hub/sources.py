@@ -1,0 +1,167 @@
+"""From a name to a verified artifact directory. No TensorFlow: nothing is opened by it before all digests agree.
+
+Known here: the weights bundled in the wheel, and directories (`hub=`). Downloads are refused with what to do instead.
+"""
+
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import NoReturn
+
+from mpncov_zoo.errors import FetchError, IntegrityError, NoPretrainedWeights
+from mpncov_zoo.hub.verification import verify_files
+from mpncov_zoo.manifest import (
+    DESCRIPTION_FILE,
+    ArtifactDescription,
+    BundledSource,
+    Manifest,
+    Upstream,
+    WeightsEntry,
+    no_weights,
+    parse_description,
+)
+
+BUNDLED = Path(__file__).resolve().parent.parent / "bundled"
+REMOTE_SCHEMES = frozenset({"http", "https", "hf", "gs", "s3", "ftp"})
+TRUST_MANIFEST = "every file agrees with the digests in mpncov_zoo's weights_manifest.json"
+TRUST_OWN = "every file agrees with the artifact's own model.json; mpncov_zoo's manifest has no digests for it"
+
+
+@dataclass(frozen=True)
+class ResolvedArtifact:
+    """An artifact directory whose files have all been verified.
+
+    Attributes:
+        directory: the artifact directory, absolute.
+        entry: the manifest's entry that the files were checked against; None where only model.json vouches for them.
+        trust: one sentence that says what the files were checked against.
+        description: the artifact's `model.json`.
+    """
+
+    directory: Path
+    entry: WeightsEntry | None
+    trust: str
+    description: ArtifactDescription
+
+
+def resolve(
+    model: str, tag: str | None, *, hub: str | PathLike[str] | None = None, manifest: Manifest
+) -> ResolvedArtifact:
+    """Find the weights of a model and verify every file of them.
+
+    Args:
+        model: canonical name of the model.
+        tag: which weights; None for the default ones, or for whatever the artifact directory `hub` holds.
+        hub: an artifact directory, or a directory of them (`<model>.<tag>/`); None for this installation's own.
+        manifest: the published weights.
+
+    Returns:
+        The verified artifact.
+
+    Raises:
+        NoPretrainedWeights: there are no weights of that model and tag; the message lists those there are.
+        FetchError: there are, but not on this machine; the message says where and what to do.
+        IntegrityError: the files are not the ones that were published.
+        ManifestError: the artifact's `model.json` is malformed.
+
+    Example:
+        >>> artifact = resolve("mpncov_resnet50", None, hub="exported", manifest=load_manifest())
+        >>> print(artifact.directory, artifact.trust)
+    """
+    if hub is None:
+        entry = manifest.published(model, tag)
+        return _verified(_bundled_directory(entry), entry.name, manifest)
+    directory = _local_directory(hub)
+    if _is_artifact(directory):
+        return _verified(directory, _held_name(directory, model, tag), manifest)
+    name = _listed_name(directory, model, tag, manifest)
+    return _verified(directory / name, name, manifest)
+
+
+def _verified(directory: Path, name: str, manifest: Manifest) -> ResolvedArtifact:
+    entry = manifest.get(name)
+    if entry is not None and entry.files:
+        verify_files(directory, entry.files)
+        return ResolvedArtifact(directory, entry, TRUST_MANIFEST, _description(directory, name))
+    description = _description(directory, name)
+    verify_files(directory, description.files, ignore=(DESCRIPTION_FILE,))
+    return ResolvedArtifact(directory, None, TRUST_OWN, description)
+
+
+def _description(directory: Path, name: str) -> ArtifactDescription:
+    description = parse_description(directory / DESCRIPTION_FILE)
+    if description.name != name:
+        raise IntegrityError(f"{directory}: expected weights {name!r}, got {description.name!r} in {DESCRIPTION_FILE}")
+    return description
+
+
+def _bundled_directory(entry: WeightsEntry) -> Path:
+    if entry.upstream is not None:
+        _refuse_upstream(entry, entry.upstream)
+    if not any(isinstance(source, BundledSource) for source in entry.sources):
+        kinds = ", ".join(source.kind for source in entry.sources)
+        raise FetchError(
+            f"{entry.name} is published as {kinds}, and this version of mpncov_zoo does not download. "
+            "Download the artifact directory and pass hub=DIRECTORY"
+        )
+    directory = BUNDLED / entry.name
+    if not directory.is_dir():
+        raise FetchError(f"{directory} is missing, so this installation is incomplete. Reinstall mpncov-zoo")
+    return directory
+
+
+def _refuse_upstream(entry: WeightsEntry, upstream: Upstream) -> NoReturn:
+    raise FetchError(
+        f"{entry.name} is published as {upstream.file_name} at {' or '.join(upstream.locations)}. Converting it "
+        "(mpncov-zoo convert) comes with a later version; if you have a converted artifact, pass hub=DIRECTORY"
+    )
+
+
+def _local_directory(hub: str | PathLike[str]) -> Path:
+    if fspath(hub).partition(":")[0].lower() in REMOTE_SCHEMES:
+        raise FetchError(
+            f"hub={fspath(hub)!r}: this version of mpncov_zoo does not support remote hubs. "
+            "Download the artifact directory and pass hub=DIRECTORY"
+        )
+    directory = Path(hub).expanduser().absolute()
+    if not directory.is_dir():
+        raise FetchError(
+            f"hub={fspath(hub)!r}: no such directory. Allowed: an artifact directory (it holds {DESCRIPTION_FILE}), "
+            "or a directory of <model>.<tag>/ ones"
+        )
+    return directory
+
+
+def _is_artifact(directory: Path) -> bool:
+    return (directory / DESCRIPTION_FILE).is_file()
+
+
+def _held_name(directory: Path, model: str, tag: str | None) -> str:
+    """The name of the one artifact, if it is of the model and tag asked for."""
+    description = parse_description(directory / DESCRIPTION_FILE)
+    if description.model != model:
+        raise NoPretrainedWeights(f"{directory} holds weights of {description.model!r}, not of {model!r}")
+    if tag not in (None, description.tag):
+        no_weights(f"{directory} holds other weights of {model!r}", tag, [description.tag])
+    return description.name
+
+
+def _listed_name(directory: Path, model: str, tag: str | None, manifest: Manifest) -> str:
+    """Which of the directory's artifacts is meant: the tag asked for, else the default one, else the only one."""
+    names = sorted(child.name for child in directory.iterdir() if _is_artifact(child))
+    tags = [name.partition(".")[2] for name in names if name.partition(".")[0] == model]
+    if not tags:
+        held = ", ".join(names) or f"no <model>.<tag>/ directory with a {DESCRIPTION_FILE}"
+        raise NoPretrainedWeights(f"{directory} holds no weights of {model!r}. It holds: {held}")
+    return f"{model}.{_chosen_tag(directory, model, tag, tags, manifest)}"
+
+
+def _chosen_tag(directory: Path, model: str, tag: str | None, tags: list[str], manifest: Manifest) -> str:
+    if tag is not None:
+        return tag if tag in tags else no_weights(f"{directory} holds other weights of {model!r}", tag, tags)
+    default = manifest.default(model)
+    if default is not None and default.tag in tags:
+        return default.tag
+    if len(tags) == 1:
+        return tags[0]
+    no_weights(f"{directory} holds several weights of {model!r}, none of them its default", tag, tags)

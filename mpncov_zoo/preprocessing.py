@@ -1,0 +1,202 @@
+"""One input specification, two executions, the same pixels: Pillow (what users call) and TensorFlow (inside a graph).
+
+An image is resized, cropped from the centre and normalised. Resizing is Pillow's antialiased one as every published
+network saw it: width first, rounded to whole levels, then height, rounded again. Pillow itself chooses the order by
+shape since version 13; here it is always the same, so results don't depend on the version of Pillow.
+
+The graph's arithmetic is Pillow's own, in fixed point, so its pixels are equal, not close. What remains different:
+- orientation: the graph reads that of JPEG files from their EXIF block, Pillow also that of other formats and of XMP;
+- formats: the graph decodes JPEG, PNG, WebP and the first frame of a GIF, Pillow many more;
+- errors: a graph raises TensorFlow's errors, and refuses no elongated image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.images import ImageSource, read_image
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from mpncov_zoo.manifest import InputSpecification
+
+__all__ = [
+    "decode_image",
+    "normalize",
+    "normalize_tensor",
+    "preprocess",
+    "preprocess_encoded",
+    "read_image",
+    "resize_and_crop",
+    "resize_and_crop_tensor",
+]
+
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_MAX_INTERMEDIATE_PIXELS = 2**28  # 1 GB in Pillow: a square input of 256 up to an aspect ratio of 4096
+
+
+def preprocess(images: ImageSource | list[ImageSource], spec: InputSpecification) -> np.ndarray:
+    """Read, resize, crop and normalise images into a batch for a network.
+
+    Args:
+        images: one source of `read_image`, a list or tuple of them, or a uint8 array (batch, height, width, channels).
+            A 3-D array is always one image (height, width, channels); a batch of greys is (batch, height, width, 1).
+        spec: the network's input specification.
+
+    Returns:
+        float32 (batch, height, width, channels), normalised; one source gives a batch of 1.
+
+    Raises:
+        InputError: there is no image, or one cannot be used; in a batch the message begins with its index.
+
+    Example:
+        >>> preprocess(["bird.jpg", "boat.png"], spec).shape
+        (2, 224, 224, 3)
+    """
+    if not isinstance(images, (list, tuple)) and getattr(images, "ndim", None) != 4:
+        return normalize(_pixels(images, spec)[np.newaxis], spec)
+    if len(images) == 0:
+        raise InputError("received no images (an empty list or batch); allowed: at least one image")
+    return normalize(np.stack([_batch_pixels(images, index, spec) for index in range(len(images))]), spec)
+
+
+def _pixels(source: ImageSource, spec: InputSpecification) -> np.ndarray:
+    """Return uint8 (height, width, channels)."""
+    return resize_and_crop(read_image(source, spec.channel_order), spec)
+
+
+def _batch_pixels(sources: Any, index: int, spec: InputSpecification) -> np.ndarray:
+    try:
+        return _pixels(sources[index], spec)
+    except InputError as error:
+        raise InputError(f"images[{index}]: {error}") from None
+
+
+def resize_and_crop(image: Image.Image, spec: InputSpecification) -> np.ndarray:
+    """Resize an image with Pillow and cut the network's input from its centre.
+
+    Args:
+        image: PIL image of mode `spec.channel_order`, as `read_image` returns it.
+        spec: the network's input specification.
+
+    Returns:
+        uint8 (height, width, channels).
+
+    Raises:
+        InputError: the image has another mode, or is so elongated that resizing it would take gigabytes.
+    """
+    if image.mode != spec.channel_order:
+        advice = f"read_image(image, {spec.channel_order!r}) converts it"
+        raise InputError(f"received an image of mode {image.mode}; allowed: {spec.channel_order}; {advice}")
+    height, width = spec.size
+    (new_height, new_width), (top, left) = _geometry(image.height, image.width, spec)
+    if max(image.height * new_width, new_height * width) > _MAX_INTERMEDIATE_PIXELS:
+        received = f"received an image of {image.width}x{image.height} pixels"
+        raise InputError(f"{received}: too elongated to resize it to {new_width}x{new_height}; crop it first")
+    filter_ = _RESAMPLING[spec.interpolation]
+    columns = image.resize((new_width, image.height), filter_).crop((left, 0, left + width, image.height))
+    pixels = columns.resize((width, new_height), filter_).crop((0, top, width, top + height))
+    return np.asarray(pixels).reshape(height, width, spec.channels)
+
+
+def _geometry(height: Any, width: Any, spec: InputSpecification, maximum: Callable = max) -> tuple[tuple, tuple]:
+    """Return ((height, width) after resizing, (top, left) of the crop), in pixels, of ints or of int32 tensors.
+
+    Short side: the smallest size of that aspect ratio which covers the target on both sides, the longer one truncated;
+    for a square target, torchvision's Resize. The crop is its CenterCrop: round((size - crop) / 2), half to even.
+    """
+    target_height, target_width = (int(np.floor(size / spec.crop_fraction + 0.5)) for size in spec.size)
+    resized = (target_height, target_width)
+    if spec.resize == "short_side":
+        resized = (
+            maximum(target_height, target_width * height // width),
+            maximum(target_width, target_height * width // height),
+        )
+    excess = [new - size for new, size in zip(resized, spec.size, strict=True)]
+    top, left = ((pixels + pixels // 2 % 2) // 2 for pixels in excess)
+    return resized, (top, left)
+
+
+def normalize(pixels: np.ndarray, spec: InputSpecification) -> np.ndarray:
+    """Return (pixels / 255 - mean) / std as float32, for uint8 pixels (..., channels)."""
+    mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
+    return (pixels.astype(np.float32) / np.float32(255) - mean) / std
+
+
+def normalize_tensor(pixels: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
+    """Return what `normalize` does, as a float32 tensor, for a uint8 tensor (..., channels)."""
+    import tensorflow as tf
+
+    # Looked up, not computed: TensorFlow's optimiser turns divisions into multiplications, which round differently.
+    levels = np.tile(np.arange(256, dtype=np.uint8)[:, np.newaxis], spec.channels)
+    table = normalize(levels, spec).ravel()
+    return tf.gather(table, tf.cast(pixels, tf.int32) * spec.channels + tf.range(spec.channels))
+
+
+def preprocess_encoded(encoded: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
+    """Decode, resize, crop and normalise encoded images inside a TensorFlow graph; the numbers of `preprocess`.
+
+    Args:
+        encoded: string (batch,), the content of one image file each; see `decode_image`.
+        spec: the network's input specification.
+
+    Returns:
+        float32 (batch, height, width, channels), normalised.
+    """
+    import tensorflow as tf
+
+    def one(item: tf.Tensor) -> tf.Tensor:
+        return resize_and_crop_tensor(decode_image(item, spec), spec)
+
+    signature = tf.TensorSpec((*spec.size, spec.channels), tf.uint8)
+    # On the CPU, as all decoders are; and a 12-megapixel photo takes about 0.3 GB meanwhile, so only a few at once.
+    with tf.device("/CPU:0"):
+        pixels = tf.map_fn(one, encoded, fn_output_signature=signature, parallel_iterations=4)
+    return normalize_tensor(pixels, spec)
+
+
+def decode_image(encoded: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
+    """Decode an image file inside a TensorFlow graph, to the pixels that `read_image` gives.
+
+    The EXIF orientation of a JPEG is applied; one of another format (rare) is not.
+
+    Args:
+        encoded: string scalar, the content of a JPEG, PNG (8 or 16 bit), WebP or GIF (first frame) file.
+        spec: the network's input specification.
+
+    Returns:
+        uint8 (height, width, channels), of dynamic height and width.
+
+    Raises:
+        tf.errors.InvalidArgumentError: where it runs on anything else, or on a damaged file.
+    """
+    from mpncov_zoo import graph_images
+
+    rgb = graph_images.decode_rgb(encoded)
+    return rgb if spec.channel_order == "RGB" else graph_images.luma(rgb)
+
+
+def resize_and_crop_tensor(image: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
+    """Resize an image inside a TensorFlow graph and cut the network's input from its centre, as `resize_and_crop` does.
+
+    Args:
+        image: uint8 (height, width, channels), of static or dynamic height and width.
+        spec: the network's input specification.
+
+    Returns:
+        uint8 (height, width, channels) of the network's static size.
+    """
+    import tensorflow as tf
+
+    from mpncov_zoo import graph_images
+
+    image = tf.ensure_shape(image, (None, None, spec.channels))
+    size = tf.shape(image)
+    resized, start = _geometry(size[0], size[1], spec, maximum=tf.maximum)
+    return graph_images.resample(image, resized, start, spec.size, spec.interpolation)

@@ -1,0 +1,242 @@
+"""The tables: what a model's name stands for. A backbone, a representation, a model is a row; no TensorFlow here."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from difflib import get_close_matches
+from typing import Any
+
+from mpncov_zoo.errors import InputError, UnknownModel
+
+Options = Mapping[str, Any]
+
+_PILLOW_BILINEAR = {"channel_order": "RGB", "resize": "short_side", "interpolation": "bilinear", "antialias": True}
+IMAGENET_INPUT: Options = {
+    **_PILLOW_BILINEAR,
+    "size": (224, 224),
+    "crop_fraction": 0.875,
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+}
+CIFAR_INPUT: Options = {  # mean and deviation of CIFAR-100's training images
+    **_PILLOW_BILINEAR,
+    "size": (32, 32),
+    "crop_fraction": 1.0,
+    "mean": (0.5071, 0.4865, 0.4409),
+    "std": (0.2673, 0.2564, 0.2762),
+}
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A row of BACKBONES.
+
+    Attributes:
+        function: "module:function" under mpncov_zoo.backbones.
+        options: its arguments.
+        second_order: the arguments that change under a second-order representation, which wants more positions.
+        first_order: representation of the published first-order network.
+        representation: options of each representation on this backbone.
+        classifier: options of the classifier on each representation; none is a single dense layer.
+        input: the published network's input specification.
+        num_classes: of the published network.
+    """
+
+    function: str
+    options: Options
+    second_order: Options = field(default_factory=dict)
+    first_order: str = "gap"
+    representation: Mapping[str, Options] = field(default_factory=dict)
+    classifier: Mapping[str, Options] = field(default_factory=dict)
+    input: Options = field(default_factory=lambda: IMAGENET_INPUT)
+    num_classes: int = 1000
+
+
+@dataclass(frozen=True)
+class Representation:
+    """A row of REPRESENTATIONS: "module:function" under mpncov_zoo.representations, and the order of its statistics."""
+
+    function: str
+    second_order: bool = True
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All that is needed to build a network, apart from the image size and the number of classes."""
+
+    name: str
+    backbone: str
+    representation: str
+    features_options: Options
+    representation_options: Options
+    classifier_options: Options
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for configurations and model.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Architecture":
+        """Back from plain data, which may have been through JSON."""
+        return cls(**{key: _tuples(value) if isinstance(value, Mapping) else value for key, value in values.items()})
+
+
+def _tuples(options: Options) -> Options:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+
+
+def _resnet(block: str, *repeats: int) -> Backbone:
+    return Backbone(
+        "resnet:resnet",
+        {"block": block, "repeats": repeats},
+        second_order={"last_stride": 1},
+        representation={"mpncov": {"dimension_reduction": 256}},
+    )
+
+
+def _cifar(block: str, repeats: int, *, preactivation: bool = False) -> Backbone:
+    # The published reduction to 128 is for the 256 channels of bottlenecks; basic blocks end with 64 channels.
+    reduction = 128 if block == "bottleneck" else 64
+    return Backbone(
+        "cifar_resnet:cifar_resnet",
+        {"block": block, "repeats": repeats, "preactivation": preactivation},
+        representation={"mpncov": {"dimension_reduction": reduction, "dropout": 0.5}},
+        input=CIFAR_INPUT,
+        num_classes=100,
+    )
+
+
+def _vgg(*repeats: int, batch_norm: bool) -> Backbone:
+    hidden = {"hidden": (4096, 4096), "dropout": 0.5}
+    return Backbone(
+        "vgg:vgg",
+        {"repeats": repeats, "batch_norm": batch_norm},
+        second_order={"last_pool": False},
+        first_order="flatten",
+        representation={"mpncov": {"dimension_reduction": 256}, "flatten": {"size": 7}},
+        classifier={"mpncov": hidden, "flatten": hidden},
+    )
+
+
+BACKBONES: Mapping[str, Backbone] = {
+    "resnet18": _resnet("basic", 2, 2, 2, 2),
+    "resnet26": _resnet("bottleneck", 2, 2, 2, 2),
+    "resnet34": _resnet("basic", 3, 4, 6, 3),
+    "resnet50": _resnet("bottleneck", 3, 4, 6, 3),
+    "resnet101": _resnet("bottleneck", 3, 4, 23, 3),
+    "resnet152": _resnet("bottleneck", 3, 8, 36, 3),
+    "vgg16": _vgg(2, 2, 3, 3, 3, batch_norm=False),
+    "vgg16_bn": _vgg(2, 2, 3, 3, 3, batch_norm=True),
+    "cifar_resnet20": _cifar("basic", 3),
+    "cifar_resnet32": _cifar("basic", 5),
+    "cifar_resnet44": _cifar("basic", 7),
+    "cifar_resnet56": _cifar("basic", 9),
+    "cifar_resnet110": _cifar("basic", 18),
+    "cifar_resnet164": _cifar("bottleneck", 18),
+    "cifar_resnet1001": _cifar("bottleneck", 111),
+    "cifar_resnet1202": _cifar("basic", 200),
+    "cifar_preact_resnet110": _cifar("basic", 18, preactivation=True),
+    "cifar_preact_resnet164": _cifar("bottleneck", 18, preactivation=True),
+    "cifar_preact_resnet1001": _cifar("bottleneck", 111, preactivation=True),
+}
+
+REPRESENTATIONS: Mapping[str, Representation] = {
+    "mpncov": Representation("mpncov:mpncov"),
+    "gap": Representation("gap:gap", second_order=False),
+    "flatten": Representation("gap:flatten", second_order=False),
+    "bcnn": Representation("bcnn:bcnn"),
+    "cbp": Representation("cbp:cbp"),
+}
+
+_IMAGENET_DEPTHS = ("18", "26", "34", "50", "101", "152")
+_CIFAR = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet164", "resnet1001", "resnet1202")
+_CIFAR_PREACT = ("preact_resnet110", "preact_resnet164", "preact_resnet1001")
+
+ALIASES: Mapping[str, str] = {
+    **{f"mpncovresnet{depth}": f"mpncov_resnet{depth}" for depth in _IMAGENET_DEPTHS},  # upstream, PyTorch
+    **{f"mpncovvgg16{bn}": f"mpncov_vgg16{bn}" for bn in ("", "_bn")},
+    "mpncovvgg16bn": "mpncov_vgg16_bn",
+    # pytorchcv: its 50b and 101b have the stride on the 3x3, as upstream; its 50 and 101 are other networks
+    **{f"isqrtcovresnet{depth}": f"mpncov_resnet{depth}" for depth in ("18", "34")},
+    **{f"isqrtcovresnet{depth}b": f"mpncov_resnet{depth}" for depth in ("50", "101")},
+    **{f"cifar_mpncov{name}": f"mpncov_cifar_{name}" for name in _CIFAR},  # the TensorFlow code
+    **{f"cifar_mpncov{name}": f"mpncov_cifar_{name}" for name in _CIFAR_PREACT},
+}
+
+
+def _model(backbone: str, representation: str) -> str:
+    if representation == BACKBONES[backbone].first_order:
+        return backbone
+    return f"{representation}_{backbone}"
+
+
+MODELS: Mapping[str, tuple[str, str]] = {  # name -> (backbone, representation)
+    _model(backbone, representation): (backbone, representation)
+    for backbone in BACKBONES
+    for representation in REPRESENTATIONS
+}
+
+
+def model_names() -> list[str]:
+    """The published families, sorted: each backbone's first-order network and its iSQRT-COV version."""
+    return sorted([*BACKBONES, *(f"mpncov_{name}" for name in BACKBONES)])
+
+
+def canonical_name(name: str) -> str:
+    """The registry's spelling of a model name, an alias, or `<representation>_<backbone>`.
+
+    Raises:
+        UnknownModel: no such model; the message lists close matches.
+    """
+    known = ALIASES.get(name, name)
+    if known in MODELS:
+        return known
+    close = get_close_matches(name, [*model_names(), *ALIASES], n=3, cutoff=0.5)
+    hint = f"Did you mean {', '.join(map(repr, close))}?" if close else "mpncov_zoo.list_models() lists all."
+    raise UnknownModel(f"Unknown model {name!r}. {hint}")
+
+
+def backbone_of(name: str) -> Backbone:
+    """The table row of a canonical model name."""
+    return BACKBONES[MODELS[name][0]]
+
+
+def architecture(
+    name: str, representation: str | None = None, options: Mapping[str, Options] | None = None
+) -> Architecture:
+    """The architecture of a model, optionally with another representation or other options.
+
+    Args:
+        name: a model name or alias.
+        representation: replaces the named model's own.
+        options: overrides, by part: {"features": {...}, "representation": {...}, "classifier": {...}}.
+
+    Raises:
+        UnknownModel, InputError: names that are not in the tables.
+    """
+    backbone, published = MODELS[canonical_name(name)]
+    chosen = representation or published
+    if chosen not in REPRESENTATIONS:
+        raise InputError(f"Unknown representation {chosen!r}; allowed are {', '.join(map(repr, REPRESENTATIONS))}.")
+    row = BACKBONES[backbone]
+    second_order = row.second_order if REPRESENTATIONS[chosen].second_order else {}
+    standard = Architecture(
+        name=_model(backbone, chosen),
+        backbone=backbone,
+        representation=chosen,
+        features_options={**row.options, **second_order},
+        representation_options=dict(row.representation.get(chosen, {})),
+        classifier_options=dict(row.classifier.get(chosen, {})),
+    )
+    return _override(standard, options or {})
+
+
+def _override(standard: Architecture, options: Mapping[str, Options]) -> Architecture:
+    changes = {}
+    for part, values in options.items():
+        key = f"{part}_options"
+        if not hasattr(standard, key):
+            raise InputError(
+                f"Unknown part {part!r} in options; allowed are 'features', 'representation', 'classifier'."
+            )
+        changes[key] = {**getattr(standard, key), **values}
+    return replace(standard, **changes)

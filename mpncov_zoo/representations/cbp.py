@@ -1,0 +1,79 @@
+"""Compact bilinear pooling (Gao, Beijbom, Zhang, Darrell, CVPR 2016), tensor-sketch version."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import KerasTensor, layers, ops
+
+from mpncov_zoo.backbones.blocks import full_precision
+from mpncov_zoo.representations.bcnn import flat_second_moment, normalize_signed_sqrt
+
+
+def cbp(features: KerasTensor, *, dimension: int = 8192) -> dict[str, KerasTensor]:
+    """The endpoint representation, (batch, dimension)."""
+    return {"representation": CBP(dimension, name="cbp")(features)}
+
+
+@keras.saving.register_keras_serializable(package="mpncov_zoo")
+class CBP(layers.Layer):
+    """Tensor sketch of X'X / N, signed square root, L2 normalisation; in float32 or better.
+
+    The sketch is linear, and the circular convolution of two count sketches is the count sketch of the outer product
+    under (h1(i) + h2(j)) mod dimension and s1(i) s2(j). Summed over positions it is therefore a signed histogram of the
+    entries of X'X: exact, without an FFT a position. The drawn hashes are non-trainable weights, so that a reloaded
+    model computes the same.
+
+    Args:
+        dimension: length of the sketch.
+        seed: of the hash functions.
+
+    Input shape: (batch, height, width, d); height and width may be unknown.
+    Output shape: (batch, dimension).
+
+    Example:
+        >>> CBP(1024)(keras.random.normal((2, 28, 28, 64))).shape
+        TensorShape([2, 1024])
+    """
+
+    def __init__(self, dimension: int = 8192, *, seed: int = 0, name: str | None = None, dtype: str | None = None):
+        super().__init__(name=name, dtype=full_precision(dtype))
+        if dimension < 1:
+            raise ValueError(f"dimension must be at least 1. Received: dimension={dimension}")
+        self.dimension = dimension
+        self.seed = seed
+        self.input_spec = layers.InputSpec(ndim=4)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Draw the hashes: bins (2, d) in [0, dimension) and signs (2, d) of +-1, as float32."""
+        rng = np.random.default_rng(self.seed)
+        shape = (2, input_shape[-1])
+        self.bins = self._constant("bins", rng.integers(0, self.dimension, shape))
+        self.signs = self._constant("signs", rng.choice((-1, 1), shape))
+
+    def call(self, inputs: KerasTensor) -> KerasTensor:
+        """(batch, height, width, d) -> (batch, dimension)."""
+        bins = ops.cast(self.bins, "int32")
+        target = ops.reshape((bins[0][:, None] + bins[1][None, :]) % self.dimension, (-1,))
+        signs = ops.cast(ops.reshape(self.signs[0][:, None] * self.signs[1][None, :], (-1,)), inputs.dtype)
+        signed = flat_second_moment(inputs) * signs
+        sketch = ops.segment_sum(ops.transpose(signed), target, num_segments=self.dimension)
+        return normalize_signed_sqrt(ops.transpose(sketch))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """(batch, dimension)."""
+        return input_shape[0], self.dimension
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"name": self.name, "dtype": self.dtype_policy.name, "dimension": self.dimension, "seed": self.seed}
+
+    def _constant(self, name: str, values: np.ndarray) -> keras.Variable:
+        """A non-trainable weight; float32 holds every bin below 2^24 exactly and works on any device."""
+        return self.add_weight(
+            name=name,
+            shape=values.shape,
+            dtype="float32",
+            trainable=False,
+            initializer=lambda shape, dtype: ops.convert_to_tensor(values, dtype),
+        )

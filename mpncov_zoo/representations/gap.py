@@ -1,0 +1,46 @@
+"""First-order representations: global average pooling, and the flattened grid of VGG."""
+
+from typing import Any
+
+import keras
+from keras import KerasTensor, layers
+
+from mpncov_zoo.backbones.blocks import full_precision
+
+
+def gap(features: KerasTensor) -> dict[str, KerasTensor]:
+    """The mean over positions; the endpoint representation, (batch, channels)."""
+    return {"representation": GAP(name="gap")(features)}
+
+
+def flatten(features: KerasTensor, *, size: int) -> dict[str, KerasTensor]:
+    """The published VGG's grid: averaged to size x size, flattened channels first as PyTorch does.
+
+    Returns:
+        The endpoint representation, (batch, channels * size * size).
+    """
+    x = features
+    if x.shape[1:3] != (size, size):
+        x = layers.AdaptiveAveragePooling2D(size, name="adaptive_pool")(x)
+    x = layers.Permute((3, 1, 2), name="channels_first")(x)
+    return {"representation": layers.Flatten(data_format="channels_last", name="flatten")(x)}
+
+
+@keras.saving.register_keras_serializable(package="mpncov_zoo")
+class GAP(layers.GlobalAveragePooling2D):
+    """Global average pooling (the published TensorFlow code's GAvP), in float32 or better.
+
+    Input shape: (batch, height, width, channels); height and width may be unknown.
+    Output shape: (batch, channels).
+
+    Example:
+        >>> GAP()(keras.random.normal((2, 7, 7, 512))).shape
+        TensorShape([2, 512])
+    """
+
+    def __init__(self, *, name: str | None = None, dtype: str | None = None):
+        super().__init__(name=name, dtype=full_precision(dtype), data_format="channels_last")
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"name": self.name, "dtype": self.dtype_policy.name}

@@ -1,0 +1,1 @@
+"""Training and evaluation: recipes (data), data sets, the fit, the metrics and their curves."""

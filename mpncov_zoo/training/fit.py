@@ -1,0 +1,218 @@
+"""One training run, from a recipe to an artifact: resumable after every epoch, by Keras' own loop."""
+
+import csv
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from mpncov_zoo import artifact, registry
+from mpncov_zoo.classifier import ImageClassifier
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.training.curves import draw_curves
+from mpncov_zoo.training.datasets import Images, evaluation_batches, fashion_mnist, split_holdout, training_batches
+from mpncov_zoo.training.recipes import Recipe
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of a run's directory."""
+
+    directory: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe, with all defaults."""
+        return self.directory / "recipe.json"
+
+    @property
+    def log(self) -> Path:
+        """One line an epoch."""
+        return self.directory / "log.csv"
+
+    @property
+    def curves(self) -> Path:
+        """Loss and accuracy by epoch."""
+        return self.directory / "curves.png"
+
+    @property
+    def backup(self) -> Path:
+        """The state after the last complete epoch."""
+        return self.directory / "backup"
+
+
+def train(recipe: Recipe, data: str | Path, output: str | Path, *, resume: bool = False, verbose: int = 1) -> Path:
+    """Train by a recipe and write the result as an artifact.
+
+    Args:
+        recipe: what to train.
+        data: directory of the data set.
+        output: directory of the run; it must be new or empty unless `resume`.
+        resume: go on after the last complete epoch of this directory.
+        verbose: Keras' progress bar: 0 none, 1 bar, 2 a line an epoch.
+
+    Returns:
+        The artifact's directory, `<output>/<model>.<tag>`, which `mpncov_zoo.load(hub=...)` takes.
+
+    Raises:
+        InputError: data, output or recipe cannot be used.
+    """
+    run = _prepare(Path(output), recipe, resume=resume)
+    training, holdout = split_holdout(fashion_mnist(data, "train"), recipe.holdout, recipe.seed)
+    keras.utils.set_random_seed(recipe.seed)
+    model = build(recipe, training.class_names)
+    steps = len(training) // recipe.batch_size
+    compile_for(model, recipe, steps)
+    _fit(model, recipe, training, holdout, run, steps, verbose)
+    draw_curves(run.log, run.curves)
+    return _export(model, recipe, run)
+
+
+def build(recipe: Recipe, class_names: tuple[str, ...]) -> ImageClassifier:
+    """The network of a recipe, freshly initialised, under the recipe's precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(recipe.precision)
+    try:
+        return ImageClassifier(
+            registry.architecture(recipe.model, options=recipe.options),
+            num_classes=len(class_names),
+            input_shape=(*recipe.input.size, recipe.input.channels),
+            input_specification=recipe.input,
+            labels=class_names,
+        )
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def compile_for(model: ImageClassifier, recipe: Recipe, steps: int) -> None:
+    """Give the model the recipe's optimiser, schedule and loss; `steps` batches are an epoch."""
+    settings = recipe.optimizer
+    warmup = settings.warmup_epochs * steps
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else settings.learning_rate,
+        decay_steps=recipe.epochs * steps - warmup,
+        warmup_target=settings.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    optimizer = CoupledSGD(
+        schedule, momentum=settings.momentum, nesterov=settings.nesterov, coupled_decay=settings.weight_decay
+    )
+    loss = SmoothedCrossentropy(recipe.label_smoothing)
+    model.compile(
+        optimizer, loss, metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")], jit_compile=False
+    )
+
+
+@keras.saving.register_keras_serializable(package="mpncov_zoo")
+class CoupledSGD(keras.optimizers.SGD):
+    """SGD whose weight decay is added to the gradient before the momentum, as PyTorch and the published code do.
+
+    Keras' own `weight_decay` is decoupled: it shrinks the variables after the step.
+    """
+
+    def __init__(self, *args: Any, coupled_decay: float = 0.0, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.coupled_decay = coupled_decay
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """One variable's step."""
+        super().update_step(gradient + self.coupled_decay * variable, variable, learning_rate)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "coupled_decay": self.coupled_decay}
+
+
+@keras.saving.register_keras_serializable(package="mpncov_zoo")
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Cross-entropy of logits (batch, classes) with whole-number labels (batch,), optionally smoothed."""
+
+    def __init__(self, label_smoothing: float = 0.0, name: str = "cross_entropy"):
+        super().__init__(name=name)
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        classes = y_pred.shape[-1]
+        targets = keras.ops.one_hot(keras.ops.cast(keras.ops.reshape(y_true, (-1,)), "int32"), classes)
+        return keras.losses.categorical_crossentropy(
+            targets, y_pred, from_logits=True, label_smoothing=self.label_smoothing
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {"label_smoothing": self.label_smoothing, "name": self.name}
+
+
+def _prepare(output: Path, recipe: Recipe, *, resume: bool) -> Run:
+    run = Run(output)
+    resolved = recipe.model_dump_json(indent=2) + "\n"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if any(output.iterdir()) and not resume:
+            raise InputError(f"{output} is not empty. Go on with --resume, or give a new directory.")
+        if run.recipe.exists():
+            _require_same(run.recipe, recipe)
+        run.recipe.write_text(resolved)
+    except OSError as error:
+        raise InputError(f"{output} cannot be written: {error.strerror}.") from error
+    return run
+
+
+def _require_same(path: Path, recipe: Recipe) -> None:
+    before, now = json.loads(path.read_text()), recipe.model_dump(mode="json")
+    changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    if changed:
+        raise InputError(f"{path.parent} was begun with another recipe: {', '.join(changed)} differ.")
+
+
+def _fit(
+    model: ImageClassifier, recipe: Recipe, training: Images, holdout: Images, run: Run, steps: int, verbose: int
+) -> None:
+    first = _completed_epochs(run)
+    _truncate_log(run.log, first)
+    batches = training_batches(
+        training, recipe.input, recipe.augmentation, batch_size=recipe.batch_size, seed=recipe.seed, epoch=first
+    )
+    logger.info("training %s: epochs %d to %d of %d", model.name, first + 1, recipe.epochs, recipe.epochs)
+    model.fit(
+        batches,
+        steps_per_epoch=steps,
+        epochs=recipe.epochs,
+        validation_data=evaluation_batches(holdout, recipe.input) if len(holdout) else None,
+        callbacks=[
+            keras.callbacks.CSVLogger(os.fspath(run.log), append=True),
+            keras.callbacks.BackupAndRestore(os.fspath(run.backup), double_checkpoint=True, delete_checkpoint=False),
+        ],
+        verbose=verbose,  # pyright: ignore[reportArgumentType]
+    )
+
+
+def _completed_epochs(run: Run) -> int:
+    path = run.backup / "training_metadata.json"
+    return json.loads(path.read_text())["epoch"] if path.exists() else 0
+
+
+def _truncate_log(path: Path, epochs: int) -> None:
+    """Drop the line of an epoch that was logged but not backed up before the run was stopped."""
+    if not path.exists():
+        return
+    with path.open(newline="") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows[:epochs]] if header else [])
+
+
+def _export(model: ImageClassifier, recipe: Recipe, run: Run) -> Path:
+    trained = model
+    model = build(recipe.model_copy(update={"precision": "float32"}), trained.labels or ())
+    for name, variable in model.named_variables().items():
+        variable.assign(trained.named_variables()[name])
+    directory = run.directory / f"{model.architecture.name}.{recipe.tag}"
+    provenance = {"kind": "trained", "recipe": recipe.model_dump(mode="json")}
+    artifact.write(model, directory, tag=recipe.tag, provenance=provenance)
+    logger.info("wrote %s", directory)
+    return directory

@@ -1,0 +1,194 @@
+"""What users call: build, load and feature_extractor, which need TensorFlow."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+from mpncov_zoo import artifact, registry
+from mpncov_zoo.catalog import split_name
+from mpncov_zoo.classifier import PARTS, FeatureExtractor, ImageClassifier, LoadReport
+from mpncov_zoo.errors import FetchError, InputError
+from mpncov_zoo.hub import sources
+from mpncov_zoo.manifest import InputSpecification, load_manifest
+
+logger = logging.getLogger(__name__)
+
+InputShape = tuple[int | None, int | None, int]
+
+
+def build(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    input_shape: InputShape | None = None,
+    representation: str | None = None,
+    options: Mapping[str, registry.Options] | None = None,
+) -> ImageClassifier:
+    """Build a freshly initialised network.
+
+    Args:
+        name: a model of `list_models()`, an alias, or `<representation>_<backbone>`.
+        num_classes: length of the logits, 0 for the representation; by default as published.
+        input_shape: (height, width, channels); height and width may be None. By default as published.
+        representation: "mpncov", "gap", "bcnn" or "cbp" instead of the named model's own.
+        options: architecture options by part, for example {"representation": {"dimension_reduction": 128}}.
+
+    Raises:
+        UnknownModel, InputError: the arguments do not name a network.
+
+    Example:
+        >>> mpncov_zoo.build("mpncov_resnet50", num_classes=200).output_shape
+        (None, 200)
+    """
+    row = registry.backbone_of(registry.canonical_name(name))
+    specification = InputSpecification.model_validate(row.input)
+    shape = input_shape or (*specification.size, specification.channels)
+    return ImageClassifier(
+        registry.architecture(name, representation, options),
+        num_classes=row.num_classes if num_classes is None else num_classes,
+        input_shape=shape,
+        input_specification=_adapted(specification, shape),
+    )
+
+
+def load(
+    name: str,
+    pretrained: bool | str = False,
+    *,
+    num_classes: int | None = None,
+    input_shape: InputShape | None = None,
+    representation: str | None = None,
+    hub: str | PathLike[str] | None = None,
+    revision: str | None = None,
+    cache_dir: str | PathLike[str] | None = None,
+    offline: bool | None = None,
+) -> ImageClassifier:
+    """Load a model, with its pretrained weights if asked for.
+
+    Args:
+        name: a model of `list_models()`, an alias, or `<model>.<tag>`, which asks for that set of weights.
+        pretrained: True for the default weights, a tag for a named set, False for fresh ones.
+        num_classes: another number gets a fresh classifier, 0 none: the output is the representation.
+        input_shape: (height, width, channels); height and width may be None for any size.
+        representation: another than the model's own; it and the classifier are then fresh.
+        hub: an artifact directory, or a directory of `<model>.<tag>/` ones; by default what the manifest names.
+        revision: of a remote hub; remote hubs are not supported yet.
+        cache_dir: where downloads go; nothing is downloaded yet.
+        offline: forbid downloads; nothing is downloaded yet.
+
+    Returns:
+        The network; `load_report` says what was loaded and what is fresh.
+
+    Raises:
+        UnknownModel, NoPretrainedWeights: no such model or weights. Random weights never stand in for pretrained ones.
+        FetchError, IntegrityError: the weights are not at hand, or are not the published ones.
+        InputError: an argument cannot be used.
+
+    Example:
+        >>> model = mpncov_zoo.load("mpncov_cifar_resnet20", pretrained=True)
+        >>> model.decode(model(model.preprocess("boot.png")), top=1)
+        [[('Ankle boot', 0.99)]]
+    """
+    model, tag = split_name(name, pretrained)
+    if revision is not None:
+        raise FetchError(f"revision={revision!r} is of a remote hub; this version of mpncov_zoo has only local ones.")
+    if pretrained is False and tag is None:
+        if hub is not None:
+            raise InputError(f"hub={str(hub)!r} was given, but no weights were asked for: pass pretrained=True.")
+        loaded = build(model, num_classes=num_classes, input_shape=input_shape, representation=representation)
+    else:
+        found = sources.resolve(model, tag, hub=hub, manifest=load_manifest())
+        loaded = _pretrained(found, num_classes, input_shape, representation)
+    logger.info("%s: %s", loaded.name, loaded.load_report)
+    return loaded
+
+
+def feature_extractor(
+    model: str | ImageClassifier, stages: Sequence[str], *, pretrained: bool | str = True, **options: Any
+) -> FeatureExtractor:
+    """A model from images to the tensors of some stages.
+
+    Args:
+        model: an ImageClassifier, whose layers are shared, or a name to load.
+        stages: names of `ImageClassifier.stages`, for example ["stage3", "covariance", "representation"].
+        pretrained: which weights to load for a name; they are needed, for features of random weights say nothing.
+        options: further arguments of `load`.
+
+    Returns:
+        A Keras model from (batch, height, width, channels) to {stage: tensor}; it has `preprocess` too.
+
+    Raises:
+        InputError: an unknown stage; the message lists those there are.
+
+    Example:
+        >>> extract = mpncov_zoo.feature_extractor("mpncov_cifar_resnet20", ["stage3", "covariance"])
+        >>> {name: tensor.shape for name, tensor in extract(extract.preprocess("boot.png")).items()}
+        {'stage3': TensorShape([1, 14, 14, 64]), 'covariance': TensorShape([1, 64, 64])}
+    """
+    classifier = model if isinstance(model, ImageClassifier) else load(model, pretrained, **options)
+    return FeatureExtractor(classifier, stages)
+
+
+def _pretrained(
+    found: sources.ResolvedArtifact,
+    num_classes: int | None,
+    input_shape: InputShape | None,
+    representation: str | None,
+) -> ImageClassifier:
+    """A verified artifact as a network, adapted to what was asked for."""
+    description = found.description
+    architecture, published_shape = _architecture(description.architecture)
+    changed = representation not in (None, architecture.representation)
+    if changed:
+        architecture = registry.architecture(architecture.backbone, representation)
+    classes = description.num_classes if num_classes is None else num_classes
+    kept = [part for part in PARTS if not _is_fresh(part, changed, classes != description.num_classes)]
+    shape = input_shape or published_shape
+    if shape[2] != published_shape[2]:
+        raise InputError(f"{description.name} takes images of {published_shape[2]} channels. Received: {shape[2]}.")
+    model = ImageClassifier(
+        architecture,
+        num_classes=classes,
+        input_shape=shape,
+        input_specification=_adapted(description.input, shape),
+        labels=artifact.read_labels(found.directory, description) if "classifier" in kept else None,
+        initialize=[part for part in PARTS if part not in kept],
+    )
+    unused = artifact.read_weights(model, found.directory, kept)
+    names = tuple(model.named_variables())
+    model.load_report = LoadReport(
+        weights=description.name,
+        source=str(found.directory),
+        trust=found.trust,
+        loaded=tuple(name for name in names if name.split("/")[0] in kept),
+        fresh=tuple(name for name in names if name.split("/")[0] not in kept),
+        unused=unused,
+    )
+    return model
+
+
+def _is_fresh(part: str, representation_changed: bool, classes_changed: bool) -> bool:
+    if part == "classifier":
+        return representation_changed or classes_changed
+    return part == "representation" and representation_changed
+
+
+def _architecture(config: Mapping[str, Any]) -> tuple[registry.Architecture, InputShape]:
+    """The two things that an artifact's `architecture` holds."""
+    values = dict(config)
+    height, width, channels = values.pop("input_shape")
+    return registry.Architecture.from_dict(values), (height, width, channels)
+
+
+def _adapted(specification: InputSpecification, shape: InputShape) -> InputSpecification:
+    """The specification for another image size, and for grey images the mean over the channels."""
+    changes: dict[str, Any] = {}
+    if shape[0] is not None and shape[1] is not None:
+        changes["size"] = (shape[0], shape[1])
+    if shape[2] == 1 and specification.channels == 3:
+        changes |= {"channel_order": "L"}
+        changes |= {key: (sum(getattr(specification, key)) / 3,) for key in ("mean", "std")}
+    elif shape[2] != specification.channels:
+        raise InputError(f"Images have 3 channels (RGB) or 1 (grey). Received: input_shape={shape}.")
+    return specification.model_copy(update=changes)
