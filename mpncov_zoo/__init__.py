@@ -11,6 +11,8 @@ imported by those that need it (`build`, `load`, `feature_extractor`, `ImageClas
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mpncov_zoo.keras_registration import register_with_keras
+
 if TYPE_CHECKING:
     from mpncov_zoo.catalog import ModelInfo, info, list_models
     from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier, LoadReport
@@ -69,6 +71,8 @@ __all__ = [
     "load",
 ]
 __version__ = "0.1.0"
+
+register_with_keras()
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ def write(
         raise InputError(f"{target} cannot be written: {error.strerror}.") from error
     try:
         _write_saved_model(model, partial)
-        np.savez_compressed(partial / SELFTEST_FILE, **_selftest_record(model, _selftest_pixels(model)))
+        record: dict[str, Any] = _selftest_record(model, _selftest_pixels(model))
+        np.savez_compressed(partial / SELFTEST_FILE, **record)
         describe(model, partial, tag=tag, provenance=provenance, metrics=metrics)
         os.chmod(partial, 0o755)
         partial.rename(target)
@@ -168,7 +169,7 @@ def _write_saved_model(model: ImageClassifier, directory: Path) -> None:
         tf.saved_model.save(servable, str(directory), signatures=signatures, options=options)
 
 
-def _servable(model: ImageClassifier, scratch: Path) -> tf.Module:
+def _servable(model: ImageClassifier, scratch: Path) -> Any:
     """TensorFlow Hub's reusable SavedModel: callable, with its variables; each is owned once, under its stable name."""
 
     class Servable(tf.Module):
@@ -181,7 +182,7 @@ def _servable(model: ImageClassifier, scratch: Path) -> tf.Module:
         def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
             return model(images, training=training)
 
-    servable = Servable()
+    servable: Any = Servable()
     weights = model.named_variables()
     for name, variable in weights.items():
         setattr(servable, name, variable.value)
@@ -201,7 +202,7 @@ def _servable(model: ImageClassifier, scratch: Path) -> tf.Module:
     return servable
 
 
-def _signatures(model: ImageClassifier, servable: Callable[..., tf.Tensor]) -> dict[str, Any]:
+def _signatures(model: ImageClassifier, servable: Any) -> dict[str, Any]:
     stages = FeatureExtractor(model, [name for name in ("covariance", "representation") if name in model.stages])
 
     def answers(logits: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -49,13 +49,14 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
 
     Args:
         pattern: shell wildcards, for example "mpncov_*".
-        pretrained: list the published sets of weights instead of the architectures.
+        pretrained: list the published sets of weights instead, of networks that this version can build.
 
     Example:
         >>> mpncov_zoo.list_models("mpncov_cifar*", pretrained=True)
         ['mpncov_cifar_resnet20.fashion_mnist']
     """
-    names = [entry.name for entry in load_manifest().entries] if pretrained else registry.model_names()
+    published = (entry.name for entry in load_manifest().entries if entry.model in registry.MODELS)
+    names = published if pretrained else registry.model_names()
     return sorted(name for name in names if fnmatchcase(name, pattern))
 
 
@@ -100,7 +101,9 @@ def split_name(name: str, pretrained: bool | str) -> tuple[str, str | None]:
     """
     if not isinstance(name, str) or not isinstance(pretrained, bool | str):
         raise InputError(f"Expected a name, and pretrained=True, False or a tag. Received: {name!r}, {pretrained!r}.")
-    stem, _, tag = name.partition(".")
+    stem, dot, tag = name.partition(".")
+    if pretrained == "" or (dot and not tag):
+        raise InputError(f"A tag is empty. Received: {name!r}, pretrained={pretrained!r}.")
     model = registry.canonical_name(stem)
     if isinstance(pretrained, str):
         if tag and tag != pretrained:

@@ -1,7 +1,8 @@
 """ImageClassifier: features, representation and classifier joined into one Keras model."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -66,7 +67,7 @@ class ImageClassifier(keras.Model):
         input_shape: (height, width, channels); height and width may be None.
         input_specification: how images become the network's input.
         labels: names of the classes, in the order of the logits.
-        initialize: the parts whose kernels are drawn at random; the others start as zeros, about to be read.
+        initialize: the parts whose kernels are drawn at random; the others start undefined, about to be read.
 
     Input shape: (batch, height, width, channels), float32, preprocessed (`preprocess`).
     Output shape: (batch, num_classes), logits; or (batch, features) for 0 classes.
@@ -129,7 +130,8 @@ class ImageClassifier(keras.Model):
         if isinstance(names, str) or unknown or not names:
             raise InputError(f"{self.name} has the stages {', '.join(self.stages)}. Received: {names!r}.")
         stages, summary = self._endpoints["features"], self._endpoints["representation"]
-        trunk = keras.Model(self.features.input, [*stages.values()])
+        with _deep_graph():
+            trunk = keras.Model(self.features.input, [*stages.values()])
         head = keras.Model(self.representation.input, [*summary.values()])
         outputs = dict(zip(stages, _as_list(trunk(self.input)), strict=True))
         outputs |= zip(summary, _as_list(head([*outputs.values()][-1])), strict=True)
@@ -156,11 +158,13 @@ class ImageClassifier(keras.Model):
 
         Args:
             logits: the network's output, (batch, num_classes).
-            top: how many classes an image.
+            top: how many classes an image; all of them where there are fewer.
 
         Raises:
-            InputError: logits of another shape, or not finite.
+            InputError: logits of another shape, or not finite; top less than 1.
         """
+        if top < 1:
+            raise InputError(f"top must be at least 1. Received: {top}.")
         values = keras.ops.convert_to_numpy(logits).astype(np.float64)
         if values.ndim != 2 or values.shape[1] != self.num_classes or not self.num_classes:
             raise InputError(f"decode expects logits of shape (batch, {self.num_classes}). Received: {values.shape}.")
@@ -192,6 +196,7 @@ class ImageClassifier(keras.Model):
             "input_specification": self.input_specification.model_dump(mode="json"),
             "labels": list(self.labels) if self.labels is not None else None,
             "name": self.name,
+            "precision": self.dtype_policy.name,
         }
 
     @classmethod
@@ -200,7 +205,8 @@ class ImageClassifier(keras.Model):
         values = dict(config)
         architecture = Architecture.from_dict(values.pop("architecture"))
         specification = InputSpecification.model_validate(values.pop("input_specification"))
-        model = cls(architecture, input_specification=specification, **values)
+        with precision(values.pop("precision")):
+            model = cls(architecture, input_specification=specification, **values)
         model.load_report = LoadReport(source=CONFIGURATION)
         return model
 
@@ -239,6 +245,17 @@ class FeatureExtractor(keras.Model):
         return cls(ImageClassifier.from_config(config["classifier"]), config["stages"], name=config["name"])
 
 
+@contextmanager
+def precision(policy: str) -> Iterator[None]:
+    """Within this context networks are built under a dtype policy, for example "mixed_bfloat16"."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def _as_list(outputs: Any) -> list[KerasTensor]:
     return outputs if isinstance(outputs, list) else [outputs]
 
@@ -253,7 +270,19 @@ def _part(
     inputs = keras.Input(like.shape[1:], dtype=like.dtype)
     with nullcontext() if name in initialize else skip_initialization():
         endpoints = builder(inputs)
-    return keras.Model(inputs, list(endpoints.values())[-1], name=name), endpoints
+    with _deep_graph():
+        return keras.Model(inputs, list(endpoints.values())[-1], name=name), endpoints
+
+
+@contextmanager
+def _deep_graph() -> Iterator[None]:
+    """Keras walks a model's graph by recursion, a frame a layer: more than Python allows from 1000 layers on."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 20_000))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def _features(architecture: Architecture) -> Builder:

@@ -77,7 +77,10 @@ class Architecture:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Architecture":
         """Back from plain data, which may have been through JSON."""
-        return cls(**{key: _tuples(value) if isinstance(value, Mapping) else value for key, value in values.items()})
+        plain: dict[str, Any] = {
+            key: _tuples(value) if isinstance(value, Mapping) else value for key, value in values.items()
+        }
+        return cls(**plain)
 
 
 def _tuples(options: Options) -> Options:

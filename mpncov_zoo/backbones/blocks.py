@@ -1,4 +1,4 @@
-"""The layers that every network is made of: convolution, batch normalisation, dense, with the published constants."""
+"""The layers that all networks are made of: convolution, batch normalisation, dense; with the published constants."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import keras
-from keras import KerasTensor, layers
+from keras import KerasTensor, layers, ops
 
 BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}  # PyTorch's momentum 0.1 is Keras' 0.9
 
@@ -15,7 +15,7 @@ _skip_initialization = ContextVar("skip_initialization", default=False)
 
 @contextmanager
 def skip_initialization() -> Iterator[None]:
-    """Within this context kernels start as zeros: for networks whose weights are about to be read from a checkpoint."""
+    """Within this context kernels start undefined: for networks whose weights are about to be read from a file."""
     token = _skip_initialization.set(True)
     try:
         yield
@@ -23,9 +23,22 @@ def skip_initialization() -> Iterator[None]:
         _skip_initialization.reset(token)
 
 
+@keras.saving.register_keras_serializable(package="mpncov_zoo")
+class Unfilled(keras.initializers.Initializer):
+    """Memory that nobody has written to yet: neither the time nor the pages of random numbers or zeros."""
+
+    def __call__(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
+        """A tensor of undefined values (zeros where the backend has no such thing)."""
+        if keras.backend.backend() != "tensorflow":
+            return ops.zeros(shape, dtype)
+        import tensorflow as tf
+
+        return tf.raw_ops.Empty(shape=shape, dtype=tf.as_dtype(dtype or keras.config.floatx()), init=False)
+
+
 def _kernel_initializer(scale: float, mode: str, distribution: str) -> keras.initializers.Initializer:
     if _skip_initialization.get():
-        return keras.initializers.Zeros()
+        return Unfilled()
     return keras.initializers.VarianceScaling(scale, mode, distribution)
 
 
@@ -67,9 +80,8 @@ class BatchNormalization(layers.BatchNormalization):
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise over batch and positions; float64 and other backends take Keras' own way."""
-        fusible = len(inputs.shape) == 4 and keras.backend.standardize_dtype(inputs.dtype) != "float64" and mask is None
-        if keras.backend.backend() != "tensorflow" or not fusible:
+        """Normalise over batch and positions; float64, other backends and other options take Keras' own way."""
+        if mask is not None or not self._fusible(inputs):
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
 
@@ -88,15 +100,15 @@ class BatchNormalization(layers.BatchNormalization):
             self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1 - self.momentum))
         return outputs
 
+    def _fusible(self, inputs: Any) -> bool:
+        plain = self.axis in (-1, 3) and self.center and self.scale and not self.synchronized
+        narrow = keras.backend.standardize_dtype(inputs.dtype) != "float64"
+        return keras.backend.backend() == "tensorflow" and len(inputs.shape) == 4 and plain and narrow
+
 
 def batch_norm(x: KerasTensor, *, name: str) -> KerasTensor:
     """Batch normalisation with the published constants; the shape is kept."""
     return BatchNormalization(**BATCH_NORM, name=name)(x)
-
-
-def relu(x: KerasTensor, *, name: str) -> KerasTensor:
-    """Rectify; the shape is kept."""
-    return layers.ReLU(name=name)(x)
 
 
 def conv_bn(
@@ -110,10 +122,10 @@ def conv_bn(
     use_bias: bool = False,
     activation: bool = True,
 ) -> KerasTensor:
-    """Convolution, batch normalisation and (optionally) ReLU, named `<prefix>_conv<index>`, `_bn<index>`, `_relu<index>`."""
+    """Convolution, batch normalisation and (optionally) ReLU; the layers are `<prefix>_conv<index>`, `_bn<index>`."""
     x = conv(x, filters, size, name=f"{prefix}_conv{index}", strides=strides, use_bias=use_bias)
     x = batch_norm(x, name=f"{prefix}_bn{index}")
-    return relu(x, name=f"{prefix}_relu{index}") if activation else x
+    return ops.relu(x) if activation else x
 
 
 def max_pool(x: KerasTensor, *, size: int, name: str, pad: int = 0) -> KerasTensor:

@@ -3,9 +3,9 @@
 The last stage keeps stride 1, as in the published TensorFlow iSQRT-COV code: 16x16 positions remain of 32x32.
 """
 
-from keras import KerasTensor, layers
+from keras import KerasTensor, ops
 
-from mpncov_zoo.backbones.blocks import batch_norm, conv, conv_bn, relu
+from mpncov_zoo.backbones.blocks import batch_norm, conv, conv_bn
 from mpncov_zoo.backbones.resnet import EXPANSION, residual_block
 
 WIDTHS = (16, 32, 64)
@@ -39,12 +39,12 @@ def cifar_resnet(
             )
         endpoints[f"stage{stage}"] = x
     if preactivation:
-        endpoints["stage3"] = relu(batch_norm(x, name="final_bn"), name="final_relu")
+        endpoints["stage3"] = ops.relu(batch_norm(x, name="final_bn"))
     return endpoints
 
 
 def preactivation_block(x: KerasTensor, width: int, *, block: str, strides: int, prefix: str) -> KerasTensor:
-    """Y = x + F(x); a projected shortcut is taken after the first BN and ReLU, an identity one before them."""
+    """Return x + F(x); a projected shortcut is taken after the first BN and ReLU, an identity one before them."""
     shortcut = x
     channels = width * EXPANSION[block]
     steps = (
@@ -54,8 +54,8 @@ def preactivation_block(x: KerasTensor, width: int, *, block: str, strides: int,
     )
     project = strides != 1 or x.shape[-1] != channels
     for index, (filters, size, stride) in enumerate(steps, 1):
-        x = relu(batch_norm(x, name=f"{prefix}_bn{index}"), name=f"{prefix}_relu{index}")
+        x = ops.relu(batch_norm(x, name=f"{prefix}_bn{index}"))
         if index == 1 and project:
             shortcut = conv(x, channels, 1, name=f"{prefix}_shortcut_conv", strides=strides)
         x = conv(x, filters, size, name=f"{prefix}_conv{index}", strides=stride)
-    return layers.Add(name=f"{prefix}_add")([x, shortcut])
+    return x + shortcut

@@ -1,8 +1,8 @@
 """ResNet for ImageNet-sized images (He et al., CVPR 2016), as published for iSQRT-COV and by torchvision."""
 
-from keras import KerasTensor, layers
+from keras import KerasTensor, ops
 
-from mpncov_zoo.backbones.blocks import conv_bn, max_pool, relu
+from mpncov_zoo.backbones.blocks import conv_bn, max_pool
 
 WIDTHS = (64, 128, 256, 512)
 EXPANSION = {"basic": 1, "bottleneck": 4}
@@ -36,7 +36,7 @@ def resnet(
 
 
 def residual_block(x: KerasTensor, width: int, *, block: str, strides: int, prefix: str) -> KerasTensor:
-    """Y = relu(x + F(x)); the shortcut is projected where the shape changes."""
+    """Return relu(x + F(x)); the shortcut is projected where the shape changes."""
     shortcut = x
     channels = width * EXPANSION[block]
     if strides != 1 or x.shape[-1] != channels:
@@ -48,5 +48,4 @@ def residual_block(x: KerasTensor, width: int, *, block: str, strides: int, pref
     else:
         x = conv_bn(x, width, 3, prefix=prefix, index=1, strides=strides)
         x = conv_bn(x, channels, 3, prefix=prefix, index=2, activation=False)
-    x = layers.Add(name=f"{prefix}_add")([x, shortcut])
-    return relu(x, name=f"{prefix}_relu")
+    return ops.relu(x + shortcut)

@@ -1,8 +1,8 @@
 """VGG (Simonyan and Zisserman, ICLR 2015): convolution biases, optional batch normalisation."""
 
-from keras import KerasTensor
+from keras import KerasTensor, ops
 
-from mpncov_zoo.backbones.blocks import conv, conv_bn, max_pool, relu
+from mpncov_zoo.backbones.blocks import conv, conv_bn, max_pool
 
 WIDTHS = (64, 128, 256, 512, 512)
 
@@ -37,4 +37,4 @@ def vgg(
 def _convolution(x: KerasTensor, width: int, *, batch_norm: bool, prefix: str, index: int) -> KerasTensor:
     if batch_norm:
         return conv_bn(x, width, 3, prefix=prefix, index=index, use_bias=True)
-    return relu(conv(x, width, 3, name=f"{prefix}_conv{index}", use_bias=True), name=f"{prefix}_relu{index}")
+    return ops.relu(conv(x, width, 3, name=f"{prefix}_conv{index}", use_bias=True))

@@ -44,7 +44,7 @@ class CBP(layers.Layer):
         self.seed = seed
         self.input_spec = layers.InputSpec(ndim=4)
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[int, ...]) -> None:
         """Draw the hashes: bins (2, d) in [0, dimension) and signs (2, d) of +-1, as float32."""
         rng = np.random.default_rng(self.seed)
         shape = (2, input_shape[-1])

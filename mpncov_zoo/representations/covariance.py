@@ -64,8 +64,8 @@ def isqrt_covariance(
 ) -> KerasTensor:
     """Square root of the covariance by Newton-Schulz, pre-normalised and post-compensated (eqs. 1, 4, 6, 7).
 
-    The polynomial of the d x d covariance BB' can be evaluated on the N x N Gram matrix B'B instead: Y_K(BB') = B Z_K(B'B) B'.
-    Both give the same result; the Gram form is cheaper where there are fewer positions than channels.
+    The polynomial of the d x d covariance BB' can be evaluated on the N x N Gram matrix B'B instead:
+    Y_K(BB') = B Z_K(B'B) B'. Both give the same; the Gram form is cheaper for fewer positions than channels.
 
     Args:
         x: features, (batch, height, width, d).

@@ -13,8 +13,8 @@ import keras
 from mpncov_zoo import artifact, registry
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.training.curves import draw_curves
-from mpncov_zoo.training.datasets import Images, evaluation_batches, fashion_mnist, split_holdout, training_batches
+from mpncov_zoo.training.curves import draw_curves, require_matplotlib
+from mpncov_zoo.training.datasets import Images, evaluation_batches, read_dataset, split_holdout, training_batches
 from mpncov_zoo.training.recipes import Recipe
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def train(recipe: Recipe, data: str | Path, output: str | Path, *, resume: bool 
         recipe: what to train.
         data: directory of the data set.
         output: directory of the run; it must be new or empty unless `resume`.
-        resume: go on after the last complete epoch of this directory.
+        resume: go on after the last complete epoch of this directory, if there is one; the result is the same.
         verbose: Keras' progress bar: 0 none, 1 bar, 2 a line an epoch.
 
     Returns:
@@ -63,15 +63,20 @@ def train(recipe: Recipe, data: str | Path, output: str | Path, *, resume: bool 
     Raises:
         InputError: data, output or recipe cannot be used.
     """
-    run = _prepare(Path(output), recipe, resume=resume)
-    training, holdout = split_holdout(fashion_mnist(data, "train"), recipe.holdout, recipe.seed)
+    require_matplotlib()
+    run = _inspect(Path(output), recipe, resume=resume)
+    training, holdout = split_holdout(read_dataset(recipe.dataset, data, "train"), recipe.holdout, recipe.seed)
+    steps = _steps(recipe, training)
     keras.utils.set_random_seed(recipe.seed)
     model = build(recipe, training.class_names)
-    steps = len(training) // recipe.batch_size
     compile_for(model, recipe, steps)
-    _fit(model, recipe, training, holdout, run, steps, verbose)
+    _begin(run, recipe)
+    directory = run.directory / f"{model.architecture.name}.{recipe.tag}"
+    if not directory.exists():
+        _fit(model, recipe, training, holdout, run, steps, verbose)
+        _export(model, recipe, directory)
     draw_curves(run.log, run.curves)
-    return _export(model, recipe, run)
+    return directory
 
 
 def build(recipe: Recipe, class_names: tuple[str, ...]) -> ImageClassifier:
@@ -86,6 +91,10 @@ def build(recipe: Recipe, class_names: tuple[str, ...]) -> ImageClassifier:
             input_specification=recipe.input,
             labels=class_names,
         )
+    except (TypeError, ValueError) as error:
+        if not recipe.options:
+            raise
+        raise InputError(f"{recipe.model} cannot be built with options {recipe.options}: {error}.") from error
     finally:
         keras.config.set_dtype_policy(before)
 
@@ -147,26 +156,55 @@ class SmoothedCrossentropy(keras.losses.Loss):
         return {"label_smoothing": self.label_smoothing, "name": self.name}
 
 
-def _prepare(output: Path, recipe: Recipe, *, resume: bool) -> Run:
+def _inspect(output: Path, recipe: Recipe, *, resume: bool) -> Run:
+    """The run in a directory, if this recipe may begin or go on there; nothing is written yet."""
     run = Run(output)
-    resolved = recipe.model_dump_json(indent=2) + "\n"
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        if any(output.iterdir()) and not resume:
-            raise InputError(f"{output} is not empty. Go on with --resume, or give a new directory.")
-        if run.recipe.exists():
-            _require_same(run.recipe, recipe)
-        run.recipe.write_text(resolved)
+        used = output.exists() and any(output.iterdir())
     except OSError as error:
-        raise InputError(f"{output} cannot be written: {error.strerror}.") from error
+        raise InputError(f"{output} cannot be used for a run: {error.strerror}.") from error
+    if used and not resume:
+        raise InputError(f"{output} is not empty. Go on with --resume, or give a new directory.")
+    if used and not run.recipe.exists():
+        raise InputError(f"{output} is not empty and holds no run ({run.recipe.name}). Give a new directory.")
+    if used:
+        _require_same(run.recipe, recipe)
     return run
 
 
+def _begin(run: Run, recipe: Recipe) -> None:
+    try:
+        run.directory.mkdir(parents=True, exist_ok=True)
+        run.recipe.write_text(recipe.model_dump_json(indent=2) + "\n")
+    except OSError as error:
+        raise InputError(f"{run.directory} cannot be written: {error.strerror}.") from error
+
+
 def _require_same(path: Path, recipe: Recipe) -> None:
-    before, now = json.loads(path.read_text()), recipe.model_dump(mode="json")
+    before, now = _read_json(path), recipe.model_dump(mode="json")
     changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     if changed:
         raise InputError(f"{path.parent} was begun with another recipe: {', '.join(changed)} differ.")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged: {error}. Begin again in a new directory.") from error
+
+
+def _steps(recipe: Recipe, training: Images) -> int:
+    """Batches an epoch, of images that are what the network takes."""
+    shape = (*recipe.input.size, recipe.input.channels)
+    if training.pixels.shape[1:] != shape or recipe.input.crop_fraction != 1:
+        raise InputError(
+            f"Training takes the images as they are, {'x'.join(map(str, training.pixels.shape[1:]))}. Received: input "
+            f"of {'x'.join(map(str, shape))}, crop_fraction {recipe.input.crop_fraction:g}."
+        )
+    if len(training) < recipe.batch_size:
+        raise InputError(f"batch_size={recipe.batch_size} is more than the {len(training)} images to train on.")
+    return len(training) // recipe.batch_size
 
 
 def _fit(
@@ -182,18 +220,41 @@ def _fit(
         batches,
         steps_per_epoch=steps,
         epochs=recipe.epochs,
+        shuffle=False,  # the batches are already
         validation_data=evaluation_batches(holdout, recipe.input) if len(holdout) else None,
         callbacks=[
             keras.callbacks.CSVLogger(os.fspath(run.log), append=True),
             keras.callbacks.BackupAndRestore(os.fspath(run.backup), double_checkpoint=True, delete_checkpoint=False),
+            DropoutByEpoch(steps),
         ],
         verbose=verbose,  # pyright: ignore[reportArgumentType]
     )
 
 
+class DropoutByEpoch(keras.callbacks.Callback):
+    """Makes dropout's random state depend on the seed and the epoch alone, as the batches do.
+
+    Keras' backup does not hold that state: a resumed run would repeat the masks of the first epochs.
+
+    Args:
+        steps: batches an epoch. A run that is not interrupted has the same masks with this callback as without.
+    """
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.steps = steps
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Count the state on to the epoch's first batch."""
+        for variable in self.model.variables:
+            if variable.name == "seed_generator_state":
+                seed = keras.ops.convert_to_numpy(variable)[0]
+                variable.assign([seed, epoch * self.steps])
+
+
 def _completed_epochs(run: Run) -> int:
     path = run.backup / "training_metadata.json"
-    return json.loads(path.read_text())["epoch"] if path.exists() else 0
+    return int(_read_json(path).get("epoch", 0)) if path.exists() else 0
 
 
 def _truncate_log(path: Path, epochs: int) -> None:
@@ -206,13 +267,11 @@ def _truncate_log(path: Path, epochs: int) -> None:
         csv.writer(file).writerows([header, *rows[:epochs]] if header else [])
 
 
-def _export(model: ImageClassifier, recipe: Recipe, run: Run) -> Path:
-    trained = model
+def _export(trained: ImageClassifier, recipe: Recipe, directory: Path) -> None:
+    """Write the trained network in float32."""
     model = build(recipe.model_copy(update={"precision": "float32"}), trained.labels or ())
     for name, variable in model.named_variables().items():
         variable.assign(trained.named_variables()[name])
-    directory = run.directory / f"{model.architecture.name}.{recipe.tag}"
     provenance = {"kind": "trained", "recipe": recipe.model_dump(mode="json")}
     artifact.write(model, directory, tag=recipe.tag, provenance=provenance)
     logger.info("wrote %s", directory)
-    return directory

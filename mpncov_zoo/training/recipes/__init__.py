@@ -24,10 +24,10 @@ class Optimizer(StrictModel):
     """
 
     learning_rate: float = Field(gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
-    weight_decay: float = Field(0.0, ge=0)
-    warmup_epochs: int = Field(0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup_epochs: int = Field(default=0, ge=0)
 
 
 class Augmentation(StrictModel):
@@ -38,7 +38,7 @@ class Augmentation(StrictModel):
         flip: mirror left and right with probability 1/2.
     """
 
-    pad_crop: int = Field(0, ge=0)
+    pad_crop: int = Field(default=0, ge=0)
     flip: bool = False
 
 
@@ -52,14 +52,14 @@ class Recipe(StrictModel):
 
     model: str
     tag: str = Field(pattern=r"^[a-z0-9_]+$")
-    dataset: Literal["fashion_mnist"]
+    dataset: str
     input: InputSpecification
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    holdout: int = Field(0, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    holdout: int = Field(default=0, ge=0)
     options: dict[str, dict[str, Any]] = {}
     optimizer: Optimizer
     augmentation: Augmentation = Augmentation()

@@ -1,0 +1,38 @@
+# Every target installs what it needs into .venv and runs; nothing else is required than Python 3.11 or later.
+PYTHON ?= python3
+BIN := .venv/bin
+ZOO_SOURCES := setup.cfg setup.py pyproject.toml
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test lint format benchmark-load clean
+
+demo: .venv/zoo ## load the bundled network, classify real images, write demo.png
+	$(BIN)/python examples/demo.py
+
+test: .venv/dev ## run every test
+	$(BIN)/pytest -n 2
+
+lint: .venv/dev ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: .venv/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark-load: .venv/dev ## load() against a PyTorch twin, side by side
+	$(BIN)/pip install --quiet torch
+	$(BIN)/python benchmarks/load.py
+
+.venv/zoo: $(ZOO_SOURCES)
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+.venv/dev: .venv/zoo
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info demo.png

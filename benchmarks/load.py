@@ -1,0 +1,135 @@
+"""Loading mpncov_resnet101 from a local artifact, against building a PyTorch twin and loading its state_dict.
+
+    python benchmarks/load.py [--repeats 9]
+
+Two processes, both warm, take turns; the figures are medians and the ratio of the medians. Peak memory is that of the
+first load in its process, above the imported framework, in units of the parameters' bytes (Linux). Needs torch.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+MODEL, DEPTH, PARAMETER_BYTES = "mpncov_resnet101", 101, 4 * 75_921_960
+Loader = Callable[[], float]  # loads once; returns the seconds of it that went into verification
+
+
+def tensorflow_side(folder: Path) -> Loader:
+    """Write the artifact if it is not there; return the load."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import mpncov_zoo
+    from mpncov_zoo import artifact
+    from mpncov_zoo.hub import verification
+
+    directory = folder / f"{MODEL}.random"
+    if not directory.exists():
+        artifact.write(mpncov_zoo.build(MODEL), directory, tag="random", provenance={"kind": "random"})
+    files = verification.describe_files(directory)
+
+    def load() -> float:
+        mpncov_zoo.load(MODEL, pretrained=True, hub=directory)
+        start = time.perf_counter()
+        for file in files:
+            verification.sha256(directory / file.path)
+        return time.perf_counter() - start
+
+    return load
+
+
+def pytorch_side(folder: Path) -> Loader:
+    """Write the checkpoint if it is not there; return the load."""
+    import torch
+
+    from conversion.reference.mpncov_resnet import MPNCOVResNet
+
+    path = folder / f"{MODEL}.pth"
+    if not path.exists():
+        torch.save(MPNCOVResNet(DEPTH).state_dict(), path)
+
+    def load() -> float:
+        MPNCOVResNet(DEPTH).load_state_dict(torch.load(path, weights_only=True))
+        return 0.0
+
+    return load
+
+
+SIDES = {"mpncov_zoo": tensorflow_side, "PyTorch": pytorch_side}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=9, help="timed loads of each side (default: 9)")
+    parser.add_argument("--worker", nargs=2, metavar=("SIDE", "FOLDER"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        side, folder = arguments.worker
+        answer_requests(SIDES[side](Path(folder)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for side in SIDES:  # once without a request, so that the files are there and no writing counts as memory
+            subprocess.run(worker_command(side, folder), stdin=subprocess.DEVNULL, check=True)
+        report(alternate(folder, arguments.repeats))
+
+
+def worker_command(side: str, folder: str) -> list[str]:
+    return [sys.executable, __file__, "--worker", side, folder]
+
+
+def answer_requests(load: Loader) -> None:
+    """For each line on stdin load once and print seconds, seconds of verification, and peak memory."""
+    imported = peak_memory()
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        verifying = load()
+        seconds = (
+            time.perf_counter() - start - verifying
+        )  # the load verified by itself; the second time is for the clock
+        memory = (peak_memory() - imported) / PARAMETER_BYTES
+        print(json.dumps({"seconds": seconds, "verifying": verifying, "memory": memory}), flush=True)
+
+
+def peak_memory() -> int:
+    """Highest resident memory of this process so far, bytes."""
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def alternate(folder: str, repeats: int) -> dict[str, list[dict[str, float]]]:
+    """Every side's answers in turn; the first is cold, the second settles the allocators."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    workers = {side: subprocess.Popen(worker_command(side, folder), **pipes) for side in SIDES}
+    answers: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    for _ in range(repeats + 2):
+        for side, worker in workers.items():
+            worker.stdin.write("load\n")
+            worker.stdin.flush()
+            answers[side].append(json.loads(worker.stdout.readline()))
+    for worker in workers.values():
+        worker.communicate()
+    return answers
+
+
+def report(answers: dict[str, list[dict[str, float]]]) -> None:
+    ours, twin = (
+        {key: statistics.median(answer[key] for answer in rows[2:]) for key in rows[0]} for rows in answers.values()
+    )
+    cold = [rows[0] for rows in answers.values()]
+    print(f"{MODEL}, medians of {len(answers['PyTorch']) - 2}{'mpncov_zoo':>20}{'PyTorch':>12}{'ratio':>8}")
+    rows = (
+        ("load, verification included (s)", ours["seconds"], twin["seconds"]),
+        ("load without verification (s)", ours["seconds"] - ours["verifying"], twin["seconds"]),
+        ("first load of the process (s)", cold[0]["seconds"], cold[1]["seconds"]),
+        ("peak memory / parameters", cold[0]["memory"], cold[1]["memory"]),
+    )
+    for label, a, b in rows:
+        print(f"{label:<34}{a:>14.2f}{b:>12.2f}{a / b:>8.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The command line, `mpncov-zoo COMMAND`: one module a command, each with `add` (its arguments) and `run`.
+
+Results go to standard output, progress and logs to standard error. Exit codes: 0 done, 1 the answer is 'no', 2 wrong
+usage or unusable input, 130 interrupted, 141 whoever read the output has gone. TensorFlow is imported by the commands
+that compute, not by this package.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from mpncov_zoo import __version__
+from mpncov_zoo.cli import evaluate, features, info, list_models, predict, train
+from mpncov_zoo.cli.options import PROGRAM, print_error
+from mpncov_zoo.errors import ZooError
+
+COMMANDS = (list_models, info, predict, features, evaluate, train)
+USAGE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # the last two as a shell reports SIGINT and SIGPIPE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code.
+
+    Args:
+        arguments: without the program's name; by default those of this process.
+
+    Raises:
+        SystemExit: by argparse: 0 after --help and --version, 2 after wrong arguments.
+    """
+    args = build_parser().parse_args(arguments)
+    with _logging_to_stderr(logging.INFO if args.verbose else logging.WARNING):
+        try:
+            code = args.run(args)
+            sys.stdout.flush()
+            return code
+        except ZooError as error:
+            return _fail(error)
+        except BrokenPipeError:
+            _discard_output()
+            return BROKEN_PIPE
+        except OSError as error:  # standard output on a full disk, say
+            _discard_output()
+            return _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error)
+        except KeyboardInterrupt:
+            print(f"\n{PROGRAM}: interrupted", file=sys.stderr)
+            return INTERRUPTED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        PROGRAM,
+        description="Second-order pooling networks (iSQRT-COV): pretrained models, features, evaluation, training.",
+        epilog=f"example:\n  {PROGRAM} predict mpncov_cifar_resnet20 boot.png\n\n`{PROGRAM} COMMAND --help` has more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add(commands)
+    return parser
+
+
+def _fail(error: object) -> int:
+    print_error(error)
+    return USAGE
+
+
+def _discard_output() -> None:
+    """Let what standard output cannot take go nowhere, or Python would try again at its exit, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _logging_to_stderr(level: int) -> Iterator[None]:
+    logger, handler = logging.getLogger("mpncov_zoo"), logging.StreamHandler()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)

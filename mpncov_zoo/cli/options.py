@@ -1,0 +1,81 @@
+"""What the commands share: their arguments' types, the options that several have, how they report and load."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mpncov_zoo.catalog import split_name
+from mpncov_zoo.cli.quiet import import_tensorflow
+
+if TYPE_CHECKING:
+    from mpncov_zoo.classifier import ImageClassifier
+
+PROGRAM = "mpncov-zoo"
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], *, help: str, details: str = "", example: str
+) -> argparse.ArgumentParser:
+    """Add a command; `details` may be several lines, `example` is a command line or several."""
+    lines = "\n".join(f"  {line}" for line in example.splitlines())
+    parser = commands.add_parser(
+        name,
+        help=help,
+        description=f"{help[0].upper()}{help[1:]}.\n\n{details}".rstrip(),
+        epilog=f"example:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="log to standard error what is done")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Which pretrained network."""
+    parser.add_argument("model", metavar="MODEL", help="a name of `mpncov-zoo list`, or NAME.TAG for a set of weights")
+    parser.add_argument("--hub", metavar="DIR", help="an artifact directory, or a directory of NAME.TAG/ ones")
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """Which images, and how many at once."""
+    parser.add_argument(
+        "inputs", metavar="INPUT", nargs="+", help="image files, folders, '-' for paths on standard input, one a line"
+    )
+    add_batch_size(parser, 32)
+
+
+def add_batch_size(parser: argparse.ArgumentParser, default: int) -> None:
+    """How many images at once."""
+    parser.add_argument(
+        "--batch-size", type=positive, default=default, metavar="N", help=f"images at once (default {default})"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser, help: str) -> None:
+    """Output for machines."""
+    parser.add_argument("--json", action="store_true", help=help)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, received {text}")
+    return number
+
+
+def load_pretrained(args: argparse.Namespace) -> ImageClassifier:
+    """The network that `add_model`'s arguments name."""
+    split_name(args.model, True)  # a misspelt name is refused before TensorFlow's seconds
+    import_tensorflow()
+    from mpncov_zoo.zoo import load
+
+    return load(args.model, True, hub=args.hub)
+
+
+def print_error(error: object) -> None:
+    """One error, on standard error."""
+    print(f"{PROGRAM}: error: {error}", file=sys.stderr)

@@ -1,0 +1,53 @@
+"""`mpncov-zoo train`."""
+
+import argparse
+import sys
+from contextlib import redirect_stdout
+from typing import Any
+
+from mpncov_zoo.cli.options import PROGRAM, add_command
+from mpncov_zoo.cli.quiet import import_tensorflow
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.training.recipes import list_recipes, load_recipe
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands,
+        "train",
+        run,
+        help="train a model by a recipe; prints the directory of the finished artifact",
+        details="The run's directory also gets the resolved recipe, a log, its curves and, after every epoch, what\n"
+        "--resume needs. The artifact, RUN/NAME.TAG, is what --hub of the other commands takes.",
+        example=f"{PROGRAM} train fashion_mnist --data /usr/share/datasets/fashion-mnist --output runs/fashion \\\n"
+        "    --set epochs=10 optimizer.learning_rate=0.1",
+    )
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a name of --list, or the path of a TOML file")
+    parser.add_argument("--data", metavar="DIR", help="the data set's files, as they are published")
+    parser.add_argument("--output", metavar="RUN", help="directory of the run, new or empty")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the recipe's values"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on after the last complete epoch of RUN")
+    parser.add_argument("--list", action="store_true", help="list the recipes and do nothing else")
+    parser.set_defaults(verbose=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train and print where the artifact is."""
+    if args.list:
+        print("\n".join(list_recipes()))
+        return 0
+    missing = [name for name in ("recipe", "data", "output") if getattr(args, name) is None]
+    if missing:
+        raise InputError(f"train needs RECIPE, --data DIR and --output RUN (or --list). Missing: {', '.join(missing)}.")
+    recipe = load_recipe(args.recipe, args.set)
+    import_tensorflow()
+    from mpncov_zoo.training.fit import train
+
+    with redirect_stdout(sys.stderr):  # Keras writes its progress to standard output
+        verbose = 1 if sys.stderr.isatty() else 2  # a bar, or a line an epoch
+        artifact = train(recipe, args.data, args.output, resume=args.resume, verbose=verbose)
+    print(artifact)
+    return 0

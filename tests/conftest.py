@@ -1,0 +1,64 @@
+"""What several test files need once a session: an artifact, a tiny data set, and a run trained on it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+TINY_RECIPE = [
+    "epochs=2",
+    "batch_size=30",
+    "precision=float32",
+    "seed=5",
+    "optimizer.warmup_epochs=1",
+    "options.features.repeats=1",
+    "options.representation.dimension_reduction=8",
+    "holdout=30",
+]
+
+
+@pytest.fixture(scope="session")
+def artifact_hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of artifacts with mpncov_cifar_resnet20.test: 28x28x1, 10 classes, random weights and statistics.
+
+    One block a stage instead of three, which all that reads it is the faster for.
+    """
+    import keras
+    import numpy as np
+
+    from mpncov_zoo import artifact
+    from mpncov_zoo.training import fit
+    from mpncov_zoo.training.datasets import FASHION_MNIST_LABELS
+    from mpncov_zoo.training.recipes import load_recipe
+
+    keras.utils.set_random_seed(1)
+    recipe = load_recipe("fashion_mnist", ["precision=float32", "options.features.repeats=1"])
+    model = fit.build(recipe, FASHION_MNIST_LABELS)
+    rng = np.random.default_rng(1)
+    for name, variable in model.named_variables().items():
+        if name.endswith(("/gamma", "/moving_variance")):
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+        elif name.endswith(("/beta", "/moving_mean", "/bias")) or name == "classifier/logits/kernel":
+            variable.assign(rng.normal(0, 0.3, variable.shape))
+    directory = tmp_path_factory.mktemp("hub")
+    artifact.write(model, directory / "mpncov_cifar_resnet20.test", tag="test", provenance={"kind": "test"})
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_fashion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory like Fashion-MNIST's, of 330 training and 60 test images."""
+    from tests.fashion import write_fashion
+
+    return write_fashion(tmp_path_factory.mktemp("fashion"), train=330, test=60)
+
+
+@pytest.fixture(scope="session")
+def trained_run(tiny_fashion: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A run of two epochs by the command line: its directory, what stood on standard output and error."""
+    from tests.fashion import run_train
+
+    directory = tmp_path_factory.mktemp("runs") / "whole"
+    return directory, *run_train(tiny_fashion, directory, TINY_RECIPE)

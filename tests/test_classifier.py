@@ -1,0 +1,275 @@
+"""The three parts joined: decoding, saving, training, stages."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import mpncov_zoo
+from mpncov_zoo import preprocessing
+from mpncov_zoo.classifier import CONFIGURATION, FeatureExtractor, ImageClassifier, LoadReport, precision
+from mpncov_zoo.errors import InputError
+from tests import networks
+from tests.photos import photo
+
+LABELS = ("ant", "bee", "cat", "dog", "eel")
+
+
+@pytest.fixture(scope="module")
+def model() -> ImageClassifier:
+    network = networks.tiny()
+    network.labels = LABELS
+    return network
+
+
+def reload_in_new_process(files: dict[str, Path], imports: str, images: np.ndarray, scratch: Path) -> dict[str, Any]:
+    """Outputs of `.keras` files, loaded by a process that has imported nothing else than `imports`."""
+    np.save(scratch / "images.npy", images)
+    code = (
+        f"import {imports}, numpy, sys\n"
+        f"images = numpy.load({str(scratch / 'images.npy')!r})\n"
+        f"for path in {[str(path) for path in files.values()]!r}:\n"
+        "    outputs = keras.models.load_model(path)(images)\n"
+        "    outputs = outputs if isinstance(outputs, dict) else {'output': outputs}\n"
+        "    numpy.savez(path + '.npz', **{k: numpy.asarray(v) for k, v in outputs.items()})\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=scratch)
+    return {name: dict(np.load(f"{path}.npz")) for name, path in files.items()}
+
+
+def test_output_is_classifier_of_representation_of_features(model: ImageClassifier) -> None:
+    x = networks.images(model)
+    expected = model.classifier(model.representation(model.features(x)))
+    np.testing.assert_array_equal(model(x), expected)
+    assert [part.name for part in model.layers[1:]] == ["features", "representation", "classifier"]
+
+
+def test_no_classes_is_the_representation(model: ImageClassifier) -> None:
+    headless = networks.tiny(0)
+    x = networks.images(model)
+    for part in ("features", "representation"):
+        getattr(headless, part).set_weights(getattr(model, part).get_weights())
+    assert headless.classifier is None and "logits" not in headless.stages
+    np.testing.assert_array_equal(headless(x), model.representation(model.features(x)))
+
+
+@pytest.mark.parametrize("top", [1, 3, 5, 99])
+def test_decode_is_softmax_sorted(model: ImageClassifier, top: int) -> None:
+    logits = np.array([[1.0, 3.0, -2.0, 3.5, 0.0], [1000.0, 999.0, -1000.0, 0.0, 5.0]], np.float32)
+    decoded = model.decode(logits, top=top)
+    for row, pairs in zip(logits.astype(np.float64), decoded, strict=True):
+        exponentials = [math.exp(value - max(row)) for value in row]
+        softmax = [value / math.fsum(exponentials) for value in exponentials]
+        expected = sorted(zip(LABELS, softmax, strict=True), key=lambda pair: -pair[1])[:top]
+        assert [label for label, _ in pairs] == [label for label, _ in expected]
+        assert [p for _, p in pairs] == pytest.approx([p for _, p in expected], abs=1e-12)
+
+
+def test_decode_without_labels_names_the_index() -> None:
+    unlabelled = networks.tiny(num_classes=3)
+    assert unlabelled.decode(np.array([[0.0, 2.0, 1.0]]), top=2)[0][0][0] == "class 1"
+
+
+@pytest.mark.parametrize(
+    ("logits", "top", "message"),
+    [
+        (np.zeros((2, 4)), 5, r"\(2, 4\)"),
+        (np.zeros(5), 5, r"\(5,\)"),
+        (np.array([[0, 0, np.nan, 0, 0]]), 5, "NaN"),
+        (np.array([[0, 0, np.inf, 0, 0]]), 5, "infinity"),
+        (np.zeros((1, 5)), 0, "top"),
+        (np.zeros((1, 5)), -1, "top"),
+    ],
+)
+def test_decode_refuses(model: ImageClassifier, logits: np.ndarray, top: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        model.decode(logits, top=top)
+
+
+def test_decode_needs_a_classifier() -> None:
+    headless = networks.tiny(0)
+    with pytest.raises(InputError, match="decode expects"):
+        headless.decode(headless(networks.images(headless)))
+
+
+@pytest.mark.parametrize("input_shape", [(12, 12, 3), (9, 14, 3), (9, 14, 1)])
+def test_preprocess_gives_the_size_and_channels_that_the_network_was_built_for(input_shape: tuple) -> None:
+    """With the registry's mean and deviation; their mean over the channels where images are grey."""
+    network = networks.tiny(input_shape=input_shape)
+    image = photo(40, 30)
+    batch = network.preprocess([image, image])
+    assert batch.shape == (2, *input_shape)
+    pixels = preprocessing.resize_and_crop(
+        preprocessing.read_image(image, network.input_specification.channel_order), network.input_specification
+    )
+    mean, std = np.array([[0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762]])
+    if input_shape[2] == 1:
+        mean, std = mean.mean(), std.mean()
+    np.testing.assert_allclose(batch[1], (pixels / 255 - mean) / std, atol=1e-5)
+
+
+def test_keras_file_reloads_where_only_the_package_was_imported(model: ImageClassifier, tmp_path: Path) -> None:
+    stages = ["stage1", "reduction", "covariance", "logits"]
+    extractor = FeatureExtractor(model, stages)
+    files = {"model": tmp_path / "model.keras", "extractor": tmp_path / "extractor.keras"}
+    model.save(files["model"])
+    extractor.save(files["extractor"])
+    x = networks.images(model)
+    outputs = reload_in_new_process(files, "mpncov_zoo, keras", x, tmp_path)
+    np.testing.assert_array_equal(outputs["model"]["output"], model(x))
+    assert list(outputs["extractor"]) == stages
+    for name, value in extractor(x).items():
+        np.testing.assert_array_equal(outputs["extractor"][name], value)
+
+
+def test_reloaded_model_is_the_same_apart_from_its_report(model: ImageClassifier, tmp_path: Path) -> None:
+    model.save(tmp_path / "model.keras")
+    reloaded = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(reloaded, ImageClassifier)
+    assert reloaded.get_config() == model.get_config()
+    assert (reloaded.labels, reloaded.stages) == (LABELS, model.stages)
+    assert reloaded.load_report == LoadReport(source=CONFIGURATION)
+    assert "unverified" in str(reloaded.load_report)
+    image = photo(20, 20)
+    np.testing.assert_array_equal(reloaded(reloaded.preprocess(image)), model(model.preprocess(image)))
+
+
+def test_reloaded_model_keeps_its_precision(tmp_path: Path) -> None:
+    """As every Keras model does: the layers' policies are saved, not the global one of the day."""
+    before = keras.config.dtype_policy().name
+    with precision("mixed_bfloat16"):
+        mixed = networks.tiny()
+    mixed.save(tmp_path / "mixed.keras")
+    reloaded = keras.models.load_model(tmp_path / "mixed.keras")
+    x = networks.images(mixed)
+    np.testing.assert_array_equal(reloaded(x), mixed(x))
+    assert reloaded.features.get_layer("stem_conv").compute_dtype == "bfloat16"
+    assert keras.config.dtype_policy().name == before
+    assert (np.asarray(reloaded(x)) != np.asarray(networks.tiny()(x))).any()  # the two precisions do differ
+
+
+def test_fit_overfits_a_few_images_and_the_training_state_reloads(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    model = mpncov_zoo.build(
+        "mpncov_cifar_resnet20",
+        num_classes=4,
+        input_shape=(8, 8, 3),
+        options={"features": {"repeats": 1}, "representation": {"dimension_reduction": 4, "dropout": 0.0}},
+    )
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(0, 1, (16, 8, 8, 3)).astype(np.float32), np.arange(16) % 4
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.02), loss, metrics=["accuracy"], jit_compile=False)
+    history = model.fit(x, y, batch_size=16, epochs=40, verbose=0).history
+    assert history["loss"][-1] < 0.2 * history["loss"][0] and history["accuracy"][-1] > 0.9
+    model.save(tmp_path / "model.keras")
+    reloaded = keras.models.load_model(tmp_path / "model.keras")
+    assert reloaded.evaluate(x, y, verbose=0) == pytest.approx(model.evaluate(x, y, verbose=0), rel=1e-6)
+    assert reloaded.optimizer.iterations.numpy() == 40
+
+
+@pytest.mark.parametrize("representation", ["mpncov", "gap", "bcnn", "cbp"])
+@pytest.mark.parametrize("backbone", ["cifar_preact_resnet110", "resnet18", "vgg16"])
+def test_any_backbone_takes_any_representation(backbone: str, representation: str, tmp_path: Path) -> None:
+    """And is saved and reloaded with it."""
+    repeats = {"cifar_preact_resnet110": 1, "resnet18": (1, 1, 1, 1), "vgg16": (1, 1, 1, 1, 1)}[backbone]
+    options = {"features": {"repeats": repeats}, **({"classifier": {"hidden": ()}} if backbone == "vgg16" else {})}
+    network = mpncov_zoo.build(
+        backbone, num_classes=2, input_shape=(None, None, 3), representation=representation, options=options
+    )
+    network.save(tmp_path / "model.keras")
+    reloaded = keras.models.load_model(tmp_path / "model.keras")
+    for size in ((40, 33), (36, 36)):
+        x = np.random.default_rng(0).normal(0, 1, (2, *size, 3)).astype(np.float32)
+        logits = network(x).numpy()
+        assert np.isfinite(logits).all() and (logits[0] != logits[1]).all()
+        np.testing.assert_array_equal(reloaded(x), logits)
+
+
+def test_feature_extractor_gives_the_tensors_on_the_way(model: ImageClassifier) -> None:
+    """Each stage computed by a model of its own, cut out of the part at the layer that makes it."""
+    x = networks.images(model)
+    computed = FeatureExtractor(model, model.stages)(x)
+    assert tuple(computed) == model.stages == (
+        "stem", "stage1", "stage2", "stage3", "reduction", "covariance", "representation", "logits",
+    )  # fmt: skip
+    features, head = model.features, model.representation
+    stem = keras.Model(features.input, features.get_layer("stem_bn").output)(x)
+    np.testing.assert_array_equal(computed["stem"], np.maximum(stem, 0))
+    np.testing.assert_array_equal(computed["stage3"], features(x))
+    covariance = keras.Model(head.input, head.get_layer("covariance").output)(features(x))
+    np.testing.assert_array_equal(computed["covariance"], covariance)
+    np.testing.assert_array_equal(computed["representation"], head(features(x)))
+    np.testing.assert_array_equal(computed["logits"], model(x))
+
+
+def test_feature_extractor_shares_the_weights_and_preprocessing(model: ImageClassifier) -> None:
+    extractor = FeatureExtractor(model, ["stage2", "stem"])
+    assert list(extractor(networks.images(model))) == ["stage2", "stem"]
+    ours = {id(variable) for variable in model.features.variables}
+    assert extractor.variables and {id(variable) for variable in extractor.variables} <= ours
+    image = photo(20, 20)
+    np.testing.assert_array_equal(extractor.preprocess(image), model.preprocess(image))
+    assert extractor.load_report is model.load_report
+    assert FeatureExtractor.from_config(extractor.get_config()).get_config() == extractor.get_config()
+
+
+@pytest.mark.parametrize("stages", [["stage9"], [], "stage1", ["stage1", "pool"]])
+def test_unknown_stages_are_refused_with_those_there_are(model: ImageClassifier, stages: Any) -> None:
+    with pytest.raises(InputError, match="stem, stage1, stage2, stage3, reduction, covariance, representation, logits"):
+        FeatureExtractor(model, stages)
+
+
+def test_configuration_survives_json_and_builds_the_same_network(model: ImageClassifier) -> None:
+    config = model.get_config()
+    rebuilt = ImageClassifier.from_config(config)
+    assert rebuilt.get_config() == config == model.get_config()  # and the argument was not changed
+    assert list(rebuilt.named_variables()) == list(model.named_variables())
+    rebuilt.set_weights(model.get_weights())
+    x = networks.images(model)
+    np.testing.assert_array_equal(rebuilt(x), model(x))
+
+
+def test_variables_are_named_by_part_layer_and_kind(model: ImageClassifier) -> None:
+    named = model.named_variables()
+    assert {id(variable) for variable in named.values()} == {id(variable) for variable in model.weights}
+    assert "features/stage1_block1_conv1/kernel" in named  # DESIGN's example of a stable name
+    assert named["classifier/logits/kernel"] is model.classifier.get_layer("logits").kernel
+    assert model.load_report.fresh == tuple(named)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_classes": -1}, "-1"),
+        ({"num_classes": True}, "True"),
+        ({"num_classes": 2.0}, "2.0"),
+        ({"input_shape": (12, 12)}, r"\(12, 12\)"),
+        ({"input_shape": (12, 12, None)}, "None"),
+        ({"labels": ("a", "b")}, "2 labels"),
+    ],
+)
+def test_constructor_refuses(model: ImageClassifier, changes: dict[str, Any], message: str) -> None:
+    arguments = {"num_classes": 5, "input_shape": (12, 12, 3), "input_specification": model.input_specification}
+    with pytest.raises(InputError, match=message):
+        ImageClassifier(model.architecture, **{**arguments, **changes})
+
+
+def test_report_counts_and_names_the_parts() -> None:
+    report = LoadReport(
+        weights="net.tag",
+        source="/there",
+        trust="verified",
+        loaded=("features/a/kernel", "features/b/kernel"),
+        fresh=("classifier/logits/kernel",),
+        unused=("classifier/logits/kernel", "classifier/logits/bias"),
+    )
+    assert str(report) == (
+        "net.tag: 2 variables loaded from /there, verified, 1 left fresh (classifier), 2 not used (classifier)"
+    )
+    assert str(LoadReport(fresh=("a/b",))) == "no pretrained weights: 1 variables freshly initialised"

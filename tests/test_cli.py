@@ -1,0 +1,570 @@
+"""The command line: what each command prints and where, and for every fault its exit code, its words, its traces."""
+
+import errno
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+import mpncov_zoo
+from mpncov_zoo import catalog, cli
+from mpncov_zoo.cli import feature_files, list_models, quiet
+from mpncov_zoo.cli import features as features_command
+from mpncov_zoo.manifest import Manifest, load_manifest
+from tests.conftest import TINY_RECIPE
+from tests.fashion import run_train
+from tests.photos import photo
+
+NAME = "mpncov_cifar_resnet20"
+COMMANDS = ("list", "info", "predict", "features", "evaluate", "train")
+Capture = pytest.CaptureFixture[str]
+
+
+def run(capsys: Capture, *arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command line."""
+    capsys.readouterr()
+    try:
+        code = cli.main([str(argument) for argument in arguments])
+    except SystemExit as exit_:
+        code = exit_.code if isinstance(exit_.code, int) else -1
+    return code, *capsys.readouterr()
+
+
+def assert_refused(result: tuple[int, str, str], *pieces: str) -> None:
+    """Exit code 2, nothing on standard output, and one or two lines on standard error (after progress bars)."""
+    code, out, err = result
+    lines = [line for line in err.splitlines() if line and "image/s]" not in line]
+    assert (code, out) == (2, ""), err
+    assert len(lines) in (1, 2) and lines[0].startswith("mpncov-zoo: error: "), err
+    for piece in pieces:
+        assert piece in err
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three images on two levels, and of files that are none of predict's business."""
+    folder = tmp_path_factory.mktemp("data") / "photos"
+    (folder / "b").mkdir(parents=True)
+    (folder / ".thumbnails").mkdir()
+    for name, size in (("c.png", 28), ("b/d.JPG", 40), ("a.png", 33), (".thumbnails/a.png", 9), ("._c.png", 9)):
+        Image.fromarray(photo(size, size)).save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(photos: Path) -> list[str]:
+    """The paths of the three images, in the order in which they are to come."""
+    return [str(photos / name) for name in ("a.png", "b/d.JPG", "c.png")]
+
+
+@pytest.fixture(scope="module")
+def model(artifact_hub: Path) -> mpncov_zoo.ImageClassifier:
+    return mpncov_zoo.load(NAME, True, hub=artifact_hub)
+
+
+@pytest.fixture(scope="module")
+def stages(model: mpncov_zoo.ImageClassifier, found: list[str]) -> dict[str, np.ndarray]:
+    """What the three images give, by the library."""
+    outputs = mpncov_zoo.feature_extractor(model, ["covariance", "representation"])(model.preprocess(found))
+    return {name: np.asarray(value) for name, value in outputs.items()}
+
+
+@pytest.fixture
+def damaged(artifact_hub: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the artifact, to be damaged."""
+    copy = tmp_path / "hub" / f"{NAME}.test"
+    shutil.copytree(artifact_hub / f"{NAME}.test", copy)
+    yield copy
+    shutil.rmtree(tmp_path / "hub")
+
+
+# --- the program ------------------------------------------------------------------------------------------------------
+
+
+def test_version(capsys: Capture) -> None:
+    assert run(capsys, "--version") == (0, f"mpncov-zoo {mpncov_zoo.__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [[], ["pedict"], ["list", "--jsn"], ["predict", NAME], ["info"]])
+def test_wrong_arguments(capsys: Capture, arguments: list[str]) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "") and err.startswith("usage: mpncov-zoo") and "error: " in err
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_help_shows_an_example_that_parses(capsys: Capture, command: str) -> None:
+    code, out, err = run(capsys, *([command] if command else []), "--help")
+    assert (code, err) == (0, "")
+    example = out.partition("example:\n")[2].replace("\\\n", " ").strip().splitlines()[0]
+    words = shlex.split(example.rpartition(" | ")[2])
+    assert words[:2] == ["mpncov-zoo", command or "predict"]
+    assert callable(cli.build_parser().parse_args(words[1:]).run)
+
+
+def test_what_only_looks_up_does_not_import_tensorflow() -> None:
+    code = f"""
+import sys, time
+from mpncov_zoo.cli import main
+for arguments in (["list"], ["list", "--pretrained"], ["info", "mpncov_resnet50"], ["train", "--list"],
+                  ["predict", "no_such_model", "{__file__}"], ["predict", "--help"]):
+    try:
+        main(arguments)
+    except SystemExit:
+        pass
+    assert "tensorflow" not in sys.modules and "keras" not in sys.modules, arguments
+print("seconds", time.process_time())
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(result.stdout.split("seconds ")[1]) < 2  # of the processor; importing TensorFlow alone takes 3
+
+
+def test_a_normal_predict_is_silent_on_standard_error(artifact_hub: Path, found: list[str]) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != quiet.LOG_LEVEL}
+    command = [sys.executable, "-m", "mpncov_zoo", "predict", NAME, found[0], "--hub", str(artifact_hub)]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"{found[0]}: ")
+
+
+def test_messages_held_back_are_shown_where_the_import_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    with quiet._native_stderr_held():
+        os.write(2, b"noise\n")
+    assert capfd.readouterr().err == ""
+    with pytest.raises(RuntimeError), quiet._native_stderr_held():
+        os.write(2, b"the reason\n")
+        raise RuntimeError
+    os.write(2, b"afterwards\n")
+    assert capfd.readouterr().err == "the reason\nafterwards\n"
+
+
+def test_a_reader_that_has_gone_ends_it_quietly() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run([sys.executable, "-m", "mpncov_zoo", "list"], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (141, b"")
+
+
+def test_a_full_disk_behind_standard_output_is_an_error() -> None:
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([sys.executable, "-m", "mpncov_zoo", "list"], stdout=full, stderr=subprocess.PIPE)
+    assert (result.returncode, result.stderr) == (2, b"mpncov-zoo: error: No space left on device\n")
+
+
+def test_an_interruption(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(list_models, "list_models", interrupt)
+    assert run(capsys, "list") == (130, "", "\nmpncov-zoo: interrupted\n")
+
+
+def test_verbose_says_what_was_loaded(capsys: Capture, artifact_hub: Path, found: list[str]) -> None:
+    code, _, err = run(capsys, "predict", NAME, found[0], "--hub", artifact_hub, "--verbose")
+    assert code == 0 and f"{NAME}.test: " in err and f" variables loaded from {artifact_hub}" in err
+
+
+# --- list and info ----------------------------------------------------------------------------------------------------
+
+
+def test_list(capsys: Capture) -> None:
+    assert run(capsys, "list", "*vgg16") == (0, "mpncov_vgg16\nvgg16\n", "")
+    assert run(capsys, "list", "vgg*", "--json") == (0, '["vgg16", "vgg16_bn"]\n', "")
+    assert run(capsys, "list")[1].splitlines() == mpncov_zoo.list_models()
+    assert run(capsys, "list", "--pretrained")[1].splitlines() == mpncov_zoo.list_models(pretrained=True)
+
+
+def test_list_of_nothing_answers_no(capsys: Capture) -> None:
+    assert run(capsys, "list", "vgg19") == (1, "", "mpncov-zoo: no model matches 'vgg19'\n")
+    assert run(capsys, "list", "vgg*", "--pretrained", "--json")[:2] == (1, "[]\n")
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Manifest:
+    """A manifest in which the test artifact is published, with one measured metric of two splits."""
+    entry = load_manifest().entries[0].model_dump(mode="json")
+    metric = {"name": "top-1 accuracy", "value": 94.56, "dataset": "fashion_mnist", "origin": "measured here"}
+    metrics = [{**metric, "protocol": f"{split}, 28x28", "command": f"measure {split}"} for split in ("test", "train")]
+    entry |= {"model": NAME, "tag": "test", "dataset": "fashion_mnist", "metrics": metrics}
+    manifest = Manifest.model_validate({"schema_version": 1, "entries": [entry]})
+    for module in (catalog, sys.modules["mpncov_zoo.zoo"], sys.modules["mpncov_zoo.training.evaluate"]):
+        monkeypatch.setattr(module, "load_manifest", lambda: manifest)
+    return manifest
+
+
+def test_info_shows_every_field(capsys: Capture) -> None:
+    code, out, _ = run(capsys, "info", "mpncovresnet50")
+    fields = {line.split()[0]: line for line in out.splitlines() if not line.startswith(" ")}
+    assert code == 0 and list(fields) == list(mpncov_zoo.ModelInfo.__dataclass_fields__)
+    assert fields["parameters"].split() == ["parameters", "56,929,832"]
+    assert "224x224 RGB, short_side bilinear resize, centre crop of 0.875, mean 0.485 0.456 0.406" in fields["input"]
+    assert "top-1 error 22.14 %, imagenet_1k validation, 224 single crop" in out and "(paper)\n" in out
+
+
+def test_info_of_a_model_without_weights(capsys: Capture) -> None:
+    fields = dict(line.split(maxsplit=1) for line in run(capsys, "info", "cifar_resnet1202")[1].splitlines())
+    assert fields["weights"] == fields["citation"] == fields["parameters"] == "-"
+
+
+@pytest.mark.usefixtures("model")
+def test_info_shows_the_command_of_what_was_measured(capsys: Capture, measured: Manifest) -> None:
+    out = run(capsys, "info", NAME)[1]
+    assert "top-1 accuracy 94.56 %, fashion_mnist test, 28x28 (measured here: measure test)" in out
+
+
+def test_info_as_json(capsys: Capture) -> None:
+    facts, info = json.loads(run(capsys, "info", "mpncov_resnet101", "--json")[1]), mpncov_zoo.info("mpncov_resnet101")
+    assert list(facts) == list(mpncov_zoo.ModelInfo.__dataclass_fields__)
+    assert (facts["parameters"], facts["weights"]) == (75_921_960, list(info.weights))
+    assert facts["input"]["size"] == [224, 224]
+    assert facts["metrics"] == [metric.model_dump(mode="json") for metric in info.metrics]
+
+
+# --- predict ----------------------------------------------------------------------------------------------------------
+
+
+def test_predict_gives_what_the_model_computes(
+    capsys: Capture, artifact_hub: Path, model: mpncov_zoo.ImageClassifier, photos: Path, found: list[str]
+) -> None:
+    code, out, err = run(capsys, "predict", NAME, photos, "--hub", artifact_hub, "--json", "--top", 3)
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (0, "")
+    assert [line["path"] for line in lines] == found
+    for line, expected in zip(lines, model.decode(model(model.preprocess(found)), top=3), strict=True):
+        assert [item["label"] for item in line["predictions"]] == [label for label, _ in expected]
+        probabilities = [item["probability"] for item in line["predictions"]]
+        assert probabilities == pytest.approx([probability for _, probability in expected], rel=1e-4)
+
+
+def test_predict_in_words(
+    capsys: Capture, artifact_hub: Path, model: mpncov_zoo.ImageClassifier, found: list[str]
+) -> None:
+    out = run(capsys, "predict", f"{NAME}.test", found[1], "--hub", artifact_hub, "--top", 2)[1]
+    ((first, second),) = model.decode(model(model.preprocess(found[1])), top=2)
+    assert out == f"{found[1]}: {first[0]} {100 * first[1]:.2f} %, {second[0]} {100 * second[1]:.2f} %\n"
+
+
+def test_predict_keeps_order_and_repetitions_in_small_batches(
+    capsys: Capture, artifact_hub: Path, found: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", StringIO(f"{found[2]}\n\n{found[0]}\r\n{found[2]}"))
+    inputs = [found[1], "-", found[1], "--batch-size", 2]
+    code, out, _ = run(capsys, "predict", NAME, *inputs, "--hub", artifact_hub, "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [line["path"] for line in lines] == [found[i] for i in (1, 2, 0, 2, 1)]
+    answers = [[item["label"] for item in line["predictions"]] for line in lines]
+    assert answers[0] == answers[4] != answers[1] == answers[3]
+
+
+def test_predict_goes_on_after_an_image_that_is_none(
+    capsys: Capture, artifact_hub: Path, found: list[str], tmp_path: Path
+) -> None:
+    broken = [tmp_path / "page.png", tmp_path / "dark.tif", tmp_path / "missing.png"]
+    broken[0].write_text("<html>not found</html>")
+    Image.new("F", (4, 4), 7000).save(broken[1])
+    arguments = ["predict", NAME, *broken, found[0], "--hub", artifact_hub]
+    code, out, err = run(capsys, *arguments, "--json")
+    *errors, good = [json.loads(line) for line in out.splitlines()]
+    assert (code, good["path"], len(good["predictions"])) == (2, found[0], 5)
+    for path, line, reported in zip(broken, errors, err.splitlines(), strict=True):
+        assert line["path"] == str(path) and set(line) == {"path", "error"}
+        assert reported == f"mpncov-zoo: error: {line['error']}" and repr(str(path)) in reported
+    code, out, again = run(capsys, *arguments)
+    assert (code, len(out.splitlines()), again) == (2, 1, err)
+
+
+def test_predict_without_any_image(
+    capsys: Capture, artifact_hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").touch()
+    assert_refused(run(capsys, "predict", NAME, tmp_path / "folder"), "No image in the folder", ".png")
+    monkeypatch.setattr(sys, "stdin", StringIO("\n"))
+    assert_refused(run(capsys, "predict", NAME, "-", "--hub", artifact_hub), "standard input named none")
+
+
+def test_numbers_that_must_be_positive(capsys: Capture) -> None:
+    for option in ("--top", "--batch-size"):
+        assert f"argument {option}: must be at least 1" in run(capsys, "predict", NAME, "a.png", option, "0")[2]
+
+
+# --- weights that are not to be had, or not what they should be -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pieces"),
+    [
+        (["mpncov_resnet51"], ["Unknown model 'mpncov_resnet51'", "'mpncov_resnet50'"]),
+        (["cifar_resnet32"], ["'cifar_resnet32' has no such pretrained weights", "default tag; allowed: none"]),
+        (["mpncov_resnet50.imagenet"], ["tag 'imagenet'; allowed: imagenet_pytorch, imagenet_tensorflow"]),
+        (["mpncov_resnet50"], ["mpncovresnet50-15991845.pth", "hub=DIRECTORY"]),
+        ([NAME, "--hub", "/nowhere"], ["hub='/nowhere': no such directory"]),
+        ([NAME, "--hub", "https://example.org/hub"], ["does not support remote hubs"]),
+    ],
+)
+def test_weights_that_are_not_to_be_had(capsys: Capture, arguments: list[str], pieces: list[str]) -> None:
+    assert_refused(run(capsys, "predict", *arguments, __file__), *pieces)
+
+
+def test_weights_of_another_model_or_tag(capsys: Capture, artifact_hub: Path) -> None:
+    artifact = artifact_hub / f"{NAME}.test"
+    for hub in (artifact_hub, artifact):
+        assert_refused(run(capsys, "predict", "cifar_resnet20", __file__, "--hub", hub), "'cifar_resnet20'", NAME)
+        assert_refused(run(capsys, "predict", f"{NAME}.own", __file__, "--hub", hub), "tag 'own'; allowed: test")
+
+
+def shorten(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def edit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+VARIABLES = "variables/variables.data-00000-of-00001"
+FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "truncated": (VARIABLES, shorten, "bytes, got"),
+    "edited": (VARIABLES, edit, "expected sha256"),
+    "edited labels": ("assets/labels.txt", edit, "expected sha256"),
+    "missing": ("fingerprint.pb", Path.unlink, "got no such file"),
+    "extra": ("assets/more.txt", Path.touch, "expected no such file"),
+    "description": ("model.json", shorten, "not valid JSON"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_artifacts_that_are_not_as_published(capsys: Capture, damaged: Path, found: list[str], fault: str) -> None:
+    file, damage, message = FAULTS[fault]
+    damage(damaged / file)
+    output = damaged.parent.parent / "features.npz"
+    for arguments in (["predict", NAME, found[0]], ["features", NAME, found[0], "--output", output]):
+        assert_refused(run(capsys, *arguments, "--hub", damaged.parent), file.rpartition("/")[2], message)
+    assert not output.exists()
+
+
+# --- features ---------------------------------------------------------------------------------------------------------
+
+
+def read_features(path: Path) -> tuple[list[str], np.ndarray]:
+    """Paths and rows, by the readers that users have."""
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            assert sorted(arrays.files) == ["features", "paths"]
+            return arrays["paths"].tolist(), arrays["features"]
+    if path.suffix == ".npy":
+        return path.with_suffix(".paths.txt").read_text().splitlines(), np.load(path, allow_pickle=False)
+    table = pyarrow.parquet.read_table(path)
+    assert table.column_names == ["path", "features"]
+    shape = [int(size) for size in table.schema.field("features").metadata[b"shape"].split()]
+    return table["path"].to_pylist(), np.array(table["features"].to_pylist(), np.float32).reshape(-1, *shape)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".parquet"])
+def test_features_are_the_representation_of_each_image(
+    capsys: Capture,
+    artifact_hub: Path,
+    stages: dict[str, np.ndarray],
+    photos: Path,
+    found: list[str],
+    tmp_path: Path,
+    suffix: str,
+) -> None:
+    output = tmp_path / f"out{suffix}"
+    code, out, err = run(capsys, "features", NAME, photos, "--hub", artifact_hub, "--output", output, "--batch-size", 2)
+    assert (code, out) == (0, f"{output}: 3 images, representation of 2080 values\n")
+    assert "3/3" in err
+    paths, rows = read_features(output)
+    assert paths == found and rows.dtype == np.float32
+    np.testing.assert_allclose(rows, stages["representation"], rtol=1e-4, atol=1e-5)
+    beside = ["out.paths.txt"] if suffix == ".npy" else []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [output.name, *beside]
+    assert oct(output.stat().st_mode) == oct((photos / "notes.txt").stat().st_mode)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_features_of_another_stage_keep_their_shape(
+    capsys: Capture, artifact_hub: Path, stages: dict[str, np.ndarray], found: list[str], tmp_path: Path, suffix: str
+) -> None:
+    output = tmp_path / f"out{suffix}"
+    arguments = [*found[:2], "--hub", artifact_hub, "--output", output, "--stage", "covariance", "--json"]
+    summary = json.loads(run(capsys, "features", NAME, *arguments)[1])
+    assert summary == {"output": str(output), "images": 2, "stage": "covariance", "shape": [64, 64]}
+    np.testing.assert_allclose(read_features(output)[1], stages["covariance"][:2], rtol=1e-4, atol=1e-5)
+
+
+def test_features_replace_an_older_file_only_when_complete(
+    capsys: Capture, artifact_hub: Path, found: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "page.png").write_text("not an image")
+    output = tmp_path / "out.npz"
+    output.write_text("older")
+    arguments = ["features", NAME, found[0], tmp_path / "page.png", found[1], "--hub", artifact_hub]
+    arguments += ["--output", output, "--batch-size", 1]
+    assert_refused(run(capsys, *arguments), "page.png", "--skip-unreadable")
+    assert output.read_text() == "older" and sorted(p.name for p in tmp_path.iterdir()) == ["out.npz", "page.png"]
+    code, out, err = run(capsys, *arguments, "--skip-unreadable")
+    assert code == 0 and "2 images" in out and "left out: " in err and "page.png" in err
+    assert read_features(output)[0] == found[:2]
+
+
+def test_features_of_nothing_readable(capsys: Capture, artifact_hub: Path, tmp_path: Path) -> None:
+    arguments = [__file__, "--hub", artifact_hub, "--output", tmp_path / "out.npy", "--skip-unreadable"]
+    code, out, err = run(capsys, "features", NAME, *arguments)
+    assert (code, out) == (2, "") and "None of the images could be read" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("out.csv", "--output must end with .npy, .npz, .parquet. Received: "),
+        ("out", "--output must end with"),
+        ("missing/out.npz", "cannot be written: No such file or directory"),
+        ("file.txt/out.npz", "cannot be written: Not a directory"),
+        ("folder.npz", "is a directory; give the path of a file"),
+    ],
+)
+def test_outputs_that_cannot_be_are_refused_before_the_work(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, output: str, message: str
+) -> None:
+    (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "file.txt").touch()
+    monkeypatch.setattr(features_command, "load_pretrained", lambda args: pytest.fail("the work has begun"))
+    assert_refused(run(capsys, "features", NAME, __file__, "--output", tmp_path / output), message)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file.txt", "folder.npz"]
+
+
+@pytest.mark.parametrize(
+    ("path", "suffix", "message"),
+    [("a\nb.png", ".npy", "has a line break"), ("a\udcff.png", ".parquet", "not UTF-8")],
+)
+def test_paths_that_a_format_cannot_hold(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str, suffix: str, message: str
+) -> None:
+    monkeypatch.setattr(features_command, "load_pretrained", lambda args: pytest.fail("the work has begun"))
+    assert_refused(run(capsys, "features", NAME, path, "--output", tmp_path / f"out{suffix}"), message, ".npz instead")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parquet_without_pyarrow(capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    result = run(capsys, "features", NAME, __file__, "--output", tmp_path / "out.parquet")
+    assert_refused(result, "pip install 'mpncov-zoo[parquet]'")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_stages_leave_nothing(capsys: Capture, artifact_hub: Path, found: list[str], tmp_path: Path) -> None:
+    arguments = [found[0], "--hub", artifact_hub, "--output", tmp_path / "out.npy", "--stage", "stage9"]
+    assert_refused(run(capsys, "features", NAME, *arguments), "covariance, representation, logits", "'stage9'")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_leaves_nothing(
+    capsys: Capture, artifact_hub: Path, found: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def append(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(feature_files.NpyFile, "append", append)
+    result = run(capsys, "features", NAME, found[0], "--hub", artifact_hub, "--output", tmp_path / "out.npy")
+    assert_refused(result, "out.npy' cannot be written: No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- evaluate and train -----------------------------------------------------------------------------------------------
+
+
+def test_evaluate_shows_the_published_number_beside_the_measured_one(
+    capsys: Capture, artifact_hub: Path, model: mpncov_zoo.ImageClassifier, tiny_fashion: Path, measured: Manifest
+) -> None:
+    from mpncov_zoo.training.datasets import fashion_mnist
+    from mpncov_zoo.training.evaluate import evaluate
+
+    expected = evaluate(model, fashion_mnist(tiny_fashion, "test"))
+    code, out, err = run(capsys, "evaluate", NAME, "--hub", artifact_hub, "--data", tiny_fashion)
+    assert code == 0 and "60/60" in err
+    assert out.splitlines() == [
+        f"{NAME}.test on fashion_mnist test: 60 images",
+        f"top-1 accuracy  {expected.top1:6.2f} %   published 94.56 % (measured here)",
+        f"top-5 accuracy  {expected.top5:6.2f} %",
+        f"cross-entropy   {expected.cross_entropy:6.4f}",
+    ]
+
+
+def test_evaluate_as_json(capsys: Capture, artifact_hub: Path, tiny_fashion: Path) -> None:
+    arguments = ["--hub", artifact_hub, "--data", tiny_fashion, "--dataset", "fashion_mnist", "--split", "train"]
+    code, out, _ = run(capsys, "evaluate", NAME, *arguments, "--json")
+    result = json.loads(out)
+    confusion = np.array(result["confusion"])
+    assert (code, result["weights"], result["split"], result["published"]) == (0, f"{NAME}.test", "train", [])
+    assert result["images"] == confusion.sum() == 330
+    assert result["top1_accuracy"] == 100 * confusion.trace() / 330
+    assert list(result["class_accuracy"].values()) == [100 * confusion[i, i] / 33 for i in range(10)]
+
+
+def test_evaluate_refuses_what_it_cannot_use(
+    capsys: Capture, artifact_hub: Path, tiny_fashion: Path, tmp_path: Path
+) -> None:
+    arguments = ["evaluate", NAME, "--hub", artifact_hub, "--data"]
+    assert_refused(run(capsys, *arguments, tiny_fashion), f"which data set {NAME}.test is for; name it: --dataset")
+    arguments = [*arguments[:-1], "--dataset", "fashion_mnist", "--data"]
+    assert_refused(run(capsys, *arguments, tmp_path), "t10k-images-idx3-ubyte.gz does not exist", "keras")
+    assert_refused(run(capsys, *arguments, tiny_fashion, "--split", "valid"), "splits train, test")
+
+
+def test_train_prints_the_artifact_and_nothing_else(
+    capsys: Capture, trained_run: tuple[Path, str, str], tiny_fashion: Path
+) -> None:
+    directory, out, err = trained_run
+    artifact = directory / f"{NAME}.fashion_mnist"
+    assert out == f"{artifact}\n"
+    assert "Epoch 2/2" in err and f"wrote {artifact}" in err
+    assert run_train(tiny_fashion, directory, TINY_RECIPE, "--resume")[0] == out  # there is nothing left to do
+    code, out, _ = run(capsys, "evaluate", NAME, "--hub", artifact, "--data", tiny_fashion, "--json")
+    assert (code, json.loads(out)["dataset"]) == (0, "fashion_mnist")  # as the artifact's recipe says
+
+
+def test_train_lists_its_recipes(capsys: Capture) -> None:
+    code, out, err = run(capsys, "train", "--list")
+    assert (code, err) == (0, "") and "fashion_mnist" in out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fashion_mnist"], "Missing: data, output"),
+        (["imagenet", "--data", "d", "--output", "o"], "No recipe 'imagenet'; allowed are"),
+        (["fashion_mnist", "--data", "d", "--output", "o", "--set", "epoch=1"], "unknown field 'epoch'"),
+        (["fashion_mnist", "--data", "d", "--output", "o", "--set", "model=resnet"], "Unknown model 'resnet'"),
+        (["fashion_mnist", "--data", "d", "--output", "o"], "train-images-idx3-ubyte.gz does not exist"),
+    ],
+)
+def test_train_refuses_what_it_cannot_use(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_refused(run(capsys, "train", *arguments), message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_train_refuses_an_output_in_use(
+    capsys: Capture, trained_run: tuple[Path, str, str], tiny_fashion: Path
+) -> None:
+    arguments = ["train", "fashion_mnist", "--data", tiny_fashion, "--output", trained_run[0]]
+    assert_refused(run(capsys, *arguments), "is not empty. Go on with --resume, or give a new directory")
+    assert_refused(run(capsys, *arguments, "--resume"), "was begun with another recipe", "epochs")

@@ -1,0 +1,77 @@
+"""When Keras is imported, in whichever order and however often it is looked for; with a stand-in for Keras."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PRELUDE = """
+import sys, importlib.util
+sys.path[:0] = [{scratch!r}]
+import mpncov_zoo
+from mpncov_zoo import keras_registration
+keras_registration._REGISTERING = ("recorder",)
+hooks = lambda: sum(isinstance(finder, keras_registration._AfterKeras) for finder in sys.meta_path)
+"""
+LATER = """
+assert hooks() == 1 and "keras" not in sys.modules
+assert importlib.util.find_spec("keras").origin == importlib.util.find_spec("keras").origin  # TensorFlow looks, too
+assert "recorder" not in sys.modules
+import keras
+assert keras.ready and "recorder" in sys.modules and hooks() == 0
+"""
+EARLIER = """
+import keras
+del sys.modules["recorder"]
+keras_registration.register_with_keras()
+assert "recorder" in sys.modules and hooks() == 0
+"""
+BROKEN_AT_FIRST = """
+sys.broken = True
+try:
+    import keras
+except RuntimeError:
+    sys.broken = False
+assert "recorder" not in sys.modules
+import keras
+assert "recorder" in sys.modules and hooks() == 0
+"""
+ABSENT = """
+sys.path.remove({scratch!r})
+sys.meta_path[:] = [finder for finder in sys.meta_path if isinstance(finder, keras_registration._AfterKeras)]
+try:
+    import keras
+except ModuleNotFoundError as error:
+    assert error.name == "keras"
+else:
+    raise AssertionError("found nowhere")
+"""
+
+
+@pytest.mark.parametrize("script", [LATER, EARLIER, BROKEN_AT_FIRST, ABSENT], ids=["later", "earlier", "again", "no"])
+def test_classes_are_registered_right_after_keras_is_imported(script: str, tmp_path: Path) -> None:
+    (tmp_path / "keras.py").write_text("import sys\nif getattr(sys, 'broken', 0): raise RuntimeError\nready = True\n")
+    (tmp_path / "recorder.py").write_text("import keras\nassert keras.ready\n")
+    code = (PRELUDE + script).replace("{scratch!r}", repr(str(tmp_path)))
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_real_keras_imported_through_tensorflow_knows_every_class() -> None:
+    names = (
+        "ImageClassifier",
+        "FeatureExtractor",
+        "BatchNormalization",
+        "MPNCOV",
+        "UpperTriangle",
+        "GAP",
+        "BCNN",
+        "CBP",
+    )
+    code = (
+        "import mpncov_zoo, tensorflow, keras\n"
+        f"for name in {names}:\n"
+        "    assert keras.saving.get_registered_object('mpncov_zoo>' + name).__name__ == name\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

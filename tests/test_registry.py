@@ -1,0 +1,123 @@
+"""The tables: names, aliases, and what each name stands for."""
+
+import json
+
+import pytest
+
+from mpncov_zoo import registry
+from mpncov_zoo.errors import InputError, UnknownModel
+from mpncov_zoo.manifest import InputSpecification
+
+BACKBONES = {  # DESIGN section 2, as far as this version goes
+    *(f"resnet{depth}" for depth in (18, 26, 34, 50, 101, 152)),
+    "vgg16",
+    "vgg16_bn",
+    *(f"cifar_resnet{depth}" for depth in (20, 32, 44, 56, 110, 164, 1001, 1202)),
+    *(f"cifar_preact_resnet{depth}" for depth in (110, 164, 1001)),
+}
+ALIASES = {  # DESIGN section 1: the spellings of others
+    "mpncovresnet50": "mpncov_resnet50",
+    "mpncovresnet101": "mpncov_resnet101",
+    "mpncovvgg16_bn": "mpncov_vgg16_bn",
+    "isqrtcovresnet50b": "mpncov_resnet50",
+    "isqrtcovresnet101b": "mpncov_resnet101",
+    "isqrtcovresnet18": "mpncov_resnet18",
+    "cifar_mpncovresnet20": "mpncov_cifar_resnet20",
+    "cifar_mpncovpreact_resnet164": "mpncov_cifar_preact_resnet164",
+}
+
+
+def test_published_families_are_listed() -> None:
+    assert registry.model_names() == sorted([*BACKBONES, *(f"mpncov_{name}" for name in BACKBONES)])
+
+
+@pytest.mark.parametrize("representation", ["mpncov", "gap", "bcnn", "cbp"])
+def test_any_backbone_with_any_representation_has_a_name(representation: str) -> None:
+    for backbone in BACKBONES:
+        architecture = registry.architecture(backbone, representation)
+        assert (architecture.backbone, architecture.representation) == (backbone, representation)
+        assert registry.architecture(architecture.name) == architecture
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_spellings_of_others(alias: str) -> None:
+    assert registry.canonical_name(alias) == ALIASES[alias]
+
+
+def test_every_alias_leads_to_a_model_and_shadows_none() -> None:
+    assert set(registry.ALIASES.values()) <= set(registry.model_names())
+    assert not set(registry.ALIASES) & set(registry.MODELS)
+    assert "isqrtcovresnet50" not in registry.ALIASES  # pytorchcv's has the stride on the first 1x1: another network
+
+
+@pytest.mark.parametrize(
+    ("name", "close"),
+    [("mpncov_resnet51", "'mpncov_resnet50'"), ("resnet_50", "'resnet50'"), ("mpncovresnet5", "'mpncovresnet50'")],
+)
+def test_unknown_name_gets_close_matches(name: str, close: str) -> None:
+    with pytest.raises(UnknownModel, match=f"{name}.*Did you mean .*{close}"):
+        registry.canonical_name(name)
+
+
+def test_unknown_name_without_close_matches_says_where_to_look() -> None:
+    with pytest.raises(UnknownModel, match="list_models"):
+        registry.canonical_name("?")
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "representation", "classifier"),
+    [
+        ("resnet50", {"last_stride": None}, {}, {}),
+        ("mpncov_resnet50", {"last_stride": 1}, {"dimension_reduction": 256}, {}),
+        ("bcnn_resnet50", {"last_stride": 1}, {}, {}),
+        ("vgg16_bn", {"last_pool": None}, {"size": 7}, {"hidden": (4096, 4096), "dropout": 0.5}),
+        (
+            "mpncov_vgg16_bn",
+            {"last_pool": False},
+            {"dimension_reduction": 256},
+            {"hidden": (4096, 4096), "dropout": 0.5},
+        ),
+        ("mpncov_cifar_preact_resnet164", {}, {"dimension_reduction": 128, "dropout": 0.5}, {}),
+    ],
+)
+def test_options_are_those_of_the_published_networks(
+    name: str, features: dict, representation: dict, classifier: dict
+) -> None:
+    """UPSTREAM facts; None stands for the backbone's own default."""
+    architecture = registry.architecture(name)
+    assert {key: architecture.features_options.get(key) for key in features} == features
+    assert architecture.representation_options == representation
+    assert architecture.classifier_options == classifier
+
+
+def test_overrides_change_their_part_only() -> None:
+    standard = registry.architecture("mpncov_resnet50")
+    changed = registry.architecture("mpncov_resnet50", options={"representation": {"dimension_reduction": 128}})
+    assert changed.representation_options == {"dimension_reduction": 128}
+    assert (
+        changed.features_options
+        == standard.features_options
+        == registry.architecture("mpncovresnet50").features_options
+    )
+    assert registry.BACKBONES["resnet50"].representation["mpncov"] == {"dimension_reduction": 256}
+
+
+def test_wrong_part_and_representation_are_refused() -> None:
+    with pytest.raises(InputError, match=r"'head'.*'features', 'representation', 'classifier'"):
+        registry.architecture("resnet50", options={"head": {}})
+    with pytest.raises(InputError, match=r"'vlad'.*'mpncov'"):
+        registry.architecture("resnet50", "vlad")
+
+
+@pytest.mark.parametrize("name", sorted(registry.MODELS))
+def test_architecture_survives_json(name: str) -> None:
+    architecture = registry.architecture(name)
+    assert registry.Architecture.from_dict(json.loads(json.dumps(architecture.to_dict()))) == architecture
+
+
+def test_input_specifications_are_valid_and_imagenets_as_published() -> None:
+    specifications = {name: InputSpecification.model_validate(row.input) for name, row in registry.BACKBONES.items()}
+    imagenet = specifications["resnet50"]
+    assert (imagenet.size, imagenet.crop_fraction) == ((224, 224), 224 / 256)
+    assert (imagenet.mean, imagenet.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert {specification.size for name, specification in specifications.items() if "cifar" in name} == {(32, 32)}

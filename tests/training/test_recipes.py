@@ -1,0 +1,87 @@
+"""Recipes: what is read, what may be changed, and every refusal."""
+
+from pathlib import Path
+
+import pytest
+
+from mpncov_zoo.errors import InputError, UnknownModel
+from mpncov_zoo.training.recipes import list_recipes, load_recipe
+
+
+def test_the_recipe_of_the_bundled_weights() -> None:
+    recipe = load_recipe("fashion_mnist")
+    assert "fashion_mnist" in list_recipes()
+    assert (recipe.model, recipe.tag, recipe.dataset) == ("mpncov_cifar_resnet20", "fashion_mnist", "fashion_mnist")
+    assert recipe.input.size == (28, 28) and recipe.input.channels == 1
+    assert recipe.holdout == 0 and recipe.optimizer.nesterov
+
+
+@pytest.mark.parametrize(
+    ("setting", "path", "value"),
+    [
+        ("epochs=3", "epochs", 3),
+        ("model=cifar_resnet20", "model", "cifar_resnet20"),
+        ('model="cifar_resnet20"', "model", "cifar_resnet20"),
+        ("optimizer.learning_rate=0.05", "optimizer.learning_rate", 0.05),
+        ("augmentation.flip=false", "augmentation.flip", False),
+        ("input.mean=[0.5]", "input.mean", (0.5,)),
+    ],
+)
+def test_a_setting_changes_one_value(setting: str, path: str, value: object) -> None:
+    before, after = load_recipe("fashion_mnist").model_dump(), load_recipe("fashion_mnist", [setting]).model_dump()
+    *sections, last = path.split(".")
+    for section in sections:
+        before, after = before[section], after[section]
+    assert after[last] == value
+    assert {**after, last: before[last]} == before
+
+
+def test_a_setting_may_add_a_section_and_the_last_one_counts() -> None:
+    recipe = load_recipe("fashion_mnist", ["options.features.repeats=2", "epochs=5", "epochs=6"])
+    assert recipe.options == {"features": {"repeats": 2}}
+    assert recipe.epochs == 6
+
+
+def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    shipped = Path(__file__).parents[2] / "mpncov_zoo" / "training" / "recipes" / "fashion_mnist.toml"
+    path.write_text(shipped.read_text().replace("epochs = 24", "epochs = 7"))
+    assert load_recipe(str(path)) == load_recipe("fashion_mnist", ["epochs=7"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("epoch=3", "unknown field 'epoch'; allowed: model, tag,"),
+        ("optimizer.beta=1", "optimizer: unknown field 'beta'; allowed: learning_rate,"),
+        ("epochs=0", "epochs: .*greater than or equal to 1; received 0"),
+        ("epochs=many", "epochs: .*received 'many'"),
+        ("optimizer.learning_rate=nan", "not finite|finite number|JSON"),
+        ("optimizer.warmup_epochs=24", "optimizer.warmup_epochs must be less than epochs"),
+        ("precision=float64", "precision: .*'float32', 'mixed_bfloat16' or 'mixed_float16'"),
+        ("tag=My.Tag", "tag: .*received 'My.Tag'"),
+        ("epochs", "A setting is key=value, for example epochs=10. Received: 'epochs'"),
+        ("=3", "A setting is key=value"),
+        ("model.depth=3", "'model' in 'model.depth=3' is not a section"),
+    ],
+)
+def test_settings_that_are_refused(setting: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        load_recipe("fashion_mnist", [setting])
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_model_is_refused_with_close_names() -> None:
+    with pytest.raises(UnknownModel, match="'mpncov_cifar_resnet20'"):
+        load_recipe("fashion_mnist", ["model=mpncov_cifar_resnet21"])
+
+
+def test_no_such_recipe() -> None:
+    with pytest.raises(InputError, match=r"No recipe 'imagenet'; allowed are .*fashion_mnist, or the path of a \.toml"):
+        load_recipe("imagenet")
+
+
+def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
+    (tmp_path / "broken.toml").write_text("epochs = = 3")
+    with pytest.raises(InputError, match=r"broken\.toml: not valid TOML"):
+        load_recipe(str(tmp_path / "broken.toml"))
