@@ -10,7 +10,7 @@ demo: .venv/zoo ## load the bundled network, classify real images, write demo.pn
 	$(BIN)/python examples/demo.py
 
 test: .venv/dev ## run every test
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: .venv/dev ## check style and types
 	$(BIN)/ruff check .

@@ -4,16 +4,19 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from pydantic import ValidationError
 
 from mpncov_zoo import __version__
 from mpncov_zoo.classifier import PARTS, FeatureExtractor, ImageClassifier
+from mpncov_zoo.documents import first_problem
 from mpncov_zoo.errors import InputError, IntegrityError
 from mpncov_zoo.hub.verification import describe_files
 from mpncov_zoo.manifest import DESCRIPTION_FILE, ArtifactDescription, Metric
@@ -44,7 +47,8 @@ def write(
         metrics: what was measured with them.
 
     Raises:
-        InputError: the model has no classifier or is not float32, or the directory exists or cannot be written.
+        InputError: the model has no classifier, is not float32 or has a label of several lines, the tag is not a name,
+            or the directory exists or cannot be written.
     """
     target = Path(directory)
     _check_writable(model, target)
@@ -60,8 +64,10 @@ def write(
         describe(model, partial, tag=tag, provenance=provenance, metrics=metrics)
         os.chmod(partial, 0o755)
         partial.rename(target)
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror}.") from error
+    except (OSError, tf.errors.OpError) as error:  # TensorFlow writes the variables, and has errors of its own
+        raise InputError(f"{target} cannot be written: {_reason(error)}.") from error
+    except ValidationError as error:
+        raise InputError(f"{target} cannot be described: {first_problem(error)}.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -91,7 +97,8 @@ def read_labels(directory: Path, description: ArtifactDescription) -> tuple[str,
     """The classes' names in the order of the logits, or None where the artifact has none."""
     if description.labels_file is None:
         return None
-    return tuple((directory / description.labels_file).read_text(encoding="utf-8").splitlines())
+    text = (directory / description.labels_file).read_text(encoding="utf-8")
+    return tuple(text.removesuffix("\n").split("\n"))  # str.splitlines would break a label at rarer characters, too
 
 
 def read_weights(model: ImageClassifier, directory: Path, parts: Sequence[str] = PARTS) -> tuple[str, ...]:
@@ -108,10 +115,12 @@ def read_weights(model: ImageClassifier, directory: Path, parts: Sequence[str] =
         The names in the checkpoint that belong to other parts.
 
     Raises:
-        IntegrityError: names, shapes or dtypes differ, a value is not finite, or a variance is negative.
+        IntegrityError: names, shapes or dtypes differ, a value is not finite, a variance is negative, or TensorFlow
+            cannot read the checkpoint.
     """
     prefix = str(directory / "variables" / "variables")
-    reader = tf.train.load_checkpoint(prefix)
+    with _readable(directory):
+        reader = tf.train.load_checkpoint(prefix)
     shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     stored = {
         _name(key): key for key in shapes if key.endswith(_KEY_SUFFIX) and not _name(key).startswith(_RANDOM_STATE)
@@ -124,7 +133,8 @@ def read_weights(model: ImageClassifier, directory: Path, parts: Sequence[str] =
         if found != expected or dtypes[stored[name]] != tf.float32:
             dtype = dtypes[stored[name]].name
             raise IntegrityError(f"{directory}: {name} is {dtype} {found}, the network needs float32 {expected}.")
-    values = _restore(prefix, [stored[name] for name in wanted])
+    with _readable(directory):
+        values = _restore(prefix, [stored[name] for name in wanted])
     for name, value in zip(wanted, values, strict=True):
         _require_sound(directory, name, value)
     for variable in wanted.values():
@@ -157,6 +167,9 @@ def _check_writable(model: ImageClassifier, target: Path) -> None:
         raise InputError(f"An artifact needs a classifier; {model.name} was built with num_classes=0.")
     if model.dtype_policy.name != "float32":
         raise InputError(f"An artifact holds a float32 network; {model.name} computes in {model.dtype_policy.name}.")
+    for label in model.labels or ():
+        if "\n" in label or "\r" in label:
+            raise InputError(f"A label is one line of assets/labels.txt. Received: {label!r}.")
     if target.exists():
         raise InputError(f"{target} exists already; give a new directory.")
 
@@ -187,9 +200,8 @@ def _servable(model: ImageClassifier, scratch: Path) -> Any:
     for name, variable in weights.items():
         setattr(servable, name, variable.value)
     owned = {id(variable) for variable in weights.values()}
-    for variable in model.variables:
-        if id(variable) not in owned:
-            setattr(servable, _RANDOM_STATE + variable.path, variable.value)
+    for index, variable in enumerate(variable for variable in model.variables if id(variable) not in owned):
+        setattr(servable, f"{_RANDOM_STATE}{index}", variable.value)  # Keras numbers their paths by the process
     servable.variables = [v.value for v in weights.values()]
     servable.trainable_variables = [v.value for v in weights.values() if v.trainable]
     servable.regularization_losses = []
@@ -248,6 +260,22 @@ def _spread(values: np.ndarray) -> np.ndarray:
 def _name(key: str) -> str:
     """A checkpoint's key as the variable's name: TensorFlow writes '/' in an attribute's name as '.S', '.' as '..'."""
     return key.removesuffix(_KEY_SUFFIX).replace(".S", "/").replace("..", ".")
+
+
+@contextmanager
+def _readable(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except (tf.errors.OpError, ValueError) as error:
+        raise IntegrityError(f"{directory}: its checkpoint cannot be read: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what the system or TensorFlow says, without the path or operation that it was said of."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    line = str(getattr(error, "message", error)).splitlines()[0]
+    return line.rpartition("}} ")[2].partition(" [Op:")[0].rstrip(".")
 
 
 def _require_same_names(directory: Path, missing: set[str], extra: set[str]) -> None:

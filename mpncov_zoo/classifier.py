@@ -17,6 +17,8 @@ from mpncov_zoo.errors import InputError
 from mpncov_zoo.manifest import InputSpecification
 from mpncov_zoo.registry import BACKBONES, REPRESENTATIONS, Architecture, Options
 
+InputShape = tuple[int | None, int | None, int]  # height and width: None for any
+
 PARTS = ("features", "representation", "classifier")
 CONFIGURATION = "a Keras configuration"  # LoadReport.source of a reloaded .keras file or a clone
 
@@ -87,7 +89,7 @@ class ImageClassifier(keras.Model):
         architecture: Architecture,
         *,
         num_classes: int,
-        input_shape: tuple[int | None, int | None, int],
+        input_shape: InputShape,
         input_specification: InputSpecification,
         labels: Sequence[str] | None = None,
         initialize: Collection[str] = PARTS,
@@ -314,7 +316,20 @@ def _function(package: str, reference: str) -> Callable[..., dict[str, KerasTens
 def _check(num_classes: int, input_shape: Sequence[int | None], labels: Sequence[str] | None) -> None:
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0:
         raise InputError(f"num_classes must be a whole number, 0 for the representation. Received: {num_classes!r}.")
-    if len(input_shape) != 3 or input_shape[2] is None:
-        raise InputError(f"input_shape must be (height, width, channels). Received: {tuple(input_shape)}.")
+    check_input_shape(input_shape)
     if labels is not None and len(labels) != num_classes:
         raise InputError(f"{num_classes} classes need as many labels. Received: {len(labels)} labels.")
+
+
+def check_input_shape(shape: Sequence[int | None]) -> InputShape:
+    """(height, width, channels) as a tuple; height and width may be None.
+
+    Raises:
+        InputError: it is anything else.
+    """
+    sizes = tuple(shape) if isinstance(shape, list | tuple) else ()
+    whole = all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes if size is not None)
+    if len(sizes) == 3 and sizes[2] is not None and whole:
+        return sizes[0], sizes[1], sizes[2]
+    allowed = "(height, width, channels), whole numbers or None for height and width"
+    raise InputError(f"input_shape must be {allowed}. Received: {shape!r}.")

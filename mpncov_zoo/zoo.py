@@ -1,20 +1,19 @@
 """What users call: build, load and feature_extractor, which need TensorFlow."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
 from mpncov_zoo import artifact, registry
 from mpncov_zoo.catalog import split_name
-from mpncov_zoo.classifier import PARTS, FeatureExtractor, ImageClassifier, LoadReport
-from mpncov_zoo.errors import FetchError, InputError
+from mpncov_zoo.classifier import PARTS, FeatureExtractor, ImageClassifier, InputShape, LoadReport, check_input_shape
+from mpncov_zoo.errors import FetchError, InputError, ManifestError
 from mpncov_zoo.hub import sources
-from mpncov_zoo.manifest import InputSpecification, load_manifest
+from mpncov_zoo.manifest import DESCRIPTION_FILE, ArtifactDescription, InputSpecification, load_manifest
 
 logger = logging.getLogger(__name__)
-
-InputShape = tuple[int | None, int | None, int]
 
 
 def build(
@@ -43,7 +42,8 @@ def build(
     """
     row = registry.backbone_of(registry.canonical_name(name))
     specification = InputSpecification.model_validate(row.input)
-    shape = input_shape or (*specification.size, specification.channels)
+    default = (*specification.size, specification.channels)
+    shape = default if input_shape is None else check_input_shape(input_shape)
     return ImageClassifier(
         registry.architecture(name, representation, options),
         num_classes=row.num_classes if num_classes is None else num_classes,
@@ -138,23 +138,25 @@ def _pretrained(
 ) -> ImageClassifier:
     """A verified artifact as a network, adapted to what was asked for."""
     description = found.description
-    architecture, published_shape = _architecture(description.architecture)
+    with _describes_a_network(description):
+        architecture, published_shape = _architecture(description.architecture)
     changed = representation not in (None, architecture.representation)
     if changed:
-        architecture = registry.architecture(architecture.backbone, representation)
+        architecture = _with_representation(architecture, representation)
     classes = description.num_classes if num_classes is None else num_classes
     kept = [part for part in PARTS if not _is_fresh(part, changed, classes != description.num_classes)]
-    shape = input_shape or published_shape
+    shape = published_shape if input_shape is None else check_input_shape(input_shape)
     if shape[2] != published_shape[2]:
         raise InputError(f"{description.name} takes images of {published_shape[2]} channels. Received: {shape[2]}.")
-    model = ImageClassifier(
-        architecture,
-        num_classes=classes,
-        input_shape=shape,
-        input_specification=_adapted(description.input, shape),
-        labels=artifact.read_labels(found.directory, description) if "classifier" in kept else None,
-        initialize=[part for part in PARTS if part not in kept],
-    )
+    with _describes_a_network(description):
+        model = ImageClassifier(
+            architecture,
+            num_classes=classes,
+            input_shape=shape,
+            input_specification=_adapted(description.input, shape),
+            labels=artifact.read_labels(found.directory, description) if "classifier" in kept else None,
+            initialize=[part for part in PARTS if part not in kept],
+        )
     unused = artifact.read_weights(model, found.directory, kept)
     names = tuple(model.named_variables())
     model.load_report = LoadReport(
@@ -177,8 +179,27 @@ def _is_fresh(part: str, representation_changed: bool, classes_changed: bool) ->
 def _architecture(config: Mapping[str, Any]) -> tuple[registry.Architecture, InputShape]:
     """The two things that an artifact's `architecture` holds."""
     values = dict(config)
-    height, width, channels = values.pop("input_shape")
-    return registry.Architecture.from_dict(values), (height, width, channels)
+    shape = check_input_shape(values.pop("input_shape"))
+    return registry.Architecture.from_dict(values), shape
+
+
+def _with_representation(architecture: registry.Architecture, representation: str | None) -> registry.Architecture:
+    """Another representation on the same backbone, whose options that differ from the table's stay as they are."""
+    table = registry.architecture(architecture.backbone, architecture.representation).features_options
+    own = {key: value for key, value in architecture.features_options.items() if table.get(key) != value}
+    return registry.architecture(architecture.backbone, representation, {"features": own})
+
+
+@contextmanager
+def _describes_a_network(description: ArtifactDescription) -> Iterator[None]:
+    """An architecture out of the tables or with foreign options is a fault of the artifact's description."""
+    try:
+        yield
+    except (KeyError, TypeError) as error:
+        raise ManifestError(
+            f"{description.name}: {DESCRIPTION_FILE} describes no network that this version of mpncov_zoo can build: "
+            f"{error}. Written by a newer one? Then upgrade: pip install --upgrade mpncov-zoo"
+        ) from error
 
 
 def _adapted(specification: InputSpecification, shape: InputShape) -> InputSpecification:

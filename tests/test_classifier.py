@@ -38,7 +38,8 @@ def reload_in_new_process(files: dict[str, Path], imports: str, images: np.ndarr
         "    outputs = outputs if isinstance(outputs, dict) else {'output': outputs}\n"
         "    numpy.savez(path + '.npz', **{k: numpy.asarray(v) for k, v in outputs.items()})\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=scratch)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=scratch)
+    assert result.returncode == 0, result.stderr
     return {name: dict(np.load(f"{path}.npz")) for name, path in files.items()}
 
 

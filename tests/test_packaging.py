@@ -12,6 +12,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 TOP_LEVEL = ("setup.py", "setup.cfg", "pyproject.toml", "MANIFEST.in", "weights_manifest.json")
 BUNDLED_FILE = "mpncov_zoo/bundled/tiny.toy/variables/variables.index"
+# The environment that runs the tests may itself hold an editable install, whose finder has the same module name.
+FORGET_OTHER_EDITABLE_INSTALL = (
+    "; sys.modules.pop('__editable___mpncov_zoo_0_1_0_finder', None)"
+    "; sys.meta_path[:] = [f for f in sys.meta_path if getattr(f, '__name__', '') != '_EditableFinder']"
+)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +106,6 @@ def test_editable_install_finds_the_manifest(checkout: Path, tmp_path: Path, mod
     (tmp_path / "wheel").mkdir()
     wheel = build("build_editable", checkout, tmp_path / "wheel", {"editable_mode": mode})
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    activate = f"; import site; site.addsitedir({str(tmp_path / 'site')!r})"
+    activate = f"{FORGET_OTHER_EDITABLE_INSTALL}; import site; site.addsitedir({str(tmp_path / 'site')!r})"
     where, entries = manifest_seen_from(tmp_path / "site", activate).split()
     assert Path(where).is_relative_to(checkout) and int(entries) == number_of_entries()

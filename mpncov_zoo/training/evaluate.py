@@ -38,8 +38,9 @@ class Evaluation:
     @property
     def class_accuracy(self) -> dict[str, float | None]:
         """Percent of each class's images that were recognised; None for a class without images."""
-        counts = zip(self.class_names, np.diag(self.confusion), self.confusion.sum(axis=1), strict=True)
-        return {name: 100 * float(right / total) if total else None for name, right, total in counts}
+        right, total = np.diag(self.confusion).tolist(), self.confusion.sum(axis=1).tolist()
+        counts = zip(self.class_names, right, total, strict=True)
+        return {name: 100 * right / total if total else None for name, right, total in counts}
 
 
 def evaluate(model: ImageClassifier, images: Images, *, batch_size: int = 250, progress: bool = False) -> Evaluation:
