@@ -170,8 +170,10 @@ def test_fit_overfits_a_few_images_and_the_training_state_reloads(tmp_path: Path
     assert history["loss"][-1] < 0.2 * history["loss"][0] and history["accuracy"][-1] > 0.9
     model.save(tmp_path / "model.keras")
     reloaded = keras.models.load_model(tmp_path / "model.keras")
-    assert reloaded.evaluate(x, y, verbose=0) == pytest.approx(model.evaluate(x, y, verbose=0), rel=1e-6)
-    assert reloaded.optimizer.iterations.numpy() == 40
+    np.testing.assert_array_equal(reloaded(x), model(x))
+    assert len(reloaded.optimizer.variables) == len(model.optimizer.variables)
+    for ours, theirs in zip(reloaded.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("representation", ["mpncov", "gap", "bcnn", "cbp"])

@@ -80,11 +80,13 @@ def _discard_output() -> None:
 @contextmanager
 def _logging_to_stderr(level: int) -> Iterator[None]:
     logger, handler = logging.getLogger("mpncov_zoo"), logging.StreamHandler()
-    before = logger.level
+    before = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(level)
+    logger.propagate = False  # TensorFlow gives the root logger a handler of its own
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(before)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]

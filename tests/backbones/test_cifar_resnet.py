@@ -65,11 +65,11 @@ def test_depth_in_the_name_counts_weighted_layers() -> None:
 
 
 def test_networks_deeper_than_pythons_recursion_limit() -> None:
-    """Keras walks a graph by recursion; cifar_resnet1001 and 1202 are to this limit what 110 is to a lower one."""
-    before, low = sys.getrecursionlimit(), stack_depth() + 250  # cifar_resnet110 has 380 operations in a row
+    """Keras walks a graph by recursion; cifar_resnet1001 and 1202 are to this limit what 56 is to a lower one."""
+    before, low = sys.getrecursionlimit(), stack_depth() + 150  # cifar_resnet56 has 190 operations in a row
     sys.setrecursionlimit(low)
     try:
-        model = networks.bare("cifar_resnet110", 10, (8, 8, 3))
+        model = networks.bare("cifar_resnet56", 10, (8, 8, 3))
         extractor = FeatureExtractor(model, ["stage1", "stage3"])
         assert sys.getrecursionlimit() == low
     finally:
