@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import mpncov_zoo
-from mpncov_zoo import zoo
+from mpncov_zoo import artifact, zoo
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import (
     FetchError,
@@ -23,7 +23,8 @@ from mpncov_zoo.errors import (
     UnknownModel,
     ZooError,
 )
-from mpncov_zoo.hub.sources import TRUST_OWN
+from mpncov_zoo.hub.sources import TRUST_MANIFEST, TRUST_OWN
+from mpncov_zoo.manifest import WeightsEntry, load_manifest
 from tests import networks
 from tests.photos import encode, photo, photo_image
 
@@ -200,6 +201,17 @@ def test_feature_extractor_of_a_model_shares_it(artifact_hub: Path) -> None:
     model.named_variables()["classifier/logits/bias"].assign(np.arange(10))
     x = grey_images()
     np.testing.assert_array_equal(extract(x)["logits"], model(x))
+
+
+@pytest.mark.parametrize("entry", [e for e in load_manifest().entries if e.files], ids=lambda entry: entry.name)
+def test_bundled_weights_load_without_a_hub_and_pass_their_selftest(entry: WeightsEntry) -> None:
+    """The record was made on the machine that trained them."""
+    model = mpncov_zoo.load(entry.name)
+    assert (model.load_report.weights, model.load_report.trust) == (entry.name, TRUST_MANIFEST)
+    assert not model.load_report.fresh and not model.load_report.unused
+    assert networks.parameters(model) == entry.parameters
+    errors = artifact.selftest(model, Path(model.load_report.source or ""))
+    assert max(errors.values()) < 1e-4
 
 
 def test_build_takes_the_published_sizes() -> None:

@@ -159,7 +159,7 @@ def _fit(
     batches = training_batches(
         training, recipe.input, recipe.augmentation, batch_size=recipe.batch_size, seed=recipe.seed, epoch=first
     )
-    logger.info("training %s: epochs %d to %d of %d", model.name, first + 1, recipe.epochs, recipe.epochs)
+    logger.info("training %s: %d of %d epochs are done", model.name, first, recipe.epochs)
     model.fit(
         batches,
         steps_per_epoch=steps,
