@@ -27,7 +27,7 @@ benchmark-load: .venv/dev ## load() against a PyTorch twin, side by side
 
 .venv/zoo: $(ZOO_SOURCES)
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[training]"
 	touch $@
 
 .venv/dev: .venv/zoo

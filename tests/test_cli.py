@@ -40,11 +40,11 @@ def run(capsys: Capture, *arguments: object) -> tuple[int, str, str]:
     return code, *capsys.readouterr()
 
 
-def assert_refused(result: tuple[int, str, str], *pieces: str) -> None:
-    """Exit code 2, nothing on standard output, and one or two lines on standard error (after progress bars)."""
+def assert_refused(result: tuple[int, str, str], *pieces: str, exit_code: int = 2) -> None:
+    """The exit code, nothing on standard output, and one or two lines on standard error (after progress bars)."""
     code, out, err = result
     lines = [line for line in err.splitlines() if line and "image/s]" not in line]
-    assert (code, out) == (2, ""), err
+    assert (code, out) == (exit_code, ""), err
     assert len(lines) in (1, 2) and lines[0].startswith("mpncov-zoo: error: "), err
     for piece in pieces:
         assert piece in err
@@ -193,7 +193,7 @@ def test_list_of_nothing_answers_no(capsys: Capture) -> None:
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> Manifest:
     """A manifest in which the test artifact is published, with one measured metric of two splits."""
-    entry = load_manifest().entries[0].model_dump(mode="json")
+    entry = load_manifest().published("mpncov_resnet50").model_dump(mode="json")
     metric = {"name": "top-1 accuracy", "value": 94.56, "dataset": "fashion_mnist", "origin": "measured here"}
     metrics = [{**metric, "protocol": f"{split}, 28x28", "command": f"measure {split}"} for split in ("test", "train")]
     entry |= {"model": NAME, "tag": "test", "dataset": "fashion_mnist", "metrics": metrics}
@@ -337,23 +337,24 @@ def edit(path: Path) -> None:
 
 
 VARIABLES = "variables/variables.data-00000-of-00001"
-FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "truncated": (VARIABLES, shorten, "bytes, got"),
-    "edited": (VARIABLES, edit, "expected sha256"),
-    "edited labels": ("assets/labels.txt", edit, "expected sha256"),
-    "missing": ("fingerprint.pb", Path.unlink, "got no such file"),
-    "extra": ("assets/more.txt", Path.touch, "expected no such file"),
-    "description": ("model.json", shorten, "not valid JSON"),
+FAULTS: dict[str, tuple[str, Callable[[Path], object], str, int]] = {
+    "truncated": (VARIABLES, shorten, "bytes, got", 1),
+    "edited": (VARIABLES, edit, "expected sha256", 1),
+    "edited labels": ("assets/labels.txt", edit, "expected sha256", 1),
+    "missing": ("fingerprint.pb", Path.unlink, "got no such file", 1),
+    "extra": ("assets/more.txt", Path.touch, "expected no such file", 1),
+    "description": ("model.json", shorten, "not valid JSON", 2),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_artifacts_that_are_not_as_published(capsys: Capture, damaged: Path, found: list[str], fault: str) -> None:
-    file, damage, message = FAULTS[fault]
+    file, damage, message, code = FAULTS[fault]
     damage(damaged / file)
     output = damaged.parent.parent / "features.npz"
     for arguments in (["predict", NAME, found[0]], ["features", NAME, found[0], "--output", output]):
-        assert_refused(run(capsys, *arguments, "--hub", damaged.parent), file.rpartition("/")[2], message)
+        result = run(capsys, *arguments, "--hub", damaged.parent)
+        assert_refused(result, file.rpartition("/")[2], message, exit_code=code)
     assert not output.exists()
 
 
@@ -531,7 +532,7 @@ def test_train_prints_the_artifact_and_nothing_else(
     capsys: Capture, trained_run: tuple[Path, str, str], tiny_fashion: Path
 ) -> None:
     directory, out, err = trained_run
-    artifact = directory / f"{NAME}.fashion_mnist"
+    artifact = directory / f"{NAME}.retrained"
     assert out == f"{artifact}\n"
     assert "Epoch 2/2" in err and f"wrote {artifact}" in err
     assert run_train(tiny_fashion, directory, TINY_RECIPE, "--resume")[0] == out  # there is nothing left to do

@@ -1,11 +1,13 @@
 """The command line, `mpncov-zoo COMMAND`: one module a command, each with `add` (its arguments) and `run`.
 
-Results go to standard output, progress and logs to standard error. Exit codes: 0 done, 1 the answer is 'no', 2 wrong
+Results go to standard output, progress and logs to standard error. Exit codes: 0 done, 1 the answer is 'no' (nothing
+matches, files or results fail their verification), 2 wrong
 usage or unusable input, 130 interrupted, 141 whoever read the output has gone. TensorFlow is imported by the commands
 that compute, not by this package.
 """
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -15,10 +17,10 @@ from contextlib import contextmanager
 from mpncov_zoo import __version__
 from mpncov_zoo.cli import evaluate, features, info, list_models, predict, train
 from mpncov_zoo.cli.options import PROGRAM, print_error
-from mpncov_zoo.errors import ZooError
+from mpncov_zoo.errors import IntegrityError, ParityError, ZooError
 
 COMMANDS = (list_models, info, predict, features, evaluate, train)
-USAGE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # the last two as a shell reports SIGINT and SIGPIPE
+NO, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141  # the last two as a shell reports SIGINT and SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,11 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: by argparse: 0 after --help and --version, 2 after wrong arguments.
     """
     args = build_parser().parse_args(arguments)
+    _pass_any_file_name()
     with _logging_to_stderr(logging.INFO if args.verbose else logging.WARNING):
         try:
             code = args.run(args)
             sys.stdout.flush()
             return code
+        except (IntegrityError, ParityError) as error:
+            return _fail(error, NO)
         except ZooError as error:
             return _fail(error)
         except BrokenPipeError:
@@ -64,9 +69,16 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _fail(error: object) -> int:
+def _fail(error: object, code: int = USAGE) -> int:
     print_error(error)
-    return USAGE
+    return code
+
+
+def _pass_any_file_name() -> None:
+    """Read and print names of files that are not UTF-8 as the bytes they are."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
 
 
 def _discard_output() -> None:

@@ -3,6 +3,7 @@
 Known here: the weights bundled in the wheel, and directories (`hub=`). Downloads are refused with what to do instead.
 """
 
+import os
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -118,7 +119,8 @@ def _refuse_upstream(entry: WeightsEntry, upstream: Upstream) -> NoReturn:
 
 
 def _local_directory(hub: str | PathLike[str]) -> Path:
-    if fspath(hub).partition(":")[0].lower() in REMOTE_SCHEMES:
+    scheme, colon, _ = fspath(hub).partition(":")
+    if colon and scheme.lower() in REMOTE_SCHEMES:
         raise FetchError(
             f"hub={fspath(hub)!r}: this version of mpncov_zoo does not support remote hubs. "
             "Download the artifact directory and pass hub=DIRECTORY"
@@ -129,6 +131,8 @@ def _local_directory(hub: str | PathLike[str]) -> Path:
             f"hub={fspath(hub)!r}: no such directory. Allowed: an artifact directory (it holds {DESCRIPTION_FILE}), "
             "or a directory of <model>.<tag>/ ones"
         )
+    if not os.access(directory, os.R_OK | os.X_OK):
+        raise FetchError(f"{directory} cannot be read: permission denied")
     return directory
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import keras
 
 from mpncov_zoo import artifact, registry
-from mpncov_zoo.classifier import ImageClassifier
+from mpncov_zoo.classifier import ImageClassifier, precision
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.manifest import load_manifest
 from mpncov_zoo.training.curves import draw_curves, require_matplotlib
 from mpncov_zoo.training.datasets import Images, evaluation_batches, read_dataset, split_holdout, training_batches
 from mpncov_zoo.training.optimization import DropoutByEpoch, compile_for
@@ -63,8 +64,10 @@ def train(recipe: Recipe, data: str | Path, output: str | Path, *, resume: bool 
 
     Raises:
         InputError: data, output or recipe cannot be used.
+        ZooError: matplotlib is not installed.
     """
     require_matplotlib()
+    _require_unpublished(recipe)
     run = _inspect(Path(output), recipe, resume=resume)
     training, holdout = split_holdout(read_dataset(recipe.dataset, data, "train"), recipe.holdout, recipe.seed)
     steps = _steps(recipe, training)
@@ -82,22 +85,26 @@ def train(recipe: Recipe, data: str | Path, output: str | Path, *, resume: bool 
 
 def build(recipe: Recipe, class_names: tuple[str, ...]) -> ImageClassifier:
     """The network of a recipe, freshly initialised, under the recipe's precision."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(recipe.precision)
     try:
-        return ImageClassifier(
-            registry.architecture(recipe.model, options=recipe.options),
-            num_classes=len(class_names),
-            input_shape=(*recipe.input.size, recipe.input.channels),
-            input_specification=recipe.input,
-            labels=class_names,
-        )
+        with precision(recipe.precision):
+            return ImageClassifier(
+                registry.architecture(recipe.model, options=recipe.options),
+                num_classes=len(class_names),
+                input_shape=(*recipe.input.size, recipe.input.channels),
+                input_specification=recipe.input,
+                labels=class_names,
+            )
     except (TypeError, ValueError) as error:
         if not recipe.options:
             raise
         raise InputError(f"{recipe.model} cannot be built with options {recipe.options}: {error}.") from error
-    finally:
-        keras.config.set_dtype_policy(before)
+
+
+def _require_unpublished(recipe: Recipe) -> None:
+    """Refuse the name of published weights: `load` would hold the result against their digests."""
+    entry = load_manifest().get(f"{registry.canonical_name(recipe.model)}.{recipe.tag}")
+    if entry is not None and entry.files:
+        raise InputError(f"{entry.name} is the name of published weights. Train under another tag: --set tag=mine.")
 
 
 def _inspect(output: Path, recipe: Recipe, *, resume: bool) -> Run:

@@ -124,12 +124,12 @@ def loaded(weights: str | None, source: Path | None = None) -> Any:
 
 
 def test_the_manifest_says_which_data_set_weights_are_for() -> None:
-    entry = load_manifest().entries[0]
+    entry = load_manifest().published("mpncov_resnet50")
     assert dataset_of(loaded(entry.name)) == entry.dataset == "imagenet_1k"
 
 
 def test_the_recipe_says_it_where_the_manifest_does_not_know_the_weights(trained_run: tuple[Path, str, str]) -> None:
-    (artifact,) = trained_run[0].glob("*.fashion_mnist")
+    (artifact,) = trained_run[0].glob("*.retrained")
     assert dataset_of(loaded("mpncov_cifar_resnet20.unknown", artifact)) == "fashion_mnist"
 
 
@@ -140,7 +140,7 @@ def test_where_nothing_says_it_one_has_to(artifact_hub: Path) -> None:
 
 
 def test_published_metrics_are_those_of_the_split() -> None:
-    entry = load_manifest().entries[0]
+    entry = load_manifest().published("mpncov_resnet50")
     assert published_metrics(loaded(entry.name), "imagenet_1k", "validation") == tuple(entry.metrics)
     assert published_metrics(loaded(entry.name), "imagenet_1k", "test") == ()
     assert published_metrics(loaded(entry.name), "fashion_mnist", "validation") == ()

@@ -17,7 +17,7 @@ from mpncov_zoo.training.fit import train
 from mpncov_zoo.training.recipes import load_recipe
 from tests.conftest import TINY_RECIPE
 
-ARTIFACT = "mpncov_cifar_resnet20.fashion_mnist"
+ARTIFACT = "mpncov_cifar_resnet20.retrained"
 Trained = tuple[Path, str, str]
 
 
@@ -165,4 +165,11 @@ def test_missing_matplotlib_is_said_before_the_training(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ZooError, match=r"pip install 'mpncov-zoo\[training\]'"):
         attempt(tiny_fashion, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_name_of_published_weights_is_refused(tiny_fashion: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("fashion_mnist", [*TINY_RECIPE, "tag=fashion_mnist"])
+    with pytest.raises(InputError, match=r"fashion_mnist is the name of published weights.*--set tag=mine"):
+        train(recipe, tiny_fashion, tmp_path / "run", verbose=0)
     assert not (tmp_path / "run").exists()

@@ -11,7 +11,7 @@ from mpncov_zoo.training.recipes import list_recipes, load_recipe
 def test_the_recipe_of_the_bundled_weights() -> None:
     recipe = load_recipe("fashion_mnist")
     assert "fashion_mnist" in list_recipes()
-    assert (recipe.model, recipe.tag, recipe.dataset) == ("mpncov_cifar_resnet20", "fashion_mnist", "fashion_mnist")
+    assert (recipe.model, recipe.tag, recipe.dataset) == ("mpncov_cifar_resnet20", "retrained", "fashion_mnist")
     assert recipe.input.size == (28, 28) and recipe.input.channels == 1
     assert recipe.holdout == 0 and recipe.optimizer.nesterov
 

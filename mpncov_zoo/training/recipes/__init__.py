@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from mpncov_zoo.documents import StrictModel, first_problem
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.manifest import InputSpecification
+from mpncov_zoo.manifest import InputSpecification, Name
 from mpncov_zoo.registry import canonical_name
 
 
@@ -51,7 +51,7 @@ class Recipe(StrictModel):
     """
 
     model: str
-    tag: str = Field(pattern=r"^[a-z0-9_]+$")
+    tag: Name
     dataset: str
     input: InputSpecification
     epochs: int = Field(ge=1)
@@ -95,23 +95,23 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
     """
     try:
         values = tomllib.loads(_recipe_text(name))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"Recipe {name}: not valid TOML: {error}.") from error
     for setting in settings:
         _apply(values, setting)
     try:
-        return Recipe.model_validate_json(json.dumps(values))
+        return Recipe.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         raise InputError(f"Recipe {name}: {first_problem(error)}") from error
 
 
 def _recipe_text(name: str) -> str:
     if name in list_recipes():
-        return resources.files(__name__).joinpath(f"{name}.toml").read_text()
+        return resources.files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
     path = Path(name)
     if path.suffix != ".toml" or not path.is_file():
         raise InputError(f"No recipe {name!r}; allowed are {', '.join(list_recipes())}, or the path of a .toml file.")
-    return path.read_text()
+    return path.read_text(encoding="utf-8")
 
 
 def _apply(values: dict[str, Any], setting: str) -> None:
