@@ -1,6 +1,7 @@
 """A network as a directory: SavedModel, labels, self-test and description; and back, without executing its graph."""
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 from mpncov_zoo import __version__
 from mpncov_zoo.classifier import PARTS, FeatureExtractor, ImageClassifier
 from mpncov_zoo.documents import first_problem
-from mpncov_zoo.errors import InputError, IntegrityError
+from mpncov_zoo.errors import InputError, IntegrityError, ManifestError
 from mpncov_zoo.hub.verification import describe_files
 from mpncov_zoo.manifest import DESCRIPTION_FILE, ArtifactDescription, Metric
 from mpncov_zoo.preprocessing import normalize, preprocess_encoded
@@ -83,7 +84,7 @@ def describe(
         num_classes=model.num_classes,
         labels_file=LABELS_FILE if model.labels is not None else None,
         input=model.input_specification,
-        parameters=sum(int(np.prod(v.shape)) for v in model.trainable_variables),
+        parameters=model.parameters,
         provenance=provenance,
         metrics=list(metrics),
         versions={"mpncov-zoo": __version__, "tensorflow": tf.__version__, "keras": keras.__version__},
@@ -94,11 +95,25 @@ def describe(
 
 
 def read_labels(directory: Path, description: ArtifactDescription) -> tuple[str, ...] | None:
-    """The classes' names in the order of the logits, or None where the artifact has none."""
+    """The classes' names in the order of the logits, or None where the artifact has none.
+
+    Raises:
+        ManifestError: the file is not UTF-8, or not of one line a class.
+    """
     if description.labels_file is None:
         return None
-    text = (directory / description.labels_file).read_text(encoding="utf-8")
-    return tuple(text.removesuffix("\n").split("\n"))  # str.splitlines would break a label at rarer characters, too
+    path = directory / description.labels_file
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: not UTF-8: {error}.") from error
+    labels = tuple(text.removesuffix("\n").split("\n"))  # str.splitlines would break at rarer characters, too
+    if len(labels) != description.num_classes:
+        raise ManifestError(
+            f"{directory / DESCRIPTION_FILE}: num_classes is {description.num_classes}, but {description.labels_file} "
+            f"has {len(labels)} labels."
+        )
+    return labels
 
 
 def read_weights(model: ImageClassifier, directory: Path, parts: Sequence[str] = PARTS) -> tuple[str, ...]:
@@ -126,7 +141,7 @@ def read_weights(model: ImageClassifier, directory: Path, parts: Sequence[str] =
         _name(key): key for key in shapes if key.endswith(_KEY_SUFFIX) and not _name(key).startswith(_RANDOM_STATE)
     }
     wanted = {name: v for name, v in model.named_variables().items() if name.split("/")[0] in parts}
-    used = {name for name in stored if name.split("/")[0] in parts}
+    used = {name for name in stored if name.split("/")[0] not in {*PARTS} - {*parts}}
     _require_same_names(directory, wanted.keys() - used, used - wanted.keys())
     for name, variable in wanted.items():
         found, expected = tuple(shapes[stored[name]]), tuple(variable.shape)
@@ -146,7 +161,8 @@ def selftest(model: ImageClassifier, directory: Path) -> dict[str, float]:
     """Compute the artifact's recorded input again on this machine.
 
     Returns:
-        For every stage the largest difference from the record, relative to the stage's largest value.
+        For every stage the largest difference from the record, relative to the stage's largest value; infinity where
+        one of the two holds NaN or infinity.
 
     Raises:
         IntegrityError: the record's stages or shapes are not the network's.
@@ -156,10 +172,13 @@ def selftest(model: ImageClassifier, directory: Path) -> dict[str, float]:
     actual = _selftest_record(model, expected["pixels"])
     if {name: array.shape for name, array in actual.items()} != {name: a.shape for name, a in expected.items()}:
         raise IntegrityError(f"{directory / SELFTEST_FILE} does not describe {model.name}'s stages.")
-    return {
-        name: float(np.abs(actual[name] - expected[name]).max() / max(np.abs(expected[name]).max(), 1e-30))
-        for name in model.stages
-    }
+    return {name: _difference(actual[name], expected[name]) for name in model.stages}
+
+
+def _difference(actual: np.ndarray, expected: np.ndarray) -> float:
+    if not (np.isfinite(actual).all() and np.isfinite(expected).all()):
+        return math.inf
+    return float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-30))
 
 
 def _check_writable(model: ImageClassifier, target: Path) -> None:
@@ -175,11 +194,26 @@ def _check_writable(model: ImageClassifier, target: Path) -> None:
 
 
 def _write_saved_model(model: ImageClassifier, directory: Path) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, _unfrozen(model):
         servable = _servable(model, Path(scratch))
         signatures = _signatures(model, servable)
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(servable, str(directory), signatures=signatures, options=options)
+
+
+@contextmanager
+def _unfrozen(model: ImageClassifier) -> Iterator[None]:
+    """A frozen layer would be traced as one; an artifact is the network, whatever its last training left alone."""
+    parts = [part for part in (getattr(model, name) for name in PARTS) if part is not None]
+    layers = [model, *parts, *(layer for part in parts for layer in part.layers)]  # setting one sets those inside it
+    flags = [layer.trainable for layer in layers]
+    for layer in layers:
+        layer.trainable = True
+    try:
+        yield
+    finally:
+        for layer, flag in zip(layers, flags, strict=True):
+            layer.trainable = flag
 
 
 def _servable(model: ImageClassifier, scratch: Path) -> Any:
@@ -203,7 +237,7 @@ def _servable(model: ImageClassifier, scratch: Path) -> Any:
     for index, variable in enumerate(variable for variable in model.variables if id(variable) not in owned):
         setattr(servable, f"{_RANDOM_STATE}{index}", variable.value)  # Keras numbers their paths by the process
     servable.variables = [v.value for v in weights.values()]
-    servable.trainable_variables = [v.value for v in weights.values() if v.trainable]
+    servable.trainable_variables = [v.value for v in model.learned_variables().values()]
     servable.regularization_losses = []
     if model.labels is not None:
         path = scratch / Path(LABELS_FILE).name

@@ -1,5 +1,6 @@
 """ImageClassifier: features, representation and classifier joined into one Keras model."""
 
+import math
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,7 +13,7 @@ import numpy as np
 from keras import KerasTensor, layers
 
 from mpncov_zoo import preprocessing
-from mpncov_zoo.backbones.blocks import dense, skip_initialization
+from mpncov_zoo.backbones.blocks import dense, full_precision, skip_initialization
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.manifest import InputSpecification
 from mpncov_zoo.registry import BACKBONES, REPRESENTATIONS, Architecture, Options
@@ -20,6 +21,7 @@ from mpncov_zoo.registry import BACKBONES, REPRESENTATIONS, Architecture, Option
 InputShape = tuple[int | None, int | None, int]  # height and width: None for any
 
 PARTS = ("features", "representation", "classifier")
+NOT_LEARNED = frozenset({"moving_mean", "moving_variance", "bins", "signs"})  # BatchNormalization's, CBP's hash tables
 CONFIGURATION = "a Keras configuration"  # LoadReport.source of a reloaded .keras file or a clone
 
 
@@ -74,6 +76,9 @@ class ImageClassifier(keras.Model):
     Input shape: (batch, height, width, channels), float32, preprocessed (`preprocess`).
     Output shape: (batch, num_classes), logits; or (batch, features) for 0 classes.
 
+    Raises:
+        InputError: the architecture's options, the shape or the number of classes or labels do not make a network.
+
     Attributes:
         features, representation, classifier: the sub-models (`classifier` is None for 0 classes).
         load_report: what was loaded and what is fresh, a `LoadReport`.
@@ -97,14 +102,16 @@ class ImageClassifier(keras.Model):
     ):
         _check(num_classes, input_shape, labels)
         inputs = keras.Input(tuple(input_shape), name="images")
-        features, stages = _part("features", inputs, _features(architecture), initialize)
-        representation, summary = _part("representation", features.output, _representation(architecture), initialize)
-        x = representation(features(inputs))
         classifier = None
-        if num_classes:
-            head = _classifier(num_classes, architecture.classifier_options)
-            classifier, _ = _part("classifier", representation.output, head, initialize)
-            x = classifier(x)
+        with _usable_options(architecture, input_shape):
+            features, stages = _part("features", inputs, _features(architecture), initialize)
+            summarize = _representation(architecture)
+            representation, summary = _part("representation", features.output, summarize, initialize)
+            x = representation(features(inputs))
+            if num_classes:
+                head = _classifier(num_classes, architecture.classifier_options)
+                classifier, _ = _part("classifier", representation.output, head, initialize)
+                x = classifier(x)
         super().__init__(inputs, x, name=name or architecture.name)
         self.architecture = architecture
         self.num_classes = num_classes
@@ -188,6 +195,15 @@ class ImageClassifier(keras.Model):
         if len(named) != len(self.weights):
             raise RuntimeError(f"Variable names of {self.name} are not unique.")  # a defect of a builder
         return named
+
+    def learned_variables(self) -> dict[str, keras.Variable]:
+        """What training changes of `named_variables`, by kind: `trainable` flags of frozen layers do not count."""
+        return {name: v for name, v in self.named_variables().items() if name.rpartition("/")[2] not in NOT_LEARNED}
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are learned, frozen or not: what publications count."""
+        return sum(math.prod(variable.shape) for variable in self.learned_variables().values())
 
     def get_config(self) -> dict[str, Any]:
         """Plain data from which `from_config` builds the same network."""
@@ -277,6 +293,19 @@ def _part(
 
 
 @contextmanager
+def _usable_options(architecture: Architecture, input_shape: Sequence[int | None]) -> Iterator[None]:
+    """What the builders and Keras refuse, an unknown option or a bad value, as the package's error."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        options = {part: getattr(architecture, f"{part}_options") for part in PARTS}
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"{architecture.name} cannot be built with options {options} for images of {tuple(input_shape)}: {reason}."
+        ) from error
+
+
+@contextmanager
 def _deep_graph() -> Iterator[None]:
     """Keras walks a model's graph by recursion, a frame a layer: more than Python allows from 1000 layers on."""
     before = sys.getrecursionlimit()
@@ -302,7 +331,7 @@ def _classifier(num_classes: int, options: Options) -> Builder:
         x = inputs
         for index, units in enumerate(hidden, 1):
             x = dense(x, units, activation="relu", name=f"fc{index}")
-            x = layers.Dropout(dropout, name=f"dropout{index}")(x)
+            x = layers.Dropout(dropout, dtype=full_precision(), name=f"dropout{index}")(x)
         return {"logits": dense(x, num_classes, name="logits")}
 
     return lambda inputs: build(inputs, **options)
@@ -314,11 +343,21 @@ def _function(package: str, reference: str) -> Callable[..., dict[str, KerasTens
 
 
 def _check(num_classes: int, input_shape: Sequence[int | None], labels: Sequence[str] | None) -> None:
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0:
-        raise InputError(f"num_classes must be a whole number, 0 for the representation. Received: {num_classes!r}.")
+    check_num_classes(num_classes)
     check_input_shape(input_shape)
     if labels is not None and len(labels) != num_classes:
         raise InputError(f"{num_classes} classes need as many labels. Received: {len(labels)} labels.")
+
+
+def check_num_classes(num_classes: int) -> int:
+    """The number itself.
+
+    Raises:
+        InputError: it is not a whole number from 0 on.
+    """
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0:
+        raise InputError(f"num_classes must be a whole number, 0 for the representation. Received: {num_classes!r}.")
+    return num_classes
 
 
 def check_input_shape(shape: Sequence[int | None]) -> InputShape:

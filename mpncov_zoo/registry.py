@@ -78,12 +78,14 @@ class Architecture:
     def from_dict(cls, values: Mapping[str, Any]) -> "Architecture":
         """Back from plain data, which may have been through JSON."""
         plain: dict[str, Any] = {
-            key: _tuples(value) if isinstance(value, Mapping) else value for key, value in values.items()
+            key: _tuples(key, value) if key.endswith("_options") else value for key, value in values.items()
         }
         return cls(**plain)
 
 
-def _tuples(options: Options) -> Options:
+def _tuples(name: str, options: Any) -> Options:
+    if not isinstance(options, Mapping):
+        raise TypeError(f"{name} must be a mapping. Received: {options!r}")
     return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
 
 
@@ -115,7 +117,7 @@ def _vgg(*repeats: int, batch_norm: bool) -> Backbone:
         {"repeats": repeats, "batch_norm": batch_norm},
         second_order={"last_pool": False},
         first_order="flatten",
-        representation={"mpncov": {"dimension_reduction": 256}, "flatten": {"size": 7}},
+        representation={"mpncov": {"dimension_reduction": 256}},
         classifier={"mpncov": hidden, "flatten": hidden},
     )
 
@@ -150,19 +152,19 @@ REPRESENTATIONS: Mapping[str, Representation] = {
     "cbp": Representation("cbp:cbp"),
 }
 
-_IMAGENET_DEPTHS = ("18", "26", "34", "50", "101", "152")
-_CIFAR = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet164", "resnet1001", "resnet1202")
-_CIFAR_PREACT = ("preact_resnet110", "preact_resnet164", "preact_resnet1001")
-
 ALIASES: Mapping[str, str] = {
-    **{f"mpncovresnet{depth}": f"mpncov_resnet{depth}" for depth in _IMAGENET_DEPTHS},  # upstream, PyTorch
-    **{f"mpncovvgg16{bn}": f"mpncov_vgg16{bn}" for bn in ("", "_bn")},
+    # upstream, PyTorch
+    **{f"mpncov{name}": f"mpncov_{name}" for name, row in BACKBONES.items() if row.num_classes == 1000},
     "mpncovvgg16bn": "mpncov_vgg16_bn",
     # pytorchcv: its 50b and 101b have the stride on the 3x3, as upstream; its 50 and 101 are other networks
-    **{f"isqrtcovresnet{depth}": f"mpncov_resnet{depth}" for depth in ("18", "34")},
-    **{f"isqrtcovresnet{depth}b": f"mpncov_resnet{depth}" for depth in ("50", "101")},
-    **{f"cifar_mpncov{name}": f"mpncov_cifar_{name}" for name in _CIFAR},  # the TensorFlow code
-    **{f"cifar_mpncov{name}": f"mpncov_cifar_{name}" for name in _CIFAR_PREACT},
+    **{f"isqrtcov{name}": f"mpncov_{name}" for name in ("resnet18", "resnet34")},
+    **{f"isqrtcov{name}b": f"mpncov_{name}" for name in ("resnet50", "resnet101")},
+    # the TensorFlow code
+    **{
+        f"cifar_mpncov{name.removeprefix('cifar_')}": f"mpncov_{name}"
+        for name, row in BACKBONES.items()
+        if row.options.get("preactivation") is False
+    },
 }
 
 

@@ -8,7 +8,15 @@ from typing import Any
 
 from mpncov_zoo import artifact, registry
 from mpncov_zoo.catalog import split_name
-from mpncov_zoo.classifier import PARTS, FeatureExtractor, ImageClassifier, InputShape, LoadReport, check_input_shape
+from mpncov_zoo.classifier import (
+    PARTS,
+    FeatureExtractor,
+    ImageClassifier,
+    InputShape,
+    LoadReport,
+    check_input_shape,
+    check_num_classes,
+)
 from mpncov_zoo.errors import FetchError, InputError, ManifestError
 from mpncov_zoo.hub import sources
 from mpncov_zoo.manifest import DESCRIPTION_FILE, ArtifactDescription, InputSpecification, load_manifest
@@ -34,7 +42,8 @@ def build(
         options: architecture options by part, for example {"representation": {"dimension_reduction": 128}}.
 
     Raises:
-        UnknownModel, InputError: the arguments do not name a network.
+        UnknownModel: no such model; the message lists close matches.
+        InputError: the arguments do not make a network: an unknown representation or option, a bad value or shape.
 
     Example:
         >>> mpncov_zoo.build("mpncov_resnet50", num_classes=200).output_shape
@@ -83,12 +92,13 @@ def load(
     Raises:
         UnknownModel, NoPretrainedWeights: no such model or weights. Random weights never stand in for pretrained ones.
         FetchError, IntegrityError: the weights are not at hand, or are not the published ones.
+        ManifestError: the manifest or the artifact's model.json is malformed, or describes no network of this version.
         InputError: an argument cannot be used.
 
     Example:
         >>> model = mpncov_zoo.load("mpncov_cifar_resnet20", pretrained=True)
-        >>> model.decode(model(model.preprocess("boot.png")), top=1)
-        [[('Ankle boot', 0.99)]]
+        >>> model.decode(model(model.preprocess("examples/images/ankle-boot.png")), top=1)
+        [[('Ankle boot', 0.9228610655804985)]]
     """
     model, tag = split_name(name, pretrained)
     if revision is not None:
@@ -105,7 +115,16 @@ def load(
 
 
 def feature_extractor(
-    model: str | ImageClassifier, stages: Sequence[str], *, pretrained: bool | str = True, **options: Any
+    model: str | ImageClassifier,
+    stages: Sequence[str],
+    *,
+    pretrained: bool | str = True,
+    input_shape: InputShape | None = None,
+    representation: str | None = None,
+    hub: str | PathLike[str] | None = None,
+    revision: str | None = None,
+    cache_dir: str | PathLike[str] | None = None,
+    offline: bool | None = None,
 ) -> FeatureExtractor:
     """A model from images to the tensors of some stages.
 
@@ -113,20 +132,41 @@ def feature_extractor(
         model: an ImageClassifier, whose layers are shared, or a name to load.
         stages: names of `ImageClassifier.stages`, for example ["stage3", "covariance", "representation"].
         pretrained: which weights to load for a name; they are needed, for features of random weights say nothing.
-        options: further arguments of `load`.
+        input_shape: of `load`, for a name; as the following are.
+        representation: another than the model's own; it is fresh where it has weights.
+        hub: an artifact directory, or a directory of `<model>.<tag>/` ones.
+        revision: of a remote hub.
+        cache_dir: where downloads go.
+        offline: forbid downloads.
 
     Returns:
         A Keras model from (batch, height, width, channels) to {stage: tensor}; it has `preprocess` too.
 
     Raises:
-        InputError: an unknown stage; the message lists those there are.
+        InputError: an unknown stage (the message lists those there are), an argument that cannot be used, or one that
+            is for loading given together with a network.
+        UnknownModel, NoPretrainedWeights, FetchError, IntegrityError, ManifestError: of `load`, for a name.
 
     Example:
         >>> extract = mpncov_zoo.feature_extractor("mpncov_cifar_resnet20", ["stage3", "covariance"])
         >>> {name: tensor.shape for name, tensor in extract(extract.preprocess("boot.png")).items()}
         {'stage3': TensorShape([1, 14, 14, 64]), 'covariance': TensorShape([1, 64, 64])}
     """
-    classifier = model if isinstance(model, ImageClassifier) else load(model, pretrained, **options)
+    if isinstance(model, ImageClassifier):
+        given = (input_shape, representation, hub, revision, cache_dir, offline)
+        if pretrained is not True or any(value is not None for value in given):
+            raise InputError(f"{model.name} is a network already: only stages are left to say. Pass a name to load.")
+        return FeatureExtractor(model, stages)
+    classifier = load(
+        model,
+        pretrained,
+        input_shape=input_shape,
+        representation=representation,
+        hub=hub,
+        revision=revision,
+        cache_dir=cache_dir,
+        offline=offline,
+    )
     return FeatureExtractor(classifier, stages)
 
 
@@ -138,25 +178,29 @@ def _pretrained(
 ) -> ImageClassifier:
     """A verified artifact as a network, adapted to what was asked for."""
     description = found.description
-    with _describes_a_network(description):
-        architecture, published_shape = _architecture(description.architecture)
+    with _describes_a_network(found):
+        architecture, published_shape = _architecture(description)
+    labels = artifact.read_labels(found.directory, description)
     changed = representation not in (None, architecture.representation)
     if changed:
         architecture = _with_representation(architecture, representation)
-    classes = description.num_classes if num_classes is None else num_classes
+    classes = description.num_classes if num_classes is None else check_num_classes(num_classes)
     kept = [part for part in PARTS if not _is_fresh(part, changed, classes != description.num_classes)]
     shape = published_shape if input_shape is None else check_input_shape(input_shape)
     if shape[2] != published_shape[2]:
         raise InputError(f"{description.name} takes images of {published_shape[2]} channels. Received: {shape[2]}.")
-    with _describes_a_network(description):
+    try:
         model = ImageClassifier(
             architecture,
             num_classes=classes,
             input_shape=shape,
             input_specification=_adapted(description.input, shape),
-            labels=artifact.read_labels(found.directory, description) if "classifier" in kept else None,
+            labels=labels if "classifier" in kept else None,
             initialize=[part for part in PARTS if part not in kept],
         )
+    except InputError:
+        _require_buildable(found)
+        raise
     unused = artifact.read_weights(model, found.directory, kept)
     names = tuple(model.named_variables())
     model.load_report = LoadReport(
@@ -176,11 +220,32 @@ def _is_fresh(part: str, representation_changed: bool, classes_changed: bool) ->
     return part == "representation" and representation_changed
 
 
-def _architecture(config: Mapping[str, Any]) -> tuple[registry.Architecture, InputShape]:
-    """The two things that an artifact's `architecture` holds."""
-    values = dict(config)
+def _architecture(description: ArtifactDescription) -> tuple[registry.Architecture, InputShape]:
+    """The two things that an artifact's `architecture` holds, if the rest of its description agrees with them."""
+    values = dict(description.architecture)
     shape = check_input_shape(values.pop("input_shape"))
-    return registry.Architecture.from_dict(values), shape
+    if shape[2] != description.input.channels:
+        raise ValueError(f"input_shape is {shape}, input has {description.input.channels} channels")
+    architecture = registry.Architecture.from_dict(values)
+    if architecture.name != description.model:
+        raise ValueError(f"model is {description.model!r}, the architecture's name {architecture.name!r}")
+    if registry.MODELS.get(architecture.name) != (architecture.backbone, architecture.representation):
+        parts = f"backbone {architecture.backbone!r} and representation {architecture.representation!r}"
+        raise ValueError(f"{architecture.name!r} is not of {parts}")
+    return architecture, shape
+
+
+def _require_buildable(found: sources.ResolvedArtifact) -> None:
+    """Tell a description of no network from changes by the caller that its network does not allow."""
+    with _describes_a_network(found):
+        architecture, shape = _architecture(found.description)
+        ImageClassifier(
+            architecture,
+            num_classes=found.description.num_classes,
+            input_shape=shape,
+            input_specification=found.description.input,
+            initialize=(),
+        )
 
 
 def _with_representation(architecture: registry.Architecture, representation: str | None) -> registry.Architecture:
@@ -191,14 +256,14 @@ def _with_representation(architecture: registry.Architecture, representation: st
 
 
 @contextmanager
-def _describes_a_network(description: ArtifactDescription) -> Iterator[None]:
+def _describes_a_network(found: sources.ResolvedArtifact) -> Iterator[None]:
     """An architecture out of the tables or with foreign options is a fault of the artifact's description."""
     try:
         yield
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ManifestError(
-            f"{description.name}: {DESCRIPTION_FILE} describes no network that this version of mpncov_zoo can build: "
-            f"{error}. Written by a newer one? Then upgrade: pip install --upgrade mpncov-zoo"
+            f"{found.directory / DESCRIPTION_FILE} describes no network that this version of mpncov_zoo can build: "
+            f"{str(error).rstrip('.')}. Written by a newer one? Then upgrade: pip install --upgrade mpncov-zoo"
         ) from error
 
 

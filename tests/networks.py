@@ -57,5 +57,5 @@ def values(model: ImageClassifier) -> dict[str, np.ndarray]:
 
 
 def parameters(model: ImageClassifier) -> int:
-    """Trainable numbers: what publications count."""
+    """Trainable numbers of a network in which nothing is frozen: what publications count."""
     return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)

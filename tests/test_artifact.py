@@ -15,7 +15,7 @@ from PIL import Image
 
 from mpncov_zoo import artifact
 from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier, precision
-from mpncov_zoo.errors import InputError, IntegrityError
+from mpncov_zoo.errors import InputError, IntegrityError, ManifestError
 from mpncov_zoo.hub.verification import verify_files
 from mpncov_zoo.manifest import Metric, parse_description
 from tests import networks
@@ -110,6 +110,40 @@ def test_directory_is_complete_and_describes_itself(model: ImageClassifier, dire
 def test_labels_survive(directory: Path) -> None:
     """Also an empty one, and one with a character that Python's splitlines takes for an end of line."""
     assert artifact.read_labels(directory, parse_description(directory / "model.json")) == LABELS
+
+
+def test_frozen_layers_make_the_same_artifact(tmp_path: Path) -> None:
+    """What one training left alone is no property of the network."""
+    network = networks.tiny()
+    network.features.trainable = False
+    network.classifier.get_layer("logits").trainable = False
+    assert len(network.trainable_variables) == 3  # the reduction's
+    artifact.write(network, tmp_path / "frozen", tag="frozen", provenance={})
+    assert [layer.trainable for layer in (network.features, network.representation)] == [False, True]
+    assert len(network.trainable_variables) == 3
+    names = {name for name in network.named_variables() if "/moving_" not in name}
+    numbers = sum(networks.values(network)[name].size for name in names)
+    assert parse_description(tmp_path / "frozen" / "model.json").parameters == numbers
+    trainee = tf.saved_model.load(str(tmp_path / "frozen"))
+    assert len(trainee.trainable_variables) == len(names)
+    before = getattr(trainee, "features/stem_bn/moving_mean").numpy()
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(trainee(networks.images(network, batch=4), training=True) ** 2)
+    gradients = tape.gradient(loss, list(trainee.trainable_variables))
+    assert all(gradient is not None and np.abs(gradient).max() > 0 for gradient in gradients)
+    assert (getattr(trainee, "features/stem_bn/moving_mean").numpy() != before).all()
+
+
+def test_labels_that_are_not_the_networks(directory: Path, tmp_path: Path) -> None:
+    description = parse_description(directory / "model.json")
+    path = tmp_path / "assets" / "labels.txt"
+    path.parent.mkdir()
+    path.write_bytes(b"a\nb\nc\nd\n")
+    with pytest.raises(ManifestError, match=r"model\.json: num_classes is 5, but assets/labels\.txt has 4 labels"):
+        artifact.read_labels(tmp_path, description)
+    path.write_bytes("naïve\n".encode("latin-1"))
+    with pytest.raises(ManifestError, match=r"labels\.txt: not UTF-8"):
+        artifact.read_labels(tmp_path, description)
 
 
 def test_saved_model_is_callable_and_reusable(model: ImageClassifier, loaded: Any) -> None:
@@ -240,6 +274,7 @@ DAMAGES: dict[str, tuple[Callable[[Tensors], Any], str]] = {
         lambda t: t.update({key("features/stem_conv/bias"): t[key("classifier/logits/bias")]}),
         "unexpected: fea",
     ),
+    "no part": (lambda t: t.update({key("extra/kernel"): t[key(KERNEL)]}), "unexpected: extra/kernel"),
     "renamed": (
         lambda t: rename(t, STEM, "features/stem/kernel"),
         f"missing: {STEM}; unexpected: features/stem/kernel",
@@ -304,6 +339,22 @@ def test_selftest_sees_a_changed_weight_where_it_acts(directory: Path) -> None:
     errors = artifact.selftest(changed, directory)
     assert max(errors[stage] for stage in ("stem", "stage1", "stage2")) < 1e-5
     assert min(errors[stage] for stage in ("stage3", "reduction", "covariance", "representation", "logits")) > 1e-4
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_selftest_of_numbers_that_are_not_finite(directory: Path, value: float) -> None:
+    broken = networks.tiny()
+    broken.named_variables()["classifier/logits/bias"].assign([0, 0, value, 0, 0])
+    errors = artifact.selftest(broken, directory)
+    assert errors["logits"] == np.inf and errors["representation"] < 1e-5
+
+
+def test_selftest_against_a_record_that_is_not_finite(model: ImageClassifier, directory: Path, tmp_path: Path) -> None:
+    record = dict(np.load(directory / "selftest.npz"))
+    record["stage1"][3] = np.nan
+    np.savez(tmp_path / "selftest.npz", **record)
+    errors = artifact.selftest(model, tmp_path)
+    assert errors["stage1"] == np.inf and errors["stage2"] < 1e-5
 
 
 def test_selftest_of_another_network(directory: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mpncov_zoo import catalog, registry
+from mpncov_zoo import catalog
 from mpncov_zoo.catalog import info, list_models, split_name
 from mpncov_zoo.errors import InputError, NoPretrainedWeights, UnknownModel
 from mpncov_zoo.manifest import load_manifest
@@ -36,11 +36,29 @@ def test_models_by_pattern(pattern: str, expected: list[str]) -> None:
 
 def test_every_listed_model_has_information() -> None:
     names = list_models()
-    assert names == registry.model_names() and len(names) == 38
-    for name in names:
-        facts = info(name)
-        assert facts.model == name
-        assert registry.MODELS[name] == (facts.backbone, facts.representation)
+    assert len(names) == 38
+    assert [info(name).model for name in names] == names
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "representation", "num_classes", "size"),
+    [
+        ("resnet50", "resnet50", "gap", 1000, (224, 224)),
+        ("mpncov_resnet50", "resnet50", "mpncov", 1000, (224, 224)),
+        ("vgg16_bn", "vgg16_bn", "flatten", 1000, (224, 224)),
+        ("mpncov_vgg16_bn", "vgg16_bn", "mpncov", 1000, (224, 224)),
+        ("gap_vgg16", "vgg16", "gap", 1000, (224, 224)),
+        ("cifar_resnet20", "cifar_resnet20", "gap", 100, (32, 32)),
+        ("mpncov_cifar_preact_resnet164", "cifar_preact_resnet164", "mpncov", 100, (32, 32)),
+        ("bcnn_cifar_resnet1202", "cifar_resnet1202", "bcnn", 100, (32, 32)),
+    ],
+)
+def test_information_is_of_the_published_network(
+    name: str, backbone: str, representation: str, num_classes: int, size: tuple[int, int]
+) -> None:
+    facts = info(name)
+    assert (facts.backbone, facts.representation) == (backbone, representation)
+    assert (facts.num_classes, facts.input.size) == (num_classes, size)
 
 
 def test_every_listed_set_of_weights_has_information() -> None:

@@ -176,7 +176,7 @@ def test_fit_overfits_a_few_images_and_the_training_state_reloads(tmp_path: Path
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("representation", ["mpncov", "gap", "bcnn", "cbp"])
+@pytest.mark.parametrize("representation", ["mpncov", "gap", "flatten", "bcnn", "cbp"])
 @pytest.mark.parametrize("backbone", ["cifar_preact_resnet110", "resnet18", "vgg16"])
 def test_any_backbone_takes_any_representation(backbone: str, representation: str, tmp_path: Path) -> None:
     """And is saved and reloaded with it."""
@@ -244,6 +244,53 @@ def test_variables_are_named_by_part_layer_and_kind(model: ImageClassifier) -> N
     assert "features/stage1_block1_conv1/kernel" in named  # DESIGN's example of a stable name
     assert named["classifier/logits/kernel"] is model.classifier.get_layer("logits").kernel
     assert model.load_report.fresh == tuple(named)
+
+
+def test_parameters_are_counted_by_kind_of_variable() -> None:
+    """By hand: 3x3 convolutions, 1x1 projections, scales and shifts of a ResNet-20, the reduction, 2080 x 10 + 10."""
+    network = networks.bare("mpncov_cifar_resnet20", 10, (28, 28, 1))
+    network.features.trainable = False
+    stem = 9 * 1 * 16 + 2 * 16
+    stages = [
+        6 * (9 * 16 * 16 + 2 * 16),
+        9 * 16 * 32 + 5 * 9 * 32 * 32 + 6 * 2 * 32 + (16 * 32 + 2 * 32),
+        9 * 32 * 64 + 5 * 9 * 64 * 64 + 6 * 2 * 64 + (32 * 64 + 2 * 64),
+    ]
+    head = 64 * 64 + 2 * 64 + (64 * 65 // 2) * 10 + 10
+    assert network.parameters == stem + sum(stages) + head == 296_570
+
+
+def test_hash_tables_are_no_parameters() -> None:
+    network = networks.tiny(representation="cbp", options={"features": {"repeats": 1}})
+    assert {"representation/cbp/bins", "representation/cbp/signs"} <= set(network.named_variables())
+    assert network.parameters == networks.parameters(network)
+
+
+def test_clone_and_keras_file_of_a_part_built_without_initialization(tmp_path: Path) -> None:
+    """The configuration of every layer holds the random initializer, not the one that was skipped."""
+    network = networks.bare("mpncov_cifar_resnet20", 10, (8, 8, 3))
+    networks.randomize(network)
+    names = {"features": "stage2_block1_conv2", "classifier": "logits"}
+    for part, name in names.items():
+        model = getattr(network, part)
+        model.save(tmp_path / f"{part}.keras")
+        reloaded = keras.models.load_model(tmp_path / f"{part}.keras")
+        assert type(reloaded.get_layer(name).kernel_initializer) is keras.initializers.VarianceScaling
+        for ours, theirs in zip(model.weights, reloaded.weights, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        layer = keras.models.clone_model(model).get_layer(name)
+        spread = 1 / np.sqrt(3 * 2080) if name == "logits" else np.sqrt(2 / (9 * 32))
+        drawn = [np.asarray(layer.kernel), np.asarray(model.get_layer(name).kernel_initializer(layer.kernel.shape))]
+        assert [kernel.std() for kernel in drawn] == pytest.approx([spread, spread], rel=0.1)
+        assert (drawn[0] != drawn[1]).any()
+
+
+def test_hidden_layers_stay_in_float32_under_mixed_precision() -> None:
+    with precision("mixed_float16"):
+        options = {"features": {"repeats": (1, 1, 1, 1, 1)}, "classifier": {"hidden": (8,)}}
+        network = mpncov_zoo.build("vgg16", num_classes=2, input_shape=(32, 32, 3), options=options)
+    assert {layer.compute_dtype for layer in network.classifier.layers[1:]} == {"float32"}
+    assert network.features.get_layer("stage1_conv1").compute_dtype == "float16"
 
 
 @pytest.mark.parametrize(

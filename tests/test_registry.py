@@ -23,7 +23,7 @@ ALIASES = {  # DESIGN section 1: the spellings of others
     "isqrtcovresnet101b": "mpncov_resnet101",
     "isqrtcovresnet18": "mpncov_resnet18",
     "cifar_mpncovresnet20": "mpncov_cifar_resnet20",
-    "cifar_mpncovpreact_resnet164": "mpncov_cifar_preact_resnet164",
+    "cifar_mpncovresnet1001": "mpncov_cifar_resnet1001",
 }
 
 
@@ -47,6 +47,10 @@ def test_spellings_of_others(alias: str) -> None:
 def test_every_alias_leads_to_a_model_and_shadows_none() -> None:
     assert set(registry.ALIASES.values()) <= set(registry.model_names())
     assert not set(registry.ALIASES) & set(registry.MODELS)
+    assert (
+        len(registry.ALIASES) == 8 + 1 + 4 + 8
+    )  # upstream's and one spelling more, pytorchcv's, the TensorFlow code's
+    assert not [alias for alias in registry.ALIASES if "preact" in alias]
     assert "isqrtcovresnet50" not in registry.ALIASES  # pytorchcv's has the stride on the first 1x1: another network
 
 
@@ -70,7 +74,7 @@ def test_unknown_name_without_close_matches_says_where_to_look() -> None:
         ("resnet50", {"last_stride": None}, {}, {}),
         ("mpncov_resnet50", {"last_stride": 1}, {"dimension_reduction": 256}, {}),
         ("bcnn_resnet50", {"last_stride": 1}, {}, {}),
-        ("vgg16_bn", {"last_pool": None}, {"size": 7}, {"hidden": (4096, 4096), "dropout": 0.5}),
+        ("vgg16_bn", {"last_pool": None}, {}, {"hidden": (4096, 4096), "dropout": 0.5}),
         (
             "mpncov_vgg16_bn",
             {"last_pool": False},

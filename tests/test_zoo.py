@@ -203,6 +203,25 @@ def test_feature_extractor_of_a_model_shares_it(artifact_hub: Path) -> None:
     np.testing.assert_array_equal(extract(x)["logits"], model(x))
 
 
+def test_feature_extractor_passes_its_arguments_on(artifact_hub: Path) -> None:
+    extract = mpncov_zoo.feature_extractor(
+        MODEL, ["stage3", "representation"], input_shape=(None, None, 1), representation="gap", hub=artifact_hub
+    )
+    outputs = extract(grey_images(20, 24))
+    np.testing.assert_allclose(outputs["representation"], np.mean(outputs["stage3"], (1, 2)), rtol=1e-4, atol=1e-5)
+    with pytest.raises(FetchError, match="revision"):
+        mpncov_zoo.feature_extractor(MODEL, ["stage3"], revision="0" * 40)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"hub": "/nowhere"}, {"offline": False}, {"pretrained": "test"}, {"representation": "gap"}, {"cache_dir": "."}],
+)
+def test_feature_extractor_of_a_model_loads_nothing(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="is a network already"):
+        mpncov_zoo.feature_extractor(networks.tiny(), ["logits"], **options)
+
+
 @pytest.mark.parametrize("entry", [e for e in load_manifest().entries if e.files], ids=lambda entry: entry.name)
 def test_bundled_weights_load_without_a_hub_and_pass_their_selftest(entry: WeightsEntry) -> None:
     """The record was made on the machine that trained them."""
@@ -285,11 +304,21 @@ def test_arguments_that_do_not_fit_the_weights(artifact_hub: Path, options: dict
         ({"input_shape": (32, 32)}, "input_shape"),
         ({"options": {"head": {}}}, "'head'"),
         ({"representation": "vlad"}, "'vlad'"),
+        ({"options": {"features": {"magic": 1}}}, "cifar_resnet20 cannot be built with options.*'magic'"),
+        ({"options": {"features": {"block": "cube"}}}, "cannot be built.*cube"),
+        ({"options": {"features": {"repeats": "three"}}}, "cannot be built.*three"),
+        ({"options": {"features": {"repeats": [3, 4]}}}, "cannot be built"),
+        ({"options": {"classifier": {"hidden": 5}}}, "cannot be built.*not iterable"),
+        (
+            {"representation": "mpncov", "options": {"representation": {"dimension_reduction": -1}}},
+            "mpncov_cifar_resnet20 cannot be built.*dimension_reduction.*-1",
+        ),
     ],
 )
 def test_build_refuses(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as caught:
         mpncov_zoo.build("cifar_resnet20", **options)
+    assert "\n" not in str(caught.value)
 
 
 def test_tampered_file_is_refused_before_tensorflow_sees_it(
@@ -320,17 +349,38 @@ def test_description_of_a_deeper_network_is_not_the_checkpoints(directory: Path,
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "message"),
     [
-        {"backbone": "resnet_of_the_future"},
-        {"features_options": {"magic": 1}},
-        {"representation": "vlad"},
-        {"colour": 1},
+        ({"backbone": "resnet_of_the_future"}, "resnet_of_the_future"),
+        ({"backbone": "resnet18"}, "resnet18"),
+        ({"backbone": ["resnet18"]}, "resnet18"),
+        ({"name": "mpncov_cifar_resnet32"}, "model is 'mpncov_cifar_resnet20'.*'mpncov_cifar_resnet32'"),
+        ({"features_options": {"magic": 1}}, "magic"),
+        ({"features_options": {"block": "basic", "repeats": [3, 4]}}, "cannot be built"),
+        ({"features_options": [3]}, "features_options must be a mapping"),
+        ({"representation": "vlad"}, "vlad"),
+        ({"representation_options": {"dimension_reduction": -1}}, "dimension_reduction.*-1"),
+        ({"colour": 1}, "colour"),
+        ({"input_shape": [28, 28, 3]}, "1 channels"),
+        ({"input_shape": [28, 28]}, r"\[28, 28\]"),
+        ({"input_shape": "28x28x1"}, "28x28x1"),
     ],
 )
-def test_description_of_no_known_network(directory: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("options", [{}, {"num_classes": 7, "input_shape": (None, None, 1)}], ids=["as is", "adapted"])
+def test_description_of_no_known_network(
+    directory: Path, tmp_path: Path, changes: dict[str, Any], message: str, options: dict[str, Any]
+) -> None:
+    """Whatever else the caller asks for, it is the file's fault."""
     hub = copied(directory, tmp_path / WEIGHTS, architecture={**described(directory), **changes})
-    with pytest.raises(ManifestError, match="describes no network that this version"):
+    pattern = rf"{WEIGHTS}/model\.json describes no network that this version.*{message}"
+    with pytest.raises(ManifestError, match=pattern) as caught:
+        mpncov_zoo.load(MODEL, pretrained=True, hub=hub, **options)
+    assert str(caught.value).count("\n") <= 1
+
+
+def test_description_without_an_architecture_or_with_another_number_of_labels(directory: Path, tmp_path: Path) -> None:
+    hub = copied(directory, tmp_path / "classes" / WEIGHTS, num_classes=9)
+    with pytest.raises(ManifestError, match=r"model\.json: num_classes is 9, but assets/labels\.txt has 10 labels"):
         mpncov_zoo.load(MODEL, pretrained=True, hub=hub)
     hub = copied(directory, tmp_path / "empty" / WEIGHTS, architecture={})
     with pytest.raises(ManifestError, match="input_shape"):

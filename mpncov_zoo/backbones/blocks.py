@@ -15,7 +15,7 @@ _skip_initialization = ContextVar("skip_initialization", default=False)
 
 @contextmanager
 def skip_initialization() -> Iterator[None]:
-    """Within this context kernels start undefined: for networks whose weights are about to be read from a file."""
+    """Within this context new kernels start undefined: for networks whose weights are about to be read from a file."""
     token = _skip_initialization.set(True)
     try:
         yield
@@ -23,23 +23,23 @@ def skip_initialization() -> Iterator[None]:
         _skip_initialization.reset(token)
 
 
-@keras.saving.register_keras_serializable(package="mpncov_zoo")
-class Unfilled(keras.initializers.Initializer):
-    """Memory that nobody has written to yet: neither the time nor the pages of random numbers or zeros."""
+def _unwritten(shape: tuple[int, ...], dtype: str | None = None) -> Any:
+    """Memory as it is found, without the time of random numbers (zeros where the backend has no such thing)."""
+    if keras.backend.backend() != "tensorflow":
+        return ops.zeros(shape, dtype)
+    import tensorflow as tf
 
-    def __call__(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
-        """A tensor of undefined values (zeros where the backend has no such thing)."""
-        if keras.backend.backend() != "tensorflow":
-            return ops.zeros(shape, dtype)
-        import tensorflow as tf
-
-        return tf.raw_ops.Empty(shape=shape, dtype=tf.as_dtype(dtype or keras.config.floatx()), init=False)
+    return tf.raw_ops.Empty(shape=shape, dtype=tf.as_dtype(dtype or keras.config.floatx()), init=False)
 
 
-def _kernel_initializer(scale: float, mode: str, distribution: str) -> keras.initializers.Initializer:
+def _first_call(layer: Any, x: KerasTensor) -> KerasTensor:
+    """Build a layer by calling it; the initializer in its configuration is the random one, also where it is skipped."""
+    initializer = layer.kernel_initializer
     if _skip_initialization.get():
-        return Unfilled()
-    return keras.initializers.VarianceScaling(scale, mode, distribution)
+        layer.kernel_initializer = _unwritten
+    outputs = layer(x)
+    layer.kernel_initializer = initializer
+    return outputs
 
 
 def full_precision(dtype: str | None = None) -> str:
@@ -58,15 +58,16 @@ def conv(
     pad = (size - 1) // 2
     if strides > 1 and pad:
         x = layers.ZeroPadding2D(pad, name=f"{name}_pad")(x)
-    return layers.Conv2D(
+    layer = layers.Conv2D(
         filters,
         size,
         strides=strides,
         padding="same" if strides == 1 else "valid",
         use_bias=use_bias,
-        kernel_initializer=_kernel_initializer(2.0, "fan_out", "untruncated_normal"),
+        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
         name=name,
-    )(x)
+    )
+    return _first_call(layer, x)
 
 
 @keras.saving.register_keras_serializable(package="mpncov_zoo")
@@ -101,7 +102,7 @@ class BatchNormalization(layers.BatchNormalization):
         return outputs
 
     def _fusible(self, inputs: Any) -> bool:
-        plain = self.axis in (-1, 3) and self.center and self.scale and not self.synchronized
+        plain = self.axis in (-1, 3) and self.center and self.scale and not (self.synchronized or self.renorm)
         narrow = keras.backend.standardize_dtype(inputs.dtype) != "float64"
         return keras.backend.backend() == "tensorflow" and len(inputs.shape) == 4 and plain and narrow
 
@@ -137,10 +138,11 @@ def max_pool(x: KerasTensor, *, size: int, name: str, pad: int = 0) -> KerasTens
 
 def dense(x: KerasTensor, units: int, *, name: str, activation: str | None = None) -> KerasTensor:
     """Fully connected: (batch, features) -> (batch, units); initialised as torch.nn.Linear."""
-    return layers.Dense(
+    layer = layers.Dense(
         units,
         activation=activation,
-        kernel_initializer=_kernel_initializer(1 / 3, "fan_in", "uniform"),
+        kernel_initializer=keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
         name=name,
         dtype=full_precision(),
-    )(x)
+    )
+    return _first_call(layer, x)

@@ -33,7 +33,8 @@ class BCNN(layers.Layer):
 
     def call(self, inputs: KerasTensor) -> KerasTensor:
         """(batch, height, width, d) -> (batch, d * d)."""
-        return normalize_signed_sqrt(flat_second_moment(inputs))
+        positions = ops.shape(inputs)[1] * ops.shape(inputs)[2]
+        return normalize_signed_sqrt(flat_outer_products(inputs) / ops.cast(positions, inputs.dtype))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """(batch, d * d)."""
@@ -47,13 +48,12 @@ class BCNN(layers.Layer):
         return {"name": self.name, "dtype": self.dtype_policy.name}
 
 
-def flat_second_moment(x: KerasTensor) -> KerasTensor:
-    """X'X / N, uncentred: (batch, height, width, d) -> (batch, d * d)."""
+def flat_outer_products(x: KerasTensor) -> KerasTensor:
+    """X'X, the outer products summed over positions: (batch, height, width, d) -> (batch, d * d)."""
     dimension = x.shape[-1]
     shape = ops.shape(x)
     rows = ops.reshape(x, (-1, shape[1] * shape[2], dimension))
-    moment = ops.matmul(ops.swapaxes(rows, 1, 2), rows) / ops.cast(ops.shape(rows)[1], x.dtype)
-    return ops.reshape(moment, (-1, dimension * dimension))
+    return ops.reshape(ops.matmul(ops.swapaxes(rows, 1, 2), rows), (-1, dimension * dimension))
 
 
 def normalize_signed_sqrt(x: KerasTensor) -> KerasTensor:

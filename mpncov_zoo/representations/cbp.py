@@ -7,7 +7,7 @@ import numpy as np
 from keras import KerasTensor, layers, ops
 
 from mpncov_zoo.backbones.blocks import full_precision
-from mpncov_zoo.representations.bcnn import flat_second_moment, normalize_signed_sqrt
+from mpncov_zoo.representations.bcnn import flat_outer_products, normalize_signed_sqrt
 
 
 def cbp(features: KerasTensor, *, dimension: int = 8192) -> dict[str, KerasTensor]:
@@ -17,8 +17,10 @@ def cbp(features: KerasTensor, *, dimension: int = 8192) -> dict[str, KerasTenso
 
 @keras.saving.register_keras_serializable(package="mpncov_zoo")
 class CBP(layers.Layer):
-    """Tensor sketch of X'X / N, signed square root, L2 normalisation; in float32 or better.
+    """Tensor sketch of X'X, signed square root, L2 normalisation; in float32 or better.
 
+    X'X is the sum over positions, as published; after the L2 normalisation a mean would differ only by the 1e-8 under
+    the root.
     The sketch is linear, and the circular convolution of two count sketches is the count sketch of the outer product
     under (h1(i) + h2(j)) mod dimension and s1(i) s2(j). Summed over positions it is therefore a signed histogram of the
     entries of X'X: exact, without an FFT a position. The drawn hashes are non-trainable weights, so that a reloaded
@@ -56,7 +58,7 @@ class CBP(layers.Layer):
         bins = ops.cast(self.bins, "int32")
         target = ops.reshape((bins[0][:, None] + bins[1][None, :]) % self.dimension, (-1,))
         signs = ops.cast(ops.reshape(self.signs[0][:, None] * self.signs[1][None, :], (-1,)), inputs.dtype)
-        signed = flat_second_moment(inputs) * signs
+        signed = flat_outer_products(inputs) * signs
         sketch = ops.segment_sum(ops.transpose(signed), target, num_segments=self.dimension)
         return normalize_signed_sqrt(ops.transpose(sketch))
 

@@ -1,12 +1,13 @@
 """The mathematics of iSQRT-COV: pure functions on tensors, written with keras.ops.
 
 Li, Xie, Wang, Gao: Towards Faster Training of Global Covariance Pooling Networks by Iterative Matrix Square Root
-Normalization, CVPR 2018 (equations are quoted as "eq. n").
+Normalization, CVPR 2018; Sec. 3.2 is the forward propagation.
 """
 
 import numpy as np
 from keras import KerasTensor, ops
 
+ITERATIONS = 5  # Newton-Schulz steps of every published network
 FORMS = ("auto", "covariance", "gram")
 NORMALIZATIONS = ("trace", "frobenius", None)
 
@@ -19,13 +20,13 @@ def center(x: KerasTensor) -> KerasTensor:
 
 
 def covariance(x: KerasTensor) -> KerasTensor:
-    """Sample covariance over positions (eq. 1): (batch, height, width, d) -> (batch, d, d)."""
+    """Sample covariance over positions: (batch, height, width, d) -> (batch, d, d)."""
     centered = center(x)
     return ops.matmul(_transpose(centered), centered)
 
 
-def newton_schulz_sqrt(matrix: KerasTensor, iterations: int = 5) -> KerasTensor:
-    """Coupled Newton-Schulz iteration (eq. 4): Y -> matrix^(1/2) for a matrix whose eigenvalues lie in [0, 1].
+def newton_schulz_sqrt(matrix: KerasTensor, iterations: int = ITERATIONS) -> KerasTensor:
+    """Coupled Newton-Schulz iteration (Sec. 3.2): Y -> matrix^(1/2) for a matrix whose eigenvalues lie in [0, 1].
 
     Args:
         matrix: symmetric positive semi-definite, (batch, d, d).
@@ -38,7 +39,7 @@ def newton_schulz_sqrt(matrix: KerasTensor, iterations: int = 5) -> KerasTensor:
     return matrix @ _step(matrix) if z is None else y @ _step(z @ y)
 
 
-def newton_schulz_factor(matrix: KerasTensor, iterations: int = 5) -> KerasTensor:
+def newton_schulz_factor(matrix: KerasTensor, iterations: int = ITERATIONS) -> KerasTensor:
     """The Z of the same iteration, with Y = matrix Z: Z -> matrix^(-1/2); (batch, n, n) -> (batch, n, n)."""
     y, z = _newton_schulz(matrix, iterations - 1)
     return _step(matrix) if z is None else _step(z @ y) @ z
@@ -60,16 +61,16 @@ def _step(zy: KerasTensor) -> KerasTensor:
 
 
 def isqrt_covariance(
-    x: KerasTensor, *, iterations: int = 5, normalization: str | None = "trace", form: str = "auto"
+    x: KerasTensor, *, iterations: int = ITERATIONS, normalization: str | None = "trace", form: str = "auto"
 ) -> KerasTensor:
-    """Square root of the covariance by Newton-Schulz, pre-normalised and post-compensated (eqs. 1, 4, 6, 7).
+    """Square root of the covariance by Newton-Schulz, pre-normalised and post-compensated (Sec. 3.2).
 
     The polynomial of the d x d covariance BB' can be evaluated on the N x N Gram matrix B'B instead:
     Y_K(BB') = B Z_K(B'B) B'. Both give the same; the Gram form is cheaper for fewer positions than channels.
 
     Args:
         x: features, (batch, height, width, d).
-        iterations: Newton-Schulz steps; every published network uses 5.
+        iterations: Newton-Schulz steps, at least 1.
         normalization: "trace", "frobenius", or None where the eigenvalues of the covariance already lie in [0, 1].
         form: "covariance", "gram", or "auto": the one with fewer multiplications (covariance for unknown sizes).
 
@@ -124,11 +125,11 @@ def _positions(x: KerasTensor) -> int | KerasTensor:
 
 
 def _cheaper_form(positions: int | None, dimension: int) -> str:
-    """The form with fewer multiplications; the 12 products of 5 iterations outweigh the rest."""
+    """The form with fewer multiplications; 5 iterations are 12 products of square matrices in both."""
     if positions is None:
         return "covariance"
     on_covariance = positions * dimension**2 + 12 * dimension**3
-    on_gram = 2 * dimension * positions**2 + positions * dimension**2 + 13 * positions**3
+    on_gram = 2 * dimension * positions**2 + positions * dimension**2 + 12 * positions**3
     return "gram" if on_gram < on_covariance else "covariance"
 
 

@@ -13,7 +13,7 @@ def gap(features: KerasTensor) -> dict[str, KerasTensor]:
     return {"representation": GAP(name="gap")(features)}
 
 
-def flatten(features: KerasTensor, *, size: int) -> dict[str, KerasTensor]:
+def flatten(features: KerasTensor, *, size: int = 7) -> dict[str, KerasTensor]:
     """The published VGG's grid: averaged to size x size, flattened channels first as PyTorch does.
 
     Returns:

@@ -6,11 +6,11 @@ import keras
 from keras import KerasTensor, layers
 
 from mpncov_zoo.backbones.blocks import conv_bn, full_precision
-from mpncov_zoo.representations.covariance import FORMS, NORMALIZATIONS, isqrt_covariance, upper_triangle
+from mpncov_zoo.representations.covariance import FORMS, ITERATIONS, NORMALIZATIONS, isqrt_covariance, upper_triangle
 
 
 def mpncov(
-    features: KerasTensor, *, dimension_reduction: int | None = None, dropout: float = 0.0, iterations: int = 5
+    features: KerasTensor, *, dimension_reduction: int | None = None, dropout: float = 0.0, iterations: int = ITERATIONS
 ) -> dict[str, KerasTensor]:
     """The published head: 1x1 reduction, covariance and its square root, upper triangle, dropout.
 
@@ -34,7 +34,7 @@ class MPNCOV(layers.Layer):
 
     Args:
         iterations: Newton-Schulz steps, at least 1. The published layer's default is 3, every published network uses 5.
-        normalization: "trace", "frobenius" or None; undone after the square root (post-compensation, eq. 7).
+        normalization: "trace", "frobenius" or None; undone after the square root (post-compensation, Sec. 3.2).
         vectorize: return the upper triangle row by row instead of the matrix.
         form: "covariance", "gram", or "auto" for the cheaper of the two; they compute the same.
 
@@ -49,7 +49,7 @@ class MPNCOV(layers.Layer):
     def __init__(
         self,
         *,
-        iterations: int = 5,
+        iterations: int = ITERATIONS,
         normalization: str | None = "trace",
         vectorize: bool = True,
         form: str = "auto",

@@ -85,19 +85,14 @@ def train(recipe: Recipe, data: str | Path, output: str | Path, *, resume: bool 
 
 def build(recipe: Recipe, class_names: tuple[str, ...]) -> ImageClassifier:
     """The network of a recipe, freshly initialised, under the recipe's precision."""
-    try:
-        with precision(recipe.precision):
-            return ImageClassifier(
-                registry.architecture(recipe.model, options=recipe.options),
-                num_classes=len(class_names),
-                input_shape=(*recipe.input.size, recipe.input.channels),
-                input_specification=recipe.input,
-                labels=class_names,
-            )
-    except (TypeError, ValueError) as error:
-        if not recipe.options:
-            raise
-        raise InputError(f"{recipe.model} cannot be built with options {recipe.options}: {error}.") from error
+    with precision(recipe.precision):
+        return ImageClassifier(
+            registry.architecture(recipe.model, options=recipe.options),
+            num_classes=len(class_names),
+            input_shape=(*recipe.input.size, recipe.input.channels),
+            input_specification=recipe.input,
+            labels=class_names,
+        )
 
 
 def _require_unpublished(recipe: Recipe) -> None:

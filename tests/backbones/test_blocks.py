@@ -186,7 +186,7 @@ def test_float64_goes_keras_own_way() -> None:
     np.testing.assert_array_equal(statistics(layer), statistics(keras_own))
 
 
-@pytest.mark.parametrize("options", [{"center": False}, {"scale": False}, {"axis": 1}])
+@pytest.mark.parametrize("options", [{"center": False}, {"scale": False}, {"axis": 1}, {"renorm": True}])
 def test_options_without_a_fused_kernel_go_keras_own_way(options: dict[str, Any]) -> None:
     outputs = []
     for kind in (BatchNormalization, layers.BatchNormalization):

@@ -24,9 +24,8 @@ def tensor_sketch(x: np.ndarray, layer: CBP) -> np.ndarray:
         for half, channel in np.ndindex(2, len(local)):
             halves[half, bins[half, channel]] += signs[half, channel] * local[channel]
         sketch[image] += np.fft.ifft(np.fft.fft(halves[0]) * np.fft.fft(halves[1])).real
-    sketch /= x.shape[1] * x.shape[2]
     root = np.sign(sketch) * np.sqrt(np.abs(sketch) + 1e-8)
-    root[np.abs(sketch) < 1e-14] = 0  # empty bins: what the FFT leaves there is rounding
+    root[np.abs(sketch) < 1e-13] = 0  # empty bins: what the FFT leaves there is rounding
     return root / np.sqrt((root**2).sum(axis=1, keepdims=True))
 
 
@@ -41,6 +40,14 @@ def test_layer_is_the_papers_algorithm() -> None:
     np.testing.assert_allclose(layer(FEATURES), tensor_sketch(FEATURES, layer), atol=1e-6)
     exact = built(dtype="float64")
     np.testing.assert_allclose(exact(FEATURES.astype(np.float64)), tensor_sketch(FEATURES, exact), atol=1e-10)
+
+
+def test_sum_over_positions_not_the_mean() -> None:
+    """Seen where the features are small: the constant under the root then weighs more against a mean."""
+    small = 1e-4 * FEATURES
+    layer = built()
+    np.testing.assert_allclose(layer(small), tensor_sketch(small, layer), atol=1e-6)
+    assert np.abs(layer(small).numpy() - tensor_sketch(small / np.sqrt(12), layer)).max() > 1e-3
 
 
 def test_hashes_cover_bins_and_signs() -> None:

@@ -190,6 +190,15 @@ def test_auto_takes_the_smaller_matrix(positions: int, cheaper: str) -> None:
     assert on_gram > 5 * on_covariance if cheaper == "gram" else on_covariance > 5 and not on_gram
 
 
+@pytest.mark.parametrize(("form", "size", "rectangular"), [("covariance", 6, 1), ("gram", 9, 3)])
+def test_five_iterations_are_twelve_square_products(form: str, size: int, rectangular: int) -> None:
+    """What the choice of the form counts with: 9 positions of 6 channels."""
+    compute = tf.function(lambda x: isqrt_covariance(x, form=form))
+    graph = compute.get_concrete_function(tf.TensorSpec([1, 3, 3, 6], tf.float32)).graph
+    products = [[tuple(x.shape[1:]) for x in op.inputs] for op in graph.get_operations() if "MatMul" in op.type]
+    assert (products.count([(size, size)] * 2), len(products)) == (12, 12 + rectangular)
+
+
 def test_float32_survives_small_and_large_features() -> None:
     """The published pre-normalisation makes the iteration independent of the scale."""
     x = features(1, 7, 7, 8)

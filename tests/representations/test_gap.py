@@ -48,6 +48,13 @@ def test_flatten_is_pytorchs_grid_channels_first(height_width: tuple[int, int]) 
     np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
+def test_flatten_is_to_vggs_7x7_unless_said_otherwise() -> None:
+    inputs = keras.Input((14, 14, 2))
+    x = np.random.default_rng(1).normal(0, 1, (1, 14, 14, 2)).astype(np.float32)
+    expected = x.reshape(1, 7, 2, 7, 2, 2).mean((2, 4)).transpose(0, 3, 1, 2).reshape(1, 98)
+    np.testing.assert_allclose(keras.Model(inputs, flatten(inputs))(x)["representation"], expected, atol=1e-6)
+
+
 def test_flatten_of_unknown_sizes() -> None:
     inputs = keras.Input((None, None, 3))
     model = keras.Model(inputs, flatten(inputs, size=3))
