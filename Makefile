@@ -2,7 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ZOO_SOURCES := setup.cfg setup.py pyproject.toml
-export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: demo test lint format benchmark-load clean
 

@@ -3,22 +3,21 @@
 python examples/demo.py [OUTPUT.png]
 """
 
-import os
 import sys
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 import mpncov_zoo
+from mpncov_zoo.cli.quiet import import_tensorflow
 
 SAMPLE = Path(__file__).with_name("fashion_mnist_sample.npz")
 COLUMNS, ROWS, CELL = 8, 5, 112
 
 
 def main(output: str = "demo.png") -> None:
+    import_tensorflow()  # without its start-up messages; only for a tidy terminal
     model = mpncov_zoo.load("mpncov_cifar_resnet20", pretrained=True)
     print(f"Loaded {model.load_report}.\n")
     with np.load(SAMPLE) as sample:

@@ -22,7 +22,7 @@ InputShape = tuple[int | None, int | None, int]  # height and width: None for an
 
 PARTS = ("features", "representation", "classifier")
 NOT_LEARNED = frozenset({"moving_mean", "moving_variance", "bins", "signs"})  # BatchNormalization's, CBP's hash tables
-CONFIGURATION = "a Keras configuration"  # LoadReport.source of a reloaded .keras file or a clone
+CONFIGURATION = "a Keras configuration"  # LoadReport.source of a reloaded .keras file
 
 
 @dataclass(frozen=True)
@@ -345,6 +345,10 @@ def _function(package: str, reference: str) -> Callable[..., dict[str, KerasTens
 def _check(num_classes: int, input_shape: Sequence[int | None], labels: Sequence[str] | None) -> None:
     check_num_classes(num_classes)
     check_input_shape(input_shape)
+    if keras.config.image_data_format() != "channels_last":
+        raise InputError(
+            "Images are (batch, height, width, channels): keras.config.set_image_data_format('channels_last')."
+        )
     if labels is not None and len(labels) != num_classes:
         raise InputError(f"{num_classes} classes need as many labels. Received: {len(labels)} labels.")
 

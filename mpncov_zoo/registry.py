@@ -219,7 +219,7 @@ def architecture(
         UnknownModel, InputError: names that are not in the tables.
     """
     backbone, published = MODELS[canonical_name(name)]
-    chosen = representation or published
+    chosen = published if representation is None else representation
     if chosen not in REPRESENTATIONS:
         raise InputError(f"Unknown representation {chosen!r}; allowed are {', '.join(map(repr, REPRESENTATIONS))}.")
     row = BACKBONES[backbone]

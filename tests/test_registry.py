@@ -125,3 +125,8 @@ def test_input_specifications_are_valid_and_imagenets_as_published() -> None:
     assert (imagenet.size, imagenet.crop_fraction) == ((224, 224), 224 / 256)
     assert (imagenet.mean, imagenet.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert {specification.size for name, specification in specifications.items() if "cifar" in name} == {(32, 32)}
+
+
+def test_an_empty_representation_is_not_the_default() -> None:
+    with pytest.raises(InputError, match="Unknown representation ''"):
+        registry.architecture("mpncov_resnet50", representation="")

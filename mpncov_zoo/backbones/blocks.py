@@ -103,8 +103,13 @@ class BatchNormalization(layers.BatchNormalization):
 
     def _fusible(self, inputs: Any) -> bool:
         plain = self.axis in (-1, 3) and self.center and self.scale and not (self.synchronized or self.renorm)
-        narrow = keras.backend.standardize_dtype(inputs.dtype) != "float64"
-        return keras.backend.backend() == "tensorflow" and len(inputs.shape) == 4 and plain and narrow
+        return (
+            keras.backend.backend() == "tensorflow"
+            and len(inputs.shape) == 4
+            and plain
+            and self.variable_dtype == "float32"  # the kernel's statistics are, for inputs of 16 or 32 bits
+            and keras.backend.standardize_dtype(inputs.dtype) != "float64"
+        )
 
 
 def batch_norm(x: KerasTensor, *, name: str) -> KerasTensor:

@@ -216,3 +216,11 @@ def test_batch_norm_configuration_reload_and_graph(tmp_path: Path) -> None:
     eager = normalization()
     eager(FEATURES, training=True)
     np.testing.assert_allclose(statistics(layer), statistics(eager), rtol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["float16", "bfloat16"])
+def test_pure_16_bit_policies_take_keras_own_way(policy: str) -> None:
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 3))
+    ours = blocks.BatchNormalization(dtype=policy, **blocks.BATCH_NORM)(x, training=True)
+    keras_own = keras.layers.BatchNormalization(dtype=policy, **blocks.BATCH_NORM)(x, training=True)
+    np.testing.assert_array_equal(np.asarray(ours, np.float32), np.asarray(keras_own, np.float32))

@@ -111,7 +111,10 @@ def _recipe_text(name: str) -> str:
     path = Path(name)
     if path.suffix != ".toml" or not path.is_file():
         raise InputError(f"No recipe {name!r}; allowed are {', '.join(list_recipes())}, or the path of a .toml file.")
-    return path.read_text(encoding="utf-8")
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"Recipe {name}: cannot be read: {error.strerror}.") from error
 
 
 def _apply(values: dict[str, Any], setting: str) -> None:
