@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,23 @@ SELFTEST_FILE = "selftest.npz"
 _KEY_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # what a TensorFlow checkpoint appends to the name of an object's variable
 _RANDOM_STATE = "random_state/"  # of dropout: belongs to the SavedModel's training trace, is no weight
 _SELFTEST_VALUES = 4096  # of each stage, evenly spread, so that the file stays small for any network
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights that were read and are sound, but not yet placed.
+
+    Attributes:
+        directory: the artifact.
+        parts: which of features, representation and classifier were read.
+        values: their tensors by name, and those of no known part.
+        unused: names that belong to other parts.
+    """
+
+    directory: Path
+    parts: tuple[str, ...]
+    values: dict[str, tf.Tensor]
+    unused: tuple[str, ...]
 
 
 def write(
@@ -116,45 +134,65 @@ def read_labels(directory: Path, description: ArtifactDescription) -> tuple[str,
     return labels
 
 
-def read_weights(model: ImageClassifier, directory: Path, parts: Sequence[str] = PARTS) -> tuple[str, ...]:
-    """Fill a network from an artifact's checkpoint, by name; the artifact's graph is not looked at.
+def read_checkpoint(directory: Path, parts: Sequence[str] = PARTS) -> Checkpoint:
+    """Read the weights of some parts from an artifact's checkpoint; the artifact's graph is not looked at.
 
-    Every variable of these parts, on both sides, is used exactly once, or nothing is assigned.
+    Args:
+        directory: the artifact, its files already verified.
+        parts: which of features, representation and classifier.
+
+    Raises:
+        IntegrityError: TensorFlow cannot read the checkpoint, a value is not finite, or a variance is negative.
+    """
+    prefix = str(directory / "variables" / "variables")
+    with _readable(directory):
+        reader = tf.train.load_checkpoint(prefix)
+    dtypes = reader.get_variable_to_dtype_map()
+    keys = {_name(key): key for key in dtypes if key.endswith(_KEY_SUFFIX)}
+    stored = {name: key for name, key in keys.items() if not name.startswith(_RANDOM_STATE)}
+    used = [name for name in stored if name.split("/")[0] not in {*PARTS} - {*parts}]
+    with _readable(directory):
+        values = _restore(prefix, [stored[name] for name in used], [dtypes[stored[name]] for name in used])
+    for name, value in zip(used, values, strict=True):
+        _require_sound(directory, name, value)
+    return Checkpoint(directory, tuple(parts), dict(zip(used, values, strict=True)), tuple(sorted({*stored} - {*used})))
+
+
+def assign_weights(model: ImageClassifier, checkpoint: Checkpoint) -> None:
+    """Fill a network from a checkpoint, by name.
+
+    Every variable of the checkpoint's parts, on both sides, is used exactly once, or nothing is assigned.
 
     Args:
         model: the network.
-        directory: the artifact, its files already verified.
-        parts: which of features, representation and classifier to fill.
+        checkpoint: what was read; it is used up.
+
+    Raises:
+        IntegrityError: names, shapes or dtypes differ.
+    """
+    directory, values = checkpoint.directory, checkpoint.values
+    wanted = {name: v for name, v in model.named_variables().items() if name.split("/")[0] in checkpoint.parts}
+    _require_same_names(directory, wanted.keys() - values.keys(), values.keys() - wanted.keys())
+    for name, variable in wanted.items():
+        found, expected, dtype = tuple(values[name].shape), tuple(variable.shape), values[name].dtype
+        if found != expected or dtype != tf.float32:
+            raise IntegrityError(f"{directory}: {name} is {dtype.name} {found}, the network needs float32 {expected}.")
+    for name, variable in wanted.items():
+        variable.assign(values.pop(name))
+
+
+def read_weights(model: ImageClassifier, directory: Path, parts: Sequence[str] = PARTS) -> tuple[str, ...]:
+    """Fill parts of a network from an artifact: `read_checkpoint` and `assign_weights`.
 
     Returns:
         The names in the checkpoint that belong to other parts.
 
     Raises:
-        IntegrityError: names, shapes or dtypes differ, a value is not finite, a variance is negative, or TensorFlow
-            cannot read the checkpoint.
+        IntegrityError: of the two.
     """
-    prefix = str(directory / "variables" / "variables")
-    with _readable(directory):
-        reader = tf.train.load_checkpoint(prefix)
-    shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-    stored = {
-        _name(key): key for key in shapes if key.endswith(_KEY_SUFFIX) and not _name(key).startswith(_RANDOM_STATE)
-    }
-    wanted = {name: v for name, v in model.named_variables().items() if name.split("/")[0] in parts}
-    used = {name for name in stored if name.split("/")[0] not in {*PARTS} - {*parts}}
-    _require_same_names(directory, wanted.keys() - used, used - wanted.keys())
-    for name, variable in wanted.items():
-        found, expected = tuple(shapes[stored[name]]), tuple(variable.shape)
-        if found != expected or dtypes[stored[name]] != tf.float32:
-            dtype = dtypes[stored[name]].name
-            raise IntegrityError(f"{directory}: {name} is {dtype} {found}, the network needs float32 {expected}.")
-    with _readable(directory):
-        values = _restore(prefix, [stored[name] for name in wanted])
-    for name, value in zip(wanted, values, strict=True):
-        _require_sound(directory, name, value)
-    for variable in wanted.values():
-        variable.assign(values.pop(0))
-    return tuple(sorted(stored.keys() - used))
+    checkpoint = read_checkpoint(directory, parts)
+    assign_weights(model, checkpoint)
+    return checkpoint.unused
 
 
 def selftest(model: ImageClassifier, directory: Path) -> dict[str, float]:
@@ -319,17 +357,18 @@ def _require_same_names(directory: Path, missing: set[str], extra: set[str]) -> 
 
 
 def _require_sound(directory: Path, name: str, value: tf.Tensor) -> None:
-    if not tf.reduce_all(tf.math.is_finite(value)):
+    if not value.dtype.is_floating:
+        return  # refused by its dtype when it is placed
+    array = value.numpy()
+    if not np.isfinite(array).all():
         raise IntegrityError(f"{directory}: {name} holds NaN or infinity; nothing was loaded.")
-    if name.endswith("/moving_variance") and tf.reduce_min(value) < 0:
+    if name.endswith("/moving_variance") and array.min() < 0:
         raise IntegrityError(f"{directory}: {name} holds a negative variance; nothing was loaded.")
 
 
-def _restore(prefix: str, keys: list[str]) -> list[tf.Tensor]:
+def _restore(prefix: str, keys: list[str], dtypes: list[tf.DType]) -> list[tf.Tensor]:
     """The tensors under these keys, in one parallel read."""
     with tf.device("CPU"):
         return list(
-            tf.raw_ops.RestoreV2(
-                prefix=prefix, tensor_names=keys, shape_and_slices=[""] * len(keys), dtypes=[tf.float32] * len(keys)
-            )
+            tf.raw_ops.RestoreV2(prefix=prefix, tensor_names=keys, shape_and_slices=[""] * len(keys), dtypes=dtypes)
         )

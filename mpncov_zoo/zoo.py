@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any
@@ -108,7 +109,7 @@ def load(
             raise InputError(f"hub={str(hub)!r} was given, but no weights were asked for: pass pretrained=True.")
         loaded = build(model, num_classes=num_classes, input_shape=input_shape, representation=representation)
     else:
-        found = sources.resolve(model, tag, hub=hub, manifest=load_manifest())
+        found = sources.resolve(model, tag, hub=hub, manifest=load_manifest(), put_off_variables=True)
         loaded = _pretrained(found, num_classes, input_shape, representation)
     logger.info("%s: %s", loaded.name, loaded.load_report)
     return loaded
@@ -189,19 +190,22 @@ def _pretrained(
     shape = published_shape if input_shape is None else check_input_shape(input_shape)
     if shape[2] != published_shape[2]:
         raise InputError(f"{description.name} takes images of {published_shape[2]} channels. Received: {shape[2]}.")
-    try:
-        model = ImageClassifier(
-            architecture,
-            num_classes=classes,
-            input_shape=shape,
-            input_specification=_adapted(description.input, shape),
-            labels=labels if "classifier" in kept else None,
-            initialize=[part for part in PARTS if part not in kept],
-        )
-    except InputError:
-        _require_buildable(found)
-        raise
-    unused = artifact.read_weights(model, found.directory, kept)
+    with ThreadPoolExecutor(1) as worker:  # hashing and reading leave the interpreter to the building of the network
+        reading = worker.submit(_verified_checkpoint, found, kept)
+        try:
+            model = ImageClassifier(
+                architecture,
+                num_classes=classes,
+                input_shape=shape,
+                input_specification=_adapted(description.input, shape),
+                labels=labels if "classifier" in kept else None,
+                initialize=[part for part in PARTS if part not in kept],
+            )
+        except InputError:
+            _require_buildable(found)
+            raise
+        checkpoint = reading.result()
+    artifact.assign_weights(model, checkpoint)
     names = tuple(model.named_variables())
     model.load_report = LoadReport(
         weights=description.name,
@@ -209,9 +213,14 @@ def _pretrained(
         trust=found.trust,
         loaded=tuple(name for name in names if name.split("/")[0] in kept),
         fresh=tuple(name for name in names if name.split("/")[0] not in kept),
-        unused=unused,
+        unused=checkpoint.unused,
     )
     return model
+
+
+def _verified_checkpoint(found: sources.ResolvedArtifact, parts: Sequence[str]) -> artifact.Checkpoint:
+    found.verify_pending()
+    return artifact.read_checkpoint(found.directory, parts)
 
 
 def _is_fresh(part: str, representation_changed: bool, classes_changed: bool) -> bool:

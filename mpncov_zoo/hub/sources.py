@@ -4,17 +4,19 @@ Known here: the weights bundled in the wheel, and directories (`hub=`). Download
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 from typing import NoReturn
 
 from mpncov_zoo.errors import FetchError, IntegrityError, NoPretrainedWeights
-from mpncov_zoo.hub.verification import verify_files
+from mpncov_zoo.hub.verification import verify_digests, verify_files
 from mpncov_zoo.manifest import (
     DESCRIPTION_FILE,
     ArtifactDescription,
     BundledSource,
+    FileEntry,
     Manifest,
     Upstream,
     WeightsEntry,
@@ -30,23 +32,38 @@ TRUST_OWN = "every file agrees with the artifact's own model.json; mpncov_zoo's 
 
 @dataclass(frozen=True)
 class ResolvedArtifact:
-    """An artifact directory whose files have all been verified.
+    """An artifact directory whose files have been verified: all of them, or all but `pending`.
 
     Attributes:
         directory: the artifact directory, absolute.
         entry: the manifest's entry that the files were checked against; None where only model.json vouches for them.
         trust: one sentence that says what the files were checked against.
         description: the artifact's `model.json`.
+        pending: files whose digests `verify_pending` still has to check, before anything reads them.
     """
 
     directory: Path
     entry: WeightsEntry | None
     trust: str
     description: ArtifactDescription
+    pending: tuple[FileEntry, ...] = ()
+
+    def verify_pending(self) -> None:
+        """Check the digests that were put off.
+
+        Raises:
+            IntegrityError: a file is not the one that was published.
+        """
+        verify_digests(self.directory, self.pending)
 
 
 def resolve(
-    model: str, tag: str | None, *, hub: str | PathLike[str] | None = None, manifest: Manifest
+    model: str,
+    tag: str | None,
+    *,
+    hub: str | PathLike[str] | None = None,
+    manifest: Manifest,
+    put_off_variables: bool = False,
 ) -> ResolvedArtifact:
     """Find the weights of a model and verify every file of them.
 
@@ -55,6 +72,7 @@ def resolve(
         tag: which weights; None for the default ones, or for whatever the artifact directory `hub` holds.
         hub: an artifact directory, or a directory of them (`<model>.<tag>/`); None for this installation's own.
         manifest: the published weights.
+        put_off_variables: leave the digests of variables/ to `verify_pending`, so that a caller can do it in parallel.
 
     Returns:
         The verified artifact.
@@ -71,22 +89,27 @@ def resolve(
     """
     if hub is None:
         entry = manifest.published(model, tag)
-        return _verified(_bundled_directory(entry), entry.name, manifest)
+        return _verified(_bundled_directory(entry), entry.name, manifest, put_off_variables)
     directory = _local_directory(hub)
     if _is_artifact(directory):
-        return _verified(directory, _held_name(directory, model, tag), manifest)
+        return _verified(directory, _held_name(directory, model, tag), manifest, put_off_variables)
     name = _listed_name(directory, model, tag, manifest)
-    return _verified(directory / name, name, manifest)
+    return _verified(directory / name, name, manifest, put_off_variables)
 
 
-def _verified(directory: Path, name: str, manifest: Manifest) -> ResolvedArtifact:
+def _verified(directory: Path, name: str, manifest: Manifest, put_off_variables: bool) -> ResolvedArtifact:
+    def pending(files: Sequence[FileEntry]) -> tuple[FileEntry, ...]:
+        return tuple(file for file in files if put_off_variables and file.path.startswith("variables/"))
+
     entry = manifest.get(name)
     if entry is not None and entry.files:
-        verify_files(directory, entry.files)
-        return ResolvedArtifact(directory, entry, TRUST_MANIFEST, _description(directory, name))
+        later = pending(entry.files)
+        verify_files(directory, entry.files, later=later)
+        return ResolvedArtifact(directory, entry, TRUST_MANIFEST, _description(directory, name), later)
     description = _description(directory, name)
-    verify_files(directory, description.files, ignore=(DESCRIPTION_FILE,))
-    return ResolvedArtifact(directory, None, TRUST_OWN, description)
+    later = pending(description.files)
+    verify_files(directory, description.files, ignore=(DESCRIPTION_FILE,), later=later)
+    return ResolvedArtifact(directory, None, TRUST_OWN, description, later)
 
 
 def _description(directory: Path, name: str) -> ArtifactDescription:

@@ -19,10 +19,16 @@ MOVE = "If the file is yours, move it elsewhere"
 RENAME = "Rename or remove it"
 
 
+CHUNK = 2**24  # bytes; long steps outside the interpreter lock, so that another thread can work meanwhile
+
+
 def sha256(path: str | PathLike[str]) -> str:
     """The SHA-256 of a file's content, 64 lower-case hex digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(CHUNK))
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()
 
 
 def describe_files(directory: str | PathLike[str], exclude: Collection[str] = (DESCRIPTION_FILE,)) -> list[FileEntry]:
@@ -48,13 +54,20 @@ def describe_files(directory: str | PathLike[str], exclude: Collection[str] = (D
     return [_entry(root, path, sizes[path]) for path in sorted(sizes) if path not in exclude]
 
 
-def verify_files(directory: str | PathLike[str], files: Iterable[FileEntry], *, ignore: Collection[str] = ()) -> None:
+def verify_files(
+    directory: str | PathLike[str],
+    files: Iterable[FileEntry],
+    *,
+    ignore: Collection[str] = (),
+    later: Collection[FileEntry] = (),
+) -> None:
     """Check that a directory holds exactly the given files: the set first, then the sizes, then the digests.
 
     Args:
         directory: the artifact directory.
         files: what it must hold.
         ignore: paths that may be there without being listed; they too must be regular files.
+        later: of the files, those whose digests the caller checks by `verify_digests` before it uses them.
 
     Raises:
         IntegrityError: naming the directory, the file, what was expected and what was found.
@@ -66,10 +79,20 @@ def verify_files(directory: str | PathLike[str], files: Iterable[FileEntry], *, 
     for path, file in expected.items():
         if found[path] != file.size:
             _refuse(root, path, f"expected {file.size} bytes, got {found[path]}")
-    for path, file in expected.items():
-        digest = _digest(root, path)
+    verify_digests(root, [file for file in expected.values() if file not in later])
+
+
+def verify_digests(directory: str | PathLike[str], files: Iterable[FileEntry]) -> None:
+    """Check the digests of files whose presence and sizes `verify_files` has checked.
+
+    Raises:
+        IntegrityError: naming the directory, the file, what was expected and what was found.
+    """
+    root = Path(directory)
+    for file in files:
+        digest = _digest(root, file.path)
         if digest != file.sha256:
-            _refuse(root, path, f"expected sha256 {file.sha256}, got {digest}")
+            _refuse(root, file.path, f"expected sha256 {file.sha256}, got {digest}")
 
 
 def _check_set(root: Path, expected: dict[str, FileEntry], found: dict[str, int], ignore: Collection[str]) -> None:
