@@ -123,12 +123,12 @@ def report(answers: dict[str, list[dict[str, float]]]) -> None:
     print(f"{MODEL}, medians of {len(answers['PyTorch']) - 2}{'mpncov_zoo':>20}{'PyTorch':>12}{'ratio':>8}")
     rows = (
         ("load, verification included (s)", ours["seconds"], twin["seconds"]),
-        ("load without verification (s)", ours["seconds"] - ours["verifying"], twin["seconds"]),
         ("first load of the process (s)", cold[0]["seconds"], cold[1]["seconds"]),
         ("peak memory / parameters", cold[0]["memory"], cold[1]["memory"]),
     )
     for label, a, b in rows:
         print(f"{label:<34}{a:>14.2f}{b:>12.2f}{a / b:>8.2f}")
+    print(f"{'sha256 alone, hidden in the load (s)':<34}{ours['verifying']:>12.2f}")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def test_every_listed_model_has_information() -> None:
         ("vgg16_bn", "vgg16_bn", "flatten", 1000, (224, 224)),
         ("mpncov_vgg16_bn", "vgg16_bn", "mpncov", 1000, (224, 224)),
         ("gap_vgg16", "vgg16", "gap", 1000, (224, 224)),
-        ("cifar_resnet20", "cifar_resnet20", "gap", 100, (32, 32)),
+        ("cifar_resnet32", "cifar_resnet32", "gap", 100, (32, 32)),
         ("mpncov_cifar_preact_resnet164", "cifar_preact_resnet164", "mpncov", 100, (32, 32)),
         ("bcnn_cifar_resnet1202", "cifar_resnet1202", "bcnn", 100, (32, 32)),
     ],
