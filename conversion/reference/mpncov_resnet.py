@@ -1,5 +1,8 @@
 """The published mpncovresnet50/101 in PyTorch, with the tensor names of its published checkpoints."""
 
+# pyright: reportMissingImports=false
+# (torch is installed only where parity is checked)
+
 import torch
 from torch import Tensor, nn
 
