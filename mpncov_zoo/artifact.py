@@ -178,7 +178,7 @@ def assign_weights(model: ImageClassifier, checkpoint: Checkpoint) -> None:
         if found != expected or dtype != tf.float32:
             raise IntegrityError(f"{directory}: {name} is {dtype.name} {found}, the network needs float32 {expected}.")
     for name, variable in wanted.items():
-        variable.assign(values.pop(name))
+        variable.value.assign(values.pop(name), read_value=False)  # Keras' assign checks again what was just checked
 
 
 def read_weights(model: ImageClassifier, directory: Path, parts: Sequence[str] = PARTS) -> tuple[str, ...]:
@@ -359,7 +359,7 @@ def _require_same_names(directory: Path, missing: set[str], extra: set[str]) -> 
 def _require_sound(directory: Path, name: str, value: tf.Tensor) -> None:
     if not value.dtype.is_floating:
         return  # refused by its dtype when it is placed
-    array = value.numpy()
+    array = np.asarray(value)  # the memory itself, no copy
     if not np.isfinite(array).all():
         raise IntegrityError(f"{directory}: {name} holds NaN or infinity; nothing was loaded.")
     if name.endswith("/moving_variance") and array.min() < 0:

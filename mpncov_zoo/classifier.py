@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -359,9 +360,9 @@ def check_num_classes(num_classes: int) -> int:
     Raises:
         InputError: it is not a whole number from 0 on.
     """
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0:
+    if not _is_whole(num_classes) or num_classes < 0:
         raise InputError(f"num_classes must be a whole number, 0 for the representation. Received: {num_classes!r}.")
-    return num_classes
+    return int(num_classes)
 
 
 def check_input_shape(shape: Sequence[int | None]) -> InputShape:
@@ -371,8 +372,14 @@ def check_input_shape(shape: Sequence[int | None]) -> InputShape:
         InputError: it is anything else.
     """
     sizes = tuple(shape) if isinstance(shape, list | tuple) else ()
-    whole = all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes if size is not None)
+    whole = all(_is_whole(size) and size > 0 for size in sizes if size is not None)
     if len(sizes) == 3 and sizes[2] is not None and whole:
-        return sizes[0], sizes[1], sizes[2]
+        height, width = (None if size is None else int(size) for size in sizes[:2])
+        return height, width, int(sizes[2])
     allowed = "(height, width, channels), whole numbers or None for height and width"
     raise InputError(f"input_shape must be {allowed}. Received: {shape!r}.")
+
+
+def _is_whole(number: Any) -> bool:
+    """Python's integers and NumPy's; no booleans."""
+    return isinstance(number, Integral) and not isinstance(number, bool)

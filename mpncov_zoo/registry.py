@@ -153,6 +153,7 @@ REPRESENTATIONS: Mapping[str, Representation] = {
 }
 
 ALIASES: Mapping[str, str] = {
+    **{f"{row.first_order}_{name}": name for name, row in BACKBONES.items()},
     # upstream, PyTorch
     **{f"mpncov{name}": f"mpncov_{name}" for name, row in BACKBONES.items() if row.num_classes == 1000},
     "mpncovvgg16bn": "mpncov_vgg16_bn",

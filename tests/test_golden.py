@@ -162,7 +162,9 @@ def test_golden_values_are_all_compared(case: tuple[dict, dict]) -> None:
 
 def test_logits(case: tuple[dict, dict]) -> None:
     computed, golden = case
-    assert relative_error(computed["logits"], golden["logits"]) <= BOUND
+    error = relative_error(computed["logits"], golden["logits"])
+    print(f"{NETWORK}: logits differ by {error:.1e} of the largest")
+    assert error <= BOUND
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -10,33 +10,34 @@ from keras import KerasTensor, layers, ops
 
 BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}  # PyTorch's momentum 0.1 is Keras' 0.9
 
-_skip_initialization = ContextVar("skip_initialization", default=False)
+_zeros_by_shape: ContextVar[dict[Any, Any] | None] = ContextVar("zeros_by_shape", default=None)
 
 
 @contextmanager
 def skip_initialization() -> Iterator[None]:
-    """Within this context new kernels start undefined: for networks whose weights are about to be read from a file."""
-    token = _skip_initialization.set(True)
+    """Within this context new variables start at zero: for networks whose weights are about to be read from a file."""
+    token = _zeros_by_shape.set({})
     try:
         yield
     finally:
-        _skip_initialization.reset(token)
+        _zeros_by_shape.reset(token)
 
 
-def _unwritten(shape: tuple[int, ...], dtype: str | None = None) -> Any:
-    """Memory as it is found, without the time of random numbers (zeros where the backend has no such thing)."""
-    if keras.backend.backend() != "tensorflow":
+def _zeros(shape: tuple[int, ...], dtype: str | None = None) -> Any:
+    """Zeros; one tensor for all variables of a shape where they copy it on their first write, as TensorFlow's do."""
+    shared = _zeros_by_shape.get()
+    if shared is None or keras.backend.backend() != "tensorflow":
         return ops.zeros(shape, dtype)
-    import tensorflow as tf
-
-    return tf.raw_ops.Empty(shape=shape, dtype=tf.as_dtype(dtype or keras.config.floatx()), init=False)
+    if (shape, dtype) not in shared:
+        shared[shape, dtype] = ops.zeros(shape, dtype)
+    return shared[shape, dtype]
 
 
 def _first_call(layer: Any, x: KerasTensor) -> KerasTensor:
     """Build a layer by calling it; the initializer in its configuration is the random one, also where it is skipped."""
     initializer = layer.kernel_initializer
-    if _skip_initialization.get():
-        layer.kernel_initializer = _unwritten
+    if _zeros_by_shape.get() is not None:
+        layer.kernel_initializer = _zeros
     outputs = layer(x)
     layer.kernel_initializer = initializer
     return outputs
@@ -79,6 +80,11 @@ class BatchNormalization(layers.BatchNormalization):
     Input shape: (batch, height, width, channels).
     Output shape: the same.
     """
+
+    def add_weight(self, *args: Any, initializer: Any = None, **kwargs: Any) -> keras.Variable:
+        """Keras' method, within `skip_initialization`, too."""
+        skipped = _zeros_by_shape.get() is not None
+        return super().add_weight(*args, initializer=_zeros if skipped else initializer, **kwargs)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise over batch and positions; float64, other backends and other options take Keras' own way."""

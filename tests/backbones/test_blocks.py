@@ -10,7 +10,15 @@ import tensorflow as tf
 from keras import layers
 
 from mpncov_zoo.backbones import blocks
-from mpncov_zoo.backbones.blocks import BatchNormalization, conv, dense, full_precision, max_pool, skip_initialization
+from mpncov_zoo.backbones.blocks import (
+    BatchNormalization,
+    batch_norm,
+    conv,
+    dense,
+    full_precision,
+    max_pool,
+    skip_initialization,
+)
 from tests import layer_contract, numpy_networks
 
 CHANNELS = 4
@@ -106,6 +114,17 @@ def test_skipped_initialization_draws_nothing(monkeypatch: pytest.MonkeyPatch) -
     assert [variable.shape for variable in model.weights] == [(3, 3, 3, 8), (128, 2), (2,)]
     with pytest.raises(AssertionError, match="random numbers were drawn"):
         conv(inputs, 8, 3, name="c")  # the context has ended
+
+
+def test_variables_that_skipped_initialization_are_independent() -> None:
+    inputs = keras.Input((4, 4, 8))
+    with skip_initialization():
+        x = conv(conv(inputs, 8, 3, name="c1"), 8, 3, name="c2")
+        model = keras.Model(inputs, batch_norm(x, name="bn"))
+    first, second, *norms = model.weights
+    first.assign_add(np.ones(first.shape))
+    norms[0].assign(np.ones(8))
+    assert [float(keras.ops.max(v)) for v in (first, second, *norms)] == [1, 0, 1, 0, 0, 0]
 
 
 def test_part_built_without_initialization_can_be_saved_alone(tmp_path: Path) -> None:
