@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ZOO_SOURCES := setup.cfg setup.py pyproject.toml
 
-.PHONY: demo test lint format benchmark-load clean
+.PHONY: demo test lint format benchmark-load benchmark-head clean
 
 demo: .venv/zoo ## load the bundled network, classify real images, write demo.png
 	$(BIN)/python examples/demo.py
@@ -22,7 +22,11 @@ format: .venv/dev
 
 benchmark-load: .venv/dev ## load() against a PyTorch twin, side by side
 	$(BIN)/pip install --quiet torch
-	$(BIN)/python benchmarks/load.py
+	$(BIN)/python -m benchmarks.load
+
+benchmark-head: .venv/dev ## the covariance head against the published layers, side by side
+	$(BIN)/pip install --quiet torch
+	$(BIN)/python -m benchmarks.head --plot docs/head_time.png
 
 .venv/zoo: $(ZOO_SOURCES)
 	$(PYTHON) -m venv .venv

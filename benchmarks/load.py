@@ -1,13 +1,12 @@
 """Loading mpncov_resnet101 from a local artifact, against building a PyTorch twin and loading its state_dict.
 
-    python benchmarks/load.py [--repeats 9]
+    python -m benchmarks.load [--repeats 9]
 
 Two processes, both warm, take turns; the figures are medians and the ratio of the medians. Peak memory is that of the
 first load in its process, above the imported framework, in units of the parameters' bytes (Linux). Needs torch.
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -16,6 +15,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from benchmarks.side_by_side import Answer, Request, peak_memory, serve, sides
 
 MODEL, DEPTH, PARAMETER_BYTES = "mpncov_resnet101", 101, 4 * 75_921_960
 Loader = Callable[[], float]  # loads once; returns the seconds of it that went into verification
@@ -73,49 +74,28 @@ def main() -> None:
         answer_requests(SIDES[side](Path(folder)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        for side in SIDES:  # once without a request, so that the files are there and no writing counts as memory
-            subprocess.run(worker_command(side, folder), stdin=subprocess.DEVNULL, check=True)
-        report(alternate(folder, arguments.repeats))
-
-
-def worker_command(side: str, folder: str) -> list[str]:
-    return [sys.executable, __file__, "--worker", side, folder]
+        commands = {side: [sys.executable, "-m", "benchmarks.load", "--worker", side, folder] for side in SIDES}
+        for command in commands.values():  # once, so that the files are there and no writing counts as memory
+            subprocess.run(command, stdin=subprocess.DEVNULL, check=True)
+        with sides(commands) as ask:  # the first is cold, the second settles the allocators
+            turns = [{side: ask(side, {}) for side in SIDES} for _ in range(arguments.repeats + 2)]
+    report({side: [turn[side] for turn in turns] for side in SIDES})
 
 
 def answer_requests(load: Loader) -> None:
-    """For each line on stdin load once and print seconds, seconds of verification, and peak memory."""
+    """For each request load once and answer seconds, seconds of verification, and peak memory."""
     imported = peak_memory()
-    for _ in sys.stdin:
+
+    def answer(_: Request) -> Answer:
         start = time.perf_counter()
-        verifying = load()
-        seconds = (
-            time.perf_counter() - start - verifying
-        )  # the load verified by itself; the second time is for the clock
-        memory = (peak_memory() - imported) / PARAMETER_BYTES
-        print(json.dumps({"seconds": seconds, "verifying": verifying, "memory": memory}), flush=True)
+        verifying = load()  # the load verified by itself; the second time, which is not counted, is for the clock
+        seconds = time.perf_counter() - start - verifying
+        return {"seconds": seconds, "verifying": verifying, "memory": (peak_memory() - imported) / PARAMETER_BYTES}
+
+    serve(answer)
 
 
-def peak_memory() -> int:
-    """Highest resident memory of this process so far, bytes."""
-    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
-
-
-def alternate(folder: str, repeats: int) -> dict[str, list[dict[str, float]]]:
-    """Every side's answers in turn; the first is cold, the second settles the allocators."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    workers = {side: subprocess.Popen(worker_command(side, folder), **pipes) for side in SIDES}
-    answers: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    for _ in range(repeats + 2):
-        for side, worker in workers.items():
-            worker.stdin.write("load\n")
-            worker.stdin.flush()
-            answers[side].append(json.loads(worker.stdout.readline()))
-    for worker in workers.values():
-        worker.communicate()
-    return answers
-
-
-def report(answers: dict[str, list[dict[str, float]]]) -> None:
+def report(answers: dict[str, list[Answer]]) -> None:
     ours, twin = (
         {key: statistics.median(answer[key] for answer in rows[2:]) for key in rows[0]} for rows in answers.values()
     )

@@ -235,8 +235,7 @@ def _write_saved_model(model: ImageClassifier, directory: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch, _unfrozen(model):
         servable = _servable(model, Path(scratch))
         signatures = _signatures(model, servable)
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(servable, str(directory), signatures=signatures, options=options)
+        tf.saved_model.save(servable, str(directory), signatures=signatures)
 
 
 @contextmanager

@@ -50,7 +50,14 @@ def full_precision(dtype: str | None = None) -> str:
 
 
 def conv(
-    x: KerasTensor, filters: int, size: int, *, name: str, strides: int = 1, use_bias: bool = False
+    x: KerasTensor,
+    filters: int,
+    size: int,
+    *,
+    name: str,
+    strides: int = 1,
+    use_bias: bool = False,
+    dtype: str | None = None,
 ) -> KerasTensor:
     """Convolve (batch, height, width, channels) -> (batch, ceil(height/strides), ceil(width/strides), filters).
 
@@ -58,7 +65,7 @@ def conv(
     """
     pad = (size - 1) // 2
     if strides > 1 and pad:
-        x = layers.ZeroPadding2D(pad, name=f"{name}_pad")(x)
+        x = layers.ZeroPadding2D(pad, name=f"{name}_pad", dtype=dtype)(x)
     layer = layers.Conv2D(
         filters,
         size,
@@ -67,6 +74,7 @@ def conv(
         use_bias=use_bias,
         kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
         name=name,
+        dtype=dtype,
     )
     return _first_call(layer, x)
 
@@ -118,9 +126,9 @@ class BatchNormalization(layers.BatchNormalization):
         )
 
 
-def batch_norm(x: KerasTensor, *, name: str) -> KerasTensor:
+def batch_norm(x: KerasTensor, *, name: str, dtype: str | None = None) -> KerasTensor:
     """Batch normalisation with the published constants; the shape is kept."""
-    return BatchNormalization(**BATCH_NORM, name=name)(x)
+    return BatchNormalization(**BATCH_NORM, name=name, dtype=dtype)(x)
 
 
 def conv_bn(
@@ -133,10 +141,11 @@ def conv_bn(
     strides: int = 1,
     use_bias: bool = False,
     activation: bool = True,
+    dtype: str | None = None,
 ) -> KerasTensor:
     """Convolution, batch normalisation and (optionally) ReLU; the layers are `<prefix>_conv<index>`, `_bn<index>`."""
-    x = conv(x, filters, size, name=f"{prefix}_conv{index}", strides=strides, use_bias=use_bias)
-    x = batch_norm(x, name=f"{prefix}_bn{index}")
+    x = conv(x, filters, size, name=f"{prefix}_conv{index}", strides=strides, use_bias=use_bias, dtype=dtype)
+    x = batch_norm(x, name=f"{prefix}_bn{index}", dtype=dtype)
     return ops.relu(x) if activation else x
 
 

@@ -1,4 +1,4 @@
-"""iSQRT-COV (fast MPN-COV): covariance pooling normalised by an iterative matrix square root."""
+"""Global covariance pooling: iSQRT-COV (fast MPN-COV), MPN-COV by eigendecomposition, and the plain covariance."""
 
 from typing import Any
 
@@ -6,13 +6,28 @@ import keras
 from keras import KerasTensor, layers
 
 from mpncov_zoo.backbones.blocks import conv_bn, full_precision
-from mpncov_zoo.representations.covariance import FORMS, ITERATIONS, NORMALIZATIONS, isqrt_covariance, upper_triangle
+from mpncov_zoo.representations.covariance import (
+    FORMS,
+    GRADIENTS,
+    ITERATIONS,
+    NORMALIZATIONS,
+    covariance,
+    isqrt_covariance,
+    matrix_power,
+    upper_triangle,
+)
 
 
 def mpncov(
-    features: KerasTensor, *, dimension_reduction: int | None = None, dropout: float = 0.0, iterations: int = ITERATIONS
+    features: KerasTensor, *, dimension_reduction: int | None = None, dropout: float = 0.0, **options: Any
 ) -> dict[str, KerasTensor]:
-    """The published head: 1x1 reduction, covariance and its square root, upper triangle, dropout.
+    """The published head as layers of their own: 1x1 reduction, covariance and its square root, triangle, dropout.
+
+    Args:
+        features: (batch, height, width, channels).
+        dimension_reduction: channels d after a 1x1 convolution, batch normalisation and ReLU; None for no reduction.
+        dropout: rate on the vector.
+        options: of `MPNCOV` (iterations, normalization, square_root, power, form, gradient).
 
     Returns:
         The endpoints reduction (batch, height, width, d), covariance (batch, d, d) and representation
@@ -21,7 +36,7 @@ def mpncov(
     endpoints, x = {}, features
     if dimension_reduction is not None:
         endpoints["reduction"] = x = conv_bn(x, dimension_reduction, 1, prefix="reduction")
-    endpoints["covariance"] = x = MPNCOV(iterations=iterations, vectorize=False, name="covariance")(x)
+    endpoints["covariance"] = x = MPNCOV(**options, vectorize=False, name="covariance")(x)
     x = UpperTriangle(name="upper_triangle")(x)
     if dropout:
         x = layers.Dropout(dropout, dtype=full_precision(), name="dropout")(x)
@@ -30,55 +45,96 @@ def mpncov(
 
 @keras.saving.register_keras_serializable(package="mpncov_zoo")
 class MPNCOV(layers.Layer):
-    """iSQRT-COV pooling (Li et al., CVPR 2018): always computed in float32 or better, also under mixed precision.
+    """Global covariance pooling, by default iSQRT-COV (Li et al., CVPR 2018).
+
+    Computed in float32 or better, also under mixed precision.
 
     Args:
         iterations: Newton-Schulz steps, at least 1. The published layer's default is 3, every published network uses 5.
-        normalization: "trace", "frobenius" or None; undone after the square root (post-compensation, Sec. 3.2).
+        normalization: "trace", "frobenius" or None; undone after the square root (post-compensation, Sec. 3.2). None
+            is for covariances whose eigenvalues lie in [0, 1] already; elsewhere the iteration diverges.
+        dimension_reduction: channels d after a 1x1 convolution, batch normalisation and ReLU before the covariance, 256
+            in the published networks; None takes the features as they are.
+        square_root: False for the plain covariance.
+        power: instead of the iteration, the matrix power by eigendecomposition (MPN-COV, ICCV 2017: 0.5); slower.
         vectorize: return the upper triangle row by row instead of the matrix.
         form: "covariance", "gram", or "auto" for the cheaper of the two; they compute the same.
+        gradient: of the square root, "analytic" or "autodiff": equal, the first is faster and takes less memory.
+        dropout: rate on the output, in training.
 
-    Input shape: (batch, height, width, d); height and width may be unknown.
+    Input shape: (batch, height, width, channels); height and width may be unknown.
     Output shape: (batch, d (d + 1) / 2), or (batch, d, d) without `vectorize`.
 
+    Raises:
+        ValueError: an argument is not one of these, or `power` is given together with `square_root=False`.
+
     Example:
-        >>> MPNCOV()(keras.random.normal((2, 14, 14, 256))).shape
+        >>> MPNCOV(dimension_reduction=256)(keras.random.normal((2, 14, 14, 2048))).shape
         TensorShape([2, 32896])
     """
 
     def __init__(
         self,
-        *,
         iterations: int = ITERATIONS,
         normalization: str | None = "trace",
+        dimension_reduction: int | None = None,
+        square_root: bool = True,
         vectorize: bool = True,
         form: str = "auto",
+        gradient: str = "analytic",
+        dropout: float = 0.0,
+        *,
+        power: float | None = None,
         name: str | None = None,
         dtype: str | None = None,
     ):
         super().__init__(name=name, dtype=full_precision(dtype))
-        if iterations < 1:
-            raise ValueError(f"iterations must be at least 1. Received: iterations={iterations}")
-        if normalization not in NORMALIZATIONS:
-            raise ValueError(
-                f"normalization must be one of {NORMALIZATIONS}. Received: normalization={normalization!r}"
-            )
-        if form not in FORMS:
-            raise ValueError(f"form must be one of {FORMS}. Received: form={form!r}")
+        _require(iterations >= 1, "iterations must be at least 1", iterations=iterations)
+        _require(
+            normalization in NORMALIZATIONS, f"normalization is one of {NORMALIZATIONS}", normalization=normalization
+        )
+        _require(form in FORMS, f"form is one of {FORMS}", form=form)
+        _require(gradient in GRADIENTS, f"gradient is one of {GRADIENTS}", gradient=gradient)
+        _require(power is None or power > 0, "power must be positive", power=power)
+        _require(power is None or square_root, "power replaces the square root", power=power, square_root=square_root)
         self.iterations = iterations
         self.normalization = normalization
+        self.dimension_reduction = dimension_reduction
+        self.square_root = square_root
+        self.power = power
         self.vectorize = vectorize
         self.form = form
+        self.gradient = gradient
+        self.dropout = dropout
         self.input_spec = layers.InputSpec(ndim=4)
+        self.reduction: keras.Model | None = None
+        self.dropping = layers.Dropout(dropout, dtype=self.dtype_policy.name)
 
-    def call(self, inputs: KerasTensor) -> KerasTensor:
-        """(batch, height, width, d) -> (batch, d (d + 1) / 2) or (batch, d, d)."""
-        matrix = isqrt_covariance(inputs, iterations=self.iterations, normalization=self.normalization, form=self.form)
-        return upper_triangle(matrix) if self.vectorize else matrix
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make the reduction, if there is one."""
+        if self.dimension_reduction is not None:
+            inputs = keras.Input((None, None, input_shape[-1]), dtype=self.compute_dtype)
+            outputs = conv_bn(inputs, self.dimension_reduction, 1, prefix="reduction", dtype=self.dtype_policy.name)
+            self.reduction = keras.Model(inputs, outputs, name="reduction")
+
+    def call(self, inputs: KerasTensor, training: bool | None = None) -> KerasTensor:
+        """(batch, height, width, channels) -> (batch, d (d + 1) / 2) or (batch, d, d)."""
+        x = inputs if self.reduction is None else self.reduction(inputs, training=training)
+        matrix = self._matrix(x)
+        return self.dropping(upper_triangle(matrix) if self.vectorize else matrix, training=training)
+
+    def _matrix(self, x: KerasTensor) -> KerasTensor:
+        if not self.square_root:
+            return covariance(x)
+        if self.power is not None:
+            return matrix_power(covariance(x), self.power)
+        return isqrt_covariance(
+            x, iterations=self.iterations, normalization=self.normalization, form=self.form, gradient=self.gradient
+        )
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The shape of the vector or matrix."""
-        batch, dimension = input_shape[0], input_shape[-1]
+        batch, dimension = input_shape[0], self.dimension_reduction or input_shape[-1]
         return _triangle_shape(batch, dimension) if self.vectorize else (batch, dimension, dimension)
 
     def get_config(self) -> dict[str, Any]:
@@ -88,8 +144,13 @@ class MPNCOV(layers.Layer):
             "dtype": self.dtype_policy.name,
             "iterations": self.iterations,
             "normalization": self.normalization,
+            "dimension_reduction": self.dimension_reduction,
+            "square_root": self.square_root,
             "vectorize": self.vectorize,
             "form": self.form,
+            "gradient": self.gradient,
+            "dropout": self.dropout,
+            "power": self.power,
         }
 
 
@@ -117,3 +178,9 @@ def _triangle_shape(batch: int | None, dimension: int | None) -> tuple[int | Non
     if dimension is None:
         raise ValueError("The number of channels must be known. Received: input_shape[-1]=None")
     return batch, dimension * (dimension + 1) // 2
+
+
+def _require(condition: bool, rule: str, **received: Any) -> None:
+    if not condition:
+        values = ", ".join(f"{name}={value!r}" for name, value in received.items())
+        raise ValueError(f"{rule}. Received: {values}")

@@ -1,6 +1,10 @@
 """The head's mathematics against the published code's vectors and gradients, and a float64 eigendecomposition."""
 
+import itertools
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,14 +13,19 @@ import tensorflow as tf
 from mpncov_zoo.representations.covariance import (
     covariance,
     isqrt_covariance,
-    newton_schulz_factor,
+    matrix_power,
+    newton_schulz_inverse_sqrt,
     newton_schulz_sqrt,
     upper_triangle,
 )
+from tests.layer_contract import central_differences
 
 GOLDEN = np.load(Path(__file__).parent.parent / "golden" / "head.golden.npz")
 CASES = sorted(key.removesuffix("/vector") for key in GOLDEN.files if key.endswith("/vector"))
 FORMS = ("covariance", "gram")
+GRADIENTS = ("analytic", "autodiff")
+NORMALIZATIONS = ("trace", "frobenius")
+SIZES = {"N>d": (7, 6, 10), "N<d": (3, 2, 10), "N=d": (5, 2, 10)}
 CENTRING_ROUNDING = 2**-24  # the published code rounds its centring matrix to float32, also when it runs in float64
 EXACT_CENTRING = "few/"  # 16 positions: 1/16 and 1/256 have no rounding
 
@@ -59,11 +68,28 @@ def triangles(matrices: np.ndarray) -> np.ndarray:
 def eigen_root(matrix: np.ndarray, iterations: int, normalization: str | None) -> np.ndarray:
     eigenvalues, vectors = np.linalg.eigh(matrix)
     norms = {"trace": eigenvalues.sum(), "frobenius": np.sqrt((eigenvalues**2).sum()), None: 1.0}
-    y, z = eigenvalues / norms[normalization], np.ones_like(eigenvalues)
+    norm = norms[normalization]
+    return vectors * polynomial(eigenvalues / norm, iterations) * np.sqrt(norm) @ vectors.T
+
+
+def polynomial(eigenvalues: np.ndarray, iterations: int) -> np.ndarray:
+    """The coupled iteration of the paper on numbers: y_K."""
+    y, z = eigenvalues, np.ones_like(eigenvalues)
     for _ in range(iterations):
         step = (3 - z * y) / 2
         y, z = y * step, step * z
-    return vectors * y * np.sqrt(norms[normalization]) @ vectors.T
+    return y
+
+
+def gradient_of(function: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, cotangent: np.ndarray) -> np.ndarray:
+    return pull_back(function, x, tf.constant(cotangent, x.dtype)).numpy()
+
+
+def pull_back(function: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, cotangent: tf.Tensor) -> tf.Tensor:
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        result = function(x)
+    return tape.gradient(result, x, cotangent)
 
 
 def assert_close(actual: np.ndarray, expected: np.ndarray, bound: float) -> None:
@@ -72,22 +98,24 @@ def assert_close(actual: np.ndarray, expected: np.ndarray, bound: float) -> None
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("gradient", GRADIENTS)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("case", CASES)
-def test_vector_and_gradient_are_the_published_ones(case: str, form: str, dtype: str) -> None:
+def test_vector_and_gradient_are_the_published_ones(case: str, form: str, gradient: str, dtype: str) -> None:
+    """The goldens' cotangents are random vectors: as matrices they are upper triangles, not symmetric."""
     group, _, count = case.partition("/iter")
     x = tf.constant(golden_features(group), dtype)
     golden = GOLDEN[f"{case}/vector"]
     cotangent = np.random.default_rng(int(GOLDEN[f"{case}/cotangent_seed"])).normal(0, 1, golden.shape)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        vector = upper_triangle(isqrt_covariance(x, iterations=int(count), form=form))
-    gradient = tape.gradient(vector, x, tf.constant(cotangent, dtype))
+        vector = upper_triangle(isqrt_covariance(x, iterations=int(count), form=form, gradient=gradient))
+    actual = tape.gradient(vector, x, tf.constant(cotangent, dtype))
     exact = 1e-10 if case.startswith(EXACT_CENTRING) else CENTRING_ROUNDING
     bound = {"float32": 1e-5, "float64": exact}[dtype]
     assert vector.dtype == dtype
     assert_close(vector.numpy(), golden, bound)
-    assert_close(gradient.numpy().transpose(0, 3, 1, 2), GOLDEN[f"{case}/gradient_nchw"], bound)
+    assert_close(actual.numpy().transpose(0, 3, 1, 2), GOLDEN[f"{case}/gradient_nchw"], bound)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -101,13 +129,51 @@ def test_all_that_separates_us_from_the_published_values_is_their_rounded_centri
         assert_close(ours.numpy(), eigen_reference(x, iterations, "trace"), 1e-10)
 
 
-@pytest.mark.parametrize("normalization", ["trace", "frobenius"])
+@pytest.mark.parametrize("iterations", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("size", [(7, 6, 10), (3, 2, 10), (5, 2, 10)], ids=["N>d", "N<d", "N=d"])
-def test_eigenvalues_go_through_the_same_polynomial(size: tuple[int, int, int], form: str, normalization: str) -> None:
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_eigenvalues_go_through_the_same_polynomial(
+    size: tuple[int, int, int], form: str, normalization: str, iterations: int
+) -> None:
     x = features(2, *size)
-    root = isqrt_covariance(tf.constant(x), iterations=4, normalization=normalization, form=form)
-    assert_close(root.numpy(), eigen_reference(x, 4, normalization), 1e-10)
+    for dtype, bound in (("float32", 1e-5), ("float64", 1e-10)):
+        root = isqrt_covariance(tf.constant(x, dtype), iterations=iterations, normalization=normalization, form=form)
+        assert_close(root.numpy(), eigen_reference(x, iterations, normalization), bound)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("normalization", [*NORMALIZATIONS, None])
+def test_gradients_are_equal_and_exact(normalization: str | None, iterations: int) -> None:
+    """Every form and way, for a cotangent that is not symmetric, against differences of the eigenvalue reference."""
+    x = features(2, 2, 2, 3) / 8
+    cotangent = np.random.default_rng(1).normal(0, 1, (2, 3, 3))
+    exact = central_differences(lambda x: float((eigen_reference(x, iterations, normalization) * cotangent).sum()), x)
+    for form, gradient in itertools.product(FORMS, GRADIENTS):
+        root = partial(
+            isqrt_covariance, iterations=iterations, normalization=normalization, form=form, gradient=gradient
+        )
+        in_float64 = gradient_of(root, tf.constant(x), cotangent)
+        assert_close(in_float64, exact, 1e-7)
+        assert_close(
+            in_float64,
+            gradient_of(partial(root, form="covariance", gradient="autodiff"), tf.constant(x), cotangent),
+            1e-10,
+        )
+        assert_close(gradient_of(root, tf.constant(x, tf.float32), cotangent), in_float64, 1e-5)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 5, 7, 12])
+def test_distance_to_the_true_root_is_what_the_iterations_allow(iterations: int) -> None:
+    """An eigenvalue a in [0, 1] becomes y_K(a) <= sqrt(a): the worst one bounds the distance of the matrices."""
+    grid = np.linspace(0, 1, 100_001)
+    allowed = np.abs(polynomial(grid, iterations) - np.sqrt(grid)).max()
+    x = features(3, 7, 6, 10)
+    root = isqrt_covariance(tf.constant(x), iterations=iterations).numpy()
+    for actual, matrix in zip(root, sample_covariances(x), strict=True):
+        eigenvalues, vectors = np.linalg.eigh(matrix)
+        true_root = vectors * np.sqrt(np.maximum(eigenvalues, 0)) @ vectors.T
+        assert np.linalg.norm(actual - true_root, 2) <= allowed * np.sqrt(np.trace(matrix))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -117,7 +183,7 @@ def test_without_normalization_the_covariance_is_taken_as_it_is(form: str) -> No
     assert_close(root.numpy(), eigen_reference(x, 3, None), 1e-10)
 
 
-@pytest.mark.parametrize("normalization", ["trace", "frobenius"])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_many_iterations_give_the_matrix_square_root(normalization: str) -> None:
     x = features(2, 7, 6, 5)
     root = isqrt_covariance(tf.constant(x), iterations=25, normalization=normalization).numpy()
@@ -131,7 +197,7 @@ def test_iteration_converges_to_root_and_inverse_root() -> None:
     eigenvalues = rng.uniform(0.1, 1, 6)
     matrix = tf.constant((vectors * eigenvalues @ vectors.T)[None])
     assert_close(newton_schulz_sqrt(matrix, 20).numpy()[0], vectors * eigenvalues**0.5 @ vectors.T, 1e-10)
-    assert_close(newton_schulz_factor(matrix, 20).numpy()[0], vectors * eigenvalues**-0.5 @ vectors.T, 1e-10)
+    assert_close(newton_schulz_inverse_sqrt(matrix, 20).numpy()[0], vectors * eigenvalues**-0.5 @ vectors.T, 1e-10)
 
 
 def test_covariance_is_numpys() -> None:
@@ -144,64 +210,151 @@ def test_upper_triangle_goes_row_by_row() -> None:
     assert upper_triangle(matrix).numpy().tolist() == [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]
 
 
-@pytest.mark.parametrize("normalization", ["trace", "frobenius", None])
+@pytest.mark.parametrize("normalization", [*NORMALIZATIONS, None])
+@pytest.mark.parametrize("gradient", GRADIENTS)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("value", [0.0, 0.75])
-def test_zero_variance_gives_zeros_and_finite_gradients(value: float, form: str, normalization: str | None) -> None:
+def test_zero_variance_gives_zeros_and_finite_gradients(
+    value: float, form: str, gradient: str, normalization: str | None
+) -> None:
     """Next to a sample that has variance, and whose result must not notice."""
     x = features(2, 4, 3, 6).astype(np.float32)
     x[0] = value
     images = tf.constant(x)
-    with tf.GradientTape() as tape:
-        tape.watch(images)
-        root = isqrt_covariance(images, normalization=normalization, form=form)
-    gradient = tape.gradient(root, images)
+    compute = partial(isqrt_covariance, normalization=normalization, form=form, gradient=gradient)
+    root, slope = compute(images), gradient_of(compute, images, np.ones((2, 6, 6)))
     assert not root[0].numpy().any()
-    assert np.isfinite(gradient.numpy()).all() and gradient[1].numpy().any()
-    alone = isqrt_covariance(images[1:], normalization=normalization, form=form)
-    assert_close(root[1:].numpy(), alone.numpy(), 1e-6)
+    assert np.isfinite(slope).all() and slope[1].any()
+    assert_close(root[1:].numpy(), compute(images[1:]).numpy(), 1e-6)
 
 
+@pytest.mark.parametrize("gradient", GRADIENTS)
 @pytest.mark.parametrize("form", ["auto", *FORMS])
-def test_one_position_has_no_variance(form: str) -> None:
+def test_one_position_has_no_variance(form: str, gradient: str) -> None:
     x = tf.constant(features(2, 1, 1, 6), tf.float32)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        root = isqrt_covariance(x, form=form)
-    assert not root.numpy().any()
-    assert np.isfinite(tape.gradient(root, x).numpy()).all()
+    root = partial(isqrt_covariance, form=form, gradient=gradient)
+    assert not root(x).numpy().any()
+    assert np.isfinite(gradient_of(root, x, np.ones((2, 6, 6)))).all()
 
 
+@pytest.mark.parametrize("way", GRADIENTS)
 @pytest.mark.parametrize("form", ["auto", *FORMS])
-def test_unknown_sizes(form: str) -> None:
-    compute = tf.function(
-        lambda x: isqrt_covariance(x, form=form), input_signature=[tf.TensorSpec([None, None, None, 6], tf.float64)]
+def test_unknown_sizes(form: str, way: str) -> None:
+    root = partial(isqrt_covariance, form=form, gradient=way)
+    unknown = tf.TensorSpec([None, None, None, 6], tf.float64)
+    compute = tf.function(root, input_signature=[unknown])
+    differentiate = tf.function(
+        partial(pull_back, root), input_signature=[unknown, tf.TensorSpec([None, 6, 6], tf.float64)]
     )
+    cotangent = np.random.default_rng(1).normal(0, 1, (3, 6, 6))
     for size in ((5, 4), (2, 2)):
         x = features(3, *size, 6)
         assert_close(compute(tf.constant(x)).numpy(), eigen_reference(x, 5, "trace"), 1e-10)
+        assert_close(
+            differentiate(tf.constant(x), tf.constant(cotangent)).numpy(),
+            gradient_of(root, tf.constant(x), cotangent),
+            1e-10,
+        )
 
 
-@pytest.mark.parametrize(("positions", "cheaper"), [(4, "gram"), (64, "covariance")])
-def test_auto_takes_the_smaller_matrix(positions: int, cheaper: str) -> None:
-    compute = tf.function(isqrt_covariance).get_concrete_function(tf.TensorSpec([1, positions, 1, 16], tf.float32))
-    products = [tuple(op.outputs[0].shape[1:]) for op in compute.graph.get_operations() if "MatMul" in op.type]
-    on_gram, on_covariance = products.count((positions, positions)), products.count((16, 16))
-    assert on_gram > 5 * on_covariance if cheaper == "gram" else on_covariance > 5 and not on_gram
+def products(options: dict[str, Any], shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], ...]]:
+    """The shapes of the two factors of every matrix product of the forward propagation."""
+    compute = tf.function(lambda x: isqrt_covariance(x, **options))
+    operations = compute.get_concrete_function(tf.TensorSpec(shape, tf.float32)).graph.get_operations()
+    return [tuple(tuple(x.shape[1:]) for x in op.inputs) for op in operations if op.type == "Einsum"]
 
 
+@pytest.mark.parametrize(("positions", "square"), [(4, 4), (64, 16)])
+def test_auto_takes_the_smaller_matrix(positions: int, square: int) -> None:
+    factors = products({}, (1, positions, 1, 16))
+    assert factors.count(((square, square),) * 2) == 12
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 5, 7])
 @pytest.mark.parametrize(("form", "size", "rectangular"), [("covariance", 6, 1), ("gram", 9, 3)])
-def test_five_iterations_are_twelve_square_products(form: str, size: int, rectangular: int) -> None:
-    """What the choice of the form counts with: 9 positions of 6 channels."""
-    compute = tf.function(lambda x: isqrt_covariance(x, form=form))
-    graph = compute.get_concrete_function(tf.TensorSpec([1, 3, 3, 6], tf.float32)).graph
-    products = [[tuple(x.shape[1:]) for x in op.inputs] for op in graph.get_operations() if "MatMul" in op.type]
-    assert (products.count([(size, size)] * 2), len(products)) == (12, 12 + rectangular)
+def test_number_of_products(form: str, size: int, rectangular: int, iterations: int) -> None:
+    """What the choice of the form counts with: 3 K - 3 square ones; 9 positions of 6 channels."""
+    factors = products({"form": form, "iterations": iterations}, (1, 3, 3, 6))
+    square = 3 * iterations - 3 if iterations > 1 or form == "gram" else 1
+    assert (factors.count(((size, size),) * 2), len(factors)) == (square, square + rectangular)
 
 
-def test_float32_survives_small_and_large_features() -> None:
-    """The published pre-normalisation makes the iteration independent of the scale."""
-    x = features(1, 7, 7, 8)
-    for scale in (1e-6, 1e6):
-        root = isqrt_covariance(tf.constant(x * scale, tf.float32)).numpy()
-        assert_close(root, scale * eigen_reference(x, 5, "trace"), 1e-5)
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("scale", [1e-6, 1e-4, 1e4, 1e6])
+def test_small_and_large_features(scale: float, normalization: str, form: str, gradient: str) -> None:
+    """The pre-normalisation makes the iteration independent of the scale; so is the derivative."""
+    x = features(2, 4, 3, 8)
+    cotangent = np.random.default_rng(1).normal(0, 1, (2, 8, 8))
+    root = partial(isqrt_covariance, normalization=normalization, form=form, gradient=gradient)
+    small = tf.constant(x * scale, tf.float32)
+    assert_close(root(small).numpy(), scale * eigen_reference(x, 5, normalization), 1e-5)
+    assert_close(gradient_of(root, small, cotangent), gradient_of(root, tf.constant(x), cotangent), 1e-5)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("form", FORMS)
+def test_rank_deficient_covariance(form: str, gradient: str) -> None:
+    """Two different positions out of twelve, a dead channel and two equal ones."""
+    x = np.repeat(features(2, 1, 2, 8), 6, axis=1)
+    x[..., 3], x[..., 5] = 0, x[..., 4]
+    root = partial(isqrt_covariance, form=form, gradient=gradient)
+    assert np.linalg.matrix_rank(sample_covariances(x)).tolist() == [1, 1]
+    assert_close(root(tf.constant(x, tf.float32)).numpy(), eigen_reference(x, 5, "trace"), 1e-5)
+    assert np.isfinite(gradient_of(root, tf.constant(x, tf.float32), np.ones((2, 8, 8)))).all()
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("form", FORMS)
+def test_compiled_by_xla(form: str, gradient: str) -> None:
+    x = tf.constant(features(2, 4, 3, 8), tf.float32)
+    cotangent = np.random.default_rng(1).normal(0, 1, (2, 36))
+
+    def vector(x: tf.Tensor) -> tf.Tensor:
+        return upper_triangle(isqrt_covariance(x, form=form, gradient=gradient))
+
+    compiled = tf.function(partial(pull_back, vector), jit_compile=True)
+    assert_close(compiled(x, tf.constant(cotangent, tf.float32)).numpy(), gradient_of(vector, x, cotangent), 1e-5)
+
+
+def spectral_matrix(eigenvalues: list[float]) -> np.ndarray:
+    vectors, _ = np.linalg.qr(np.random.default_rng(0).normal(0, 1, (len(eigenvalues),) * 2))
+    return (vectors * np.array(eigenvalues) @ vectors.T)[None]
+
+
+@pytest.mark.parametrize("power", [0.25, 0.5, 1.0, 2.0])
+def test_matrix_power(power: float) -> None:
+    eigenvalues = [3.0, 1.0, 1.0, 0.2, 1e-3]
+    matrix = spectral_matrix(eigenvalues)
+    expected = spectral_matrix([value**power for value in eigenvalues])
+    for dtype, bound in (("float32", 1e-5), ("float64", 1e-12)):
+        assert_close(matrix_power(tf.constant(matrix, dtype), power).numpy(), expected, bound)
+
+
+@pytest.mark.parametrize("power", [0.25, 0.5, 1.0, 2.0])
+def test_gradient_of_matrix_power_with_equal_and_close_eigenvalues(power: float) -> None:
+    matrix = spectral_matrix([3.0, 1.0, 1.0, 1.0 + 1e-9, 0.2])
+    cotangent = np.random.default_rng(1).normal(0, 1, matrix.shape)
+
+    def loss(m: np.ndarray) -> float:
+        eigenvalues, vectors = np.linalg.eigh((m[0] + m[0].T) / 2)
+        return float((vectors * eigenvalues**power @ vectors.T * cotangent[0]).sum())
+
+    gradient = gradient_of(lambda m: matrix_power(m, power), tf.constant(matrix), cotangent)
+    assert_close(gradient, central_differences(loss, matrix), 1e-7)
+
+
+def test_matrix_power_takes_rounding_for_zero() -> None:
+    """Rank 2 of 5 in float32, and a matrix of zeros."""
+    matrices = np.concatenate([spectral_matrix([2.0, 0.5, 0, 0, 0]), np.zeros((1, 5, 5))])
+    expected = np.concatenate([spectral_matrix([2.0**0.5, 0.5**0.5, 0, 0, 0]), np.zeros((1, 5, 5))])
+    matrix = tf.constant(matrices, tf.float32)
+    assert_close(matrix_power(matrix).numpy(), expected, 1e-5)
+    assert np.isfinite(gradient_of(matrix_power, matrix, np.ones((2, 5, 5)))).all()
+
+
+def test_upper_triangle_has_its_true_gradient() -> None:
+    cotangent = np.arange(1.0, 7.0)[None]
+    gradient = gradient_of(upper_triangle, tf.zeros((1, 3, 3)), cotangent)
+    assert gradient.tolist() == [[[1, 2, 3], [0, 4, 5], [0, 0, 6]]]
