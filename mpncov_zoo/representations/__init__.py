@@ -6,7 +6,8 @@ last one is the representation, (batch, features).
 
 from mpncov_zoo.representations.bcnn import BCNN
 from mpncov_zoo.representations.cbp import CBP
+from mpncov_zoo.representations.diagnosis import Diagnosis, diagnose
 from mpncov_zoo.representations.gap import GAP
 from mpncov_zoo.representations.mpncov import MPNCOV
 
-__all__ = ["BCNN", "CBP", "GAP", "MPNCOV"]
+__all__ = ["BCNN", "CBP", "GAP", "MPNCOV", "Diagnosis", "diagnose"]

@@ -37,7 +37,14 @@ def test_vector_is_the_upper_triangle_of_the_matrix() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"iterations": 3, "normalization": "frobenius", "vectorize": False, "form": "gram"}, {"normalization": None}],
+    [
+        {},
+        {"iterations": 3, "normalization": "frobenius", "vectorize": False, "form": "gram", "gradient": "autodiff"},
+        {"normalization": None},
+        {"dimension_reduction": 4, "dropout": 0.5},
+        {"square_root": False},
+        {"power": 0.5},
+    ],
 )
 def test_configuration_and_reload(options: dict[str, Any], tmp_path: Path) -> None:
     layer_contract.assert_complete_configuration(MPNCOV(**options, name="head", dtype="float64"))
@@ -59,11 +66,12 @@ def test_float64_policy_computes_in_float64() -> None:
     assert np.abs(MPNCOV(dtype="float64")(x).numpy() - golden).max() <= 1e-10 * np.abs(golden).max()
 
 
-@pytest.mark.parametrize("vectorize", [True, False])
+@pytest.mark.parametrize("options", [{}, {"vectorize": False}, {"dimension_reduction": 4}])
 @pytest.mark.parametrize("size", [(3, 4), (None, None)])
-def test_symbolic_shape_is_the_computed_one(vectorize: bool, size: tuple[int | None, int | None]) -> None:
-    symbolic = MPNCOV(vectorize=vectorize)(keras.Input((*size, 6)))
-    assert symbolic.shape[1:] == MPNCOV(vectorize=vectorize)(FEATURES).shape[1:]
+def test_symbolic_shape_is_the_computed_one(options: dict[str, Any], size: tuple[int | None, int | None]) -> None:
+    layer = MPNCOV(**options)
+    expected = layer(FEATURES).shape[1:]
+    assert layer(keras.Input((*size, 6))).shape[1:] == expected == layer.compute_output_shape((2, *size, 6))[1:]
 
 
 @pytest.mark.parametrize(
@@ -72,11 +80,52 @@ def test_symbolic_shape_is_the_computed_one(vectorize: bool, size: tuple[int | N
         ({"iterations": 0}, "iterations=0"),
         ({"normalization": "l1"}, "normalization='l1'"),
         ({"form": "fast"}, "form='fast'"),
+        ({"gradient": "none"}, "gradient='none'"),
+        ({"power": 0.0}, "power=0.0"),
+        ({"power": 0.5, "square_root": False}, "power=0.5, square_root=False"),
     ],
 )
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MPNCOV(**options)
+
+
+def test_arguments_in_their_documented_order() -> None:
+    config = MPNCOV(3, "frobenius", 4, True, False, "gram", "autodiff", 0.5).get_config()
+    assert list(config.values())[2:] == [3, "frobenius", 4, True, False, "gram", "autodiff", 0.5, None]
+
+
+def test_plain_covariance_and_matrix_power() -> None:
+    matrices = np.stack([np.cov(image.reshape(12, 6), rowvar=False, bias=True) for image in FEATURES])
+    eigenvalues, vectors = np.linalg.eigh(matrices)
+    root = vectors * np.sqrt(eigenvalues)[:, None] @ vectors.swapaxes(1, 2)
+    np.testing.assert_allclose(MPNCOV(square_root=False, vectorize=False)(FEATURES), matrices, atol=1e-6)
+    np.testing.assert_allclose(MPNCOV(power=0.5, vectorize=False)(FEATURES), root, atol=1e-5)
+
+
+def test_reduction_and_dropout_inside_the_layer_are_the_head() -> None:
+    layer = MPNCOV(dimension_reduction=4, dropout=0.5)
+    inputs = keras.Input((3, 4, 6))
+    head = keras.Model(inputs, mpncov(inputs, dimension_reduction=4, dropout=0.5)["representation"])
+    layer.build((None, 3, 4, 6))
+    layer.set_weights([*head.get_weights(), *layer.get_weights()[len(head.get_weights()) :]])
+    np.testing.assert_allclose(layer(FEATURES), head(FEATURES), rtol=1e-5, atol=1e-6)
+    kept = layer(FEATURES, training=True).numpy() != 0
+    assert 0 < kept.sum() < kept.size
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_reduction_computes_in_float32_under_mixed_precision(policy: str) -> None:
+    layer = MPNCOV(dimension_reduction=4, dtype=policy)
+    assert layer(FEATURES).dtype == "float32"
+    assert {weight.dtype for weight in layer.weights} == {"float32"}
+    assert layer.reduction.get_layer("reduction_conv").compute_dtype == "float32"
+
+
+def test_head_takes_the_options_of_the_layer() -> None:
+    endpoints = mpncov(keras.Input((3, 4, 6)), iterations=3, normalization="frobenius")
+    layer = endpoints["covariance"]._keras_history.operation
+    assert (layer.iterations, layer.normalization) == (3, "frobenius")
 
 
 def test_features_must_have_positions_and_known_channels() -> None:
