@@ -34,7 +34,7 @@ class BCNN(layers.Layer):
     def call(self, inputs: KerasTensor) -> KerasTensor:
         """(batch, height, width, d) -> (batch, d * d)."""
         positions = ops.shape(inputs)[1] * ops.shape(inputs)[2]
-        return normalize_signed_sqrt(flat_outer_products(inputs) / ops.cast(positions, inputs.dtype))
+        return normalize_signed_sqrt(flat_outer_products(inputs, inputs) / ops.cast(positions, inputs.dtype))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """(batch, d * d)."""
@@ -48,18 +48,26 @@ class BCNN(layers.Layer):
         return {"name": self.name, "dtype": self.dtype_policy.name}
 
 
-def flat_outer_products(x: KerasTensor) -> KerasTensor:
-    """X'X, the outer products summed over positions: (batch, height, width, d) -> (batch, d * d)."""
-    dimension = x.shape[-1]
-    shape = ops.shape(x)
-    rows = ops.reshape(x, (-1, shape[1] * shape[2], dimension))
-    return ops.reshape(ops.matmul(ops.swapaxes(rows, 1, 2), rows), (-1, dimension * dimension))
+def flat_outer_products(left: KerasTensor, right: KerasTensor) -> KerasTensor:
+    """Outer products of two features, summed over positions: twice (batch, height, width, d) -> (batch, d * d)."""
+    dimension = left.shape[-1]
+    # not ops.matmul: Keras computes that in float32 on PyTorch, whatever the dtype
+    products = ops.swapaxes(_rows(left), 1, 2) @ _rows(right)
+    return ops.reshape(products, (-1, dimension * dimension))
 
 
 def normalize_signed_sqrt(x: KerasTensor) -> KerasTensor:
     """sign(x) sqrt(|x| + 1e-8), divided by its L2 norm: (batch, features) -> (batch, features).
 
-    The constant under the root bounds the gradient at 0; automatic differentiation through it is exact elsewhere.
+    The derivative of the root is 1 / (2 sqrt(|x| + 1e-8)). The root jumps at 0, where that does not hold: an entry of
+    exactly 0 (rectified channels that never meet) stays 0 and passes no gradient, and so does a vector of them.
     """
     root = ops.sign(x) * ops.sqrt(ops.abs(x) + SQRT_EPSILON)
-    return ops.normalize(root, axis=-1, order=2)
+    squared_norm = ops.sum(ops.square(root), axis=-1, keepdims=True)
+    return root / ops.sqrt(ops.where(squared_norm > 0, squared_norm, ops.ones_like(squared_norm)))
+
+
+def _rows(x: KerasTensor) -> KerasTensor:
+    """Positions as rows: (batch, height, width, d) -> (batch, height * width, d)."""
+    shape = ops.shape(x)
+    return ops.reshape(x, (-1, shape[1] * shape[2], x.shape[-1]))

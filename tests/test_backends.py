@@ -1,0 +1,179 @@
+"""The layers and networks on Keras' other backends give what they give on TensorFlow, which they don't import there.
+
+Run as a program, `python -m tests.test_backends FILE`, this module computes with the backend that KERAS_BACKEND names.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from mpncov_zoo import registry, representations
+from mpncov_zoo.classifier import ImageClassifier
+from mpncov_zoo.manifest import InputSpecification
+from tests.numpy_networks import draw
+
+ROOT = Path(__file__).parent.parent
+OTHERS = ("jax", "torch")
+LAYERS: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("BCNN", {}),
+    ("CBP", {"dimension": 64}),
+    ("GAP", {}),
+    *(("MPNCOV", {"form": form, "vectorize": v}) for form in ("covariance", "gram") for v in (True, False)),
+    *(("MPNCOV", {"form": form, "gradient": "autodiff"}) for form in ("covariance", "gram")),
+    ("MPNCOV", {"square_root": False}),
+    ("MPNCOV", {"power": 0.5}),
+    ("MPNCOV", {"dimension_reduction": 4, "dropout": 0.5}),
+    ("MPNCOV", {"normalization": "frobenius"}),
+    ("MPNCOV", {"normalization": None}),
+)
+NETWORKS: tuple[tuple[str, int, Mapping[str, Mapping[str, Any]]], ...] = (  # name, size of the image in pixels, options
+    ("cifar_resnet20", 12, {"features": {"repeats": 1}}),
+    ("cifar_preact_resnet164", 12, {"features": {"repeats": 1}}),
+    ("mpncov_cifar_resnet20", 12, {"features": {"repeats": 1}}),
+    ("resnet18", 32, {}),
+    ("vgg16_bn", 32, {"representation": {"size": 1}, "classifier": {"hidden": (16,)}}),
+)
+LAYER_CASES = tuple(
+    (kind, options, dtype)
+    for kind, options in LAYERS
+    for dtype in ("float32", "float64")
+    # on other backends Keras takes means and convolutions of float64 in float32
+    if dtype == "float32" or not (kind == "GAP" or "dimension_reduction" in options)
+)
+BOUNDS = {  # of the largest deviation, relative to the largest value
+    **{
+        f"{kind}({options})/{dtype}": {"float32": 1e-5, "float64": 1e-12}[dtype] for kind, options, dtype in LAYER_CASES
+    },
+    **{name: 5e-5 for name, *_ in NETWORKS},
+}
+HASHES = ("bins", "signs")  # CBP draws them with NumPy
+Gradient = Callable[[Callable[[Any], Any], np.ndarray], tuple[Any, Any]]
+
+
+def features() -> np.ndarray:
+    """Rectified, (3, 4, 3, 6): the first image is zero everywhere, and one channel of the second."""
+    x = np.maximum(np.random.default_rng(0).normal(0.5, 1, (3, 4, 3, 6)), 0)
+    x[0], x[1, ..., 2] = 0, 0
+    return x
+
+
+def network(name: str, size: int, options: Mapping[str, Mapping[str, Any]]) -> ImageClassifier:
+    return ImageClassifier(
+        registry.architecture(name, options=options),
+        num_classes=3,
+        input_shape=(size, size, 3),
+        input_specification=InputSpecification.model_validate(registry.backbone_of(name).input),
+        initialize=(),
+    )
+
+
+def randomize(layer: keras.layers.Layer) -> None:
+    rng = np.random.default_rng(1)
+    for variable in layer.weights:
+        kind = variable.path.rpartition("/")[2]
+        if kind not in HASHES:
+            variable.assign(draw(rng, kind, tuple(variable.shape)))
+
+
+def cotangent(output: Any) -> np.ndarray:
+    dtype = keras.backend.standardize_dtype(output.dtype)
+    return np.random.default_rng(2).normal(0, 1, tuple(output.shape)).astype(dtype)
+
+
+def tensorflow_gradient(layer: Callable[[Any], Any], inputs: np.ndarray) -> tuple[Any, Any]:
+    import tensorflow as tf
+
+    x = tf.constant(inputs)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        output = layer(x)
+    return output, tape.gradient(output, x, tf.constant(cotangent(output)))
+
+
+def torch_gradient(layer: Callable[[Any], Any], inputs: np.ndarray) -> tuple[Any, Any]:
+    import torch
+
+    x = torch.tensor(inputs, requires_grad=True)
+    output = layer(x)
+    output.backward(torch.tensor(cotangent(output)))
+    return output.detach(), x.grad
+
+
+def jax_gradient(layer: Callable[[Any], Any], inputs: np.ndarray) -> tuple[Any, Any]:
+    import jax
+
+    output, pull_back = jax.vjp(jax.jit(layer), inputs)
+    return output, pull_back(cotangent(output))[0]
+
+
+GRADIENTS: Mapping[str, Gradient] = {
+    "jax": jax_gradient,
+    "tensorflow": tensorflow_gradient,
+    "torch": torch_gradient,
+}
+
+
+def evaluate() -> dict[str, np.ndarray]:
+    """Output, and gradient with respect to the input, of every case on the backend in use."""
+    gradient, results = GRADIENTS[keras.backend.backend()], []
+    for kind, options, dtype in LAYER_CASES:
+        layer = getattr(representations, kind)(**options, dtype=dtype)
+        layer.build((None, *features().shape[1:]))
+        randomize(layer)
+        results.append(gradient(layer, features().astype(dtype)))
+    for name, size, options in NETWORKS:
+        model = network(name, size, options)
+        randomize(model)
+        images = np.random.default_rng(3).normal(0, 1, (2, size, size, 3)).astype(np.float32)
+        results.append(gradient(model, images))
+    return {
+        f"{case}/{part}": np.asarray(value)
+        for case, values in zip(BOUNDS, results, strict=True)
+        for part, value in zip(("output", "gradient"), values, strict=True)
+    }
+
+
+on_tensorflow = cache(evaluate)
+
+
+@pytest.fixture(scope="module", params=OTHERS)
+def elsewhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """What another backend computed: a file, and the modules that were imported for it."""
+    if find_spec(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    path = tmp_path_factory.mktemp(request.param) / "values.npz"
+    environment = {**os.environ, "KERAS_BACKEND": request.param, "JAX_ENABLE_X64": "1"}
+    command = [sys.executable, "-m", "tests.test_backends", str(path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    return path, done.stdout
+
+
+@pytest.mark.parametrize("case", BOUNDS)
+def test_same_output_and_gradient_as_on_tensorflow(elsewhere: tuple[Path, str], case: str) -> None:
+    with np.load(elsewhere[0]) as computed:
+        for part in ("output", "gradient"):
+            actual, expected = computed[f"{case}/{part}"], on_tensorflow()[f"{case}/{part}"]
+            assert actual.dtype == expected.dtype and actual.shape == expected.shape
+            scale = np.abs(expected).max()
+            assert scale > 0 and np.abs(actual - expected).max() <= BOUNDS[case] * scale, part
+
+
+def test_tensorflow_is_not_imported(elsewhere: tuple[Path, str]) -> None:
+    modules = elsewhere[1].split()
+    assert "mpncov_zoo.representations.mpncov" in modules and "mpncov_zoo.backbones.resnet" in modules
+    assert "tensorflow" not in modules
+
+
+if __name__ == "__main__":
+    np.savez(sys.argv[1], **evaluate())
+    print(*sys.modules)
