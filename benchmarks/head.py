@@ -107,9 +107,11 @@ def multiplications(case: Case, iterations: int = 5) -> int:
     """Of the matrix products of the cheaper form with the analytic gradient; docs/representations.md counts them."""
     size, d, batch, backward = case
     n = size * size
-    square = 3 * iterations - 3 + (4 * iterations - 3 if backward else 0)
-    on_covariance = (2 if backward else 1) * n * d * d + square * d**3
-    on_gram = (2 * n * n * d + n * d * d) + (3 * n * n * d + n * d * d if backward else 0) + square * n**3
+    on_covariance = n * d * d + (3 * iterations - 4) * d**3
+    on_gram = 2 * n * n * d + n * d * d + (3 * iterations - 4) * n**3
+    if backward:
+        on_covariance += n * d * d + (4 * iterations - 4) * d**3
+        on_gram += 3 * n * n * d + n * d * d + (4 * iterations - 5) * n**3
     return batch * min(on_covariance, on_gram)
 
 

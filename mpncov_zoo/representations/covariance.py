@@ -65,16 +65,15 @@ def isqrt_covariance(
         normalization: "trace", "frobenius", or None where the eigenvalues of the covariance already lie in [0, 1].
         form: "covariance", "gram", or "auto": the one with fewer multiplications (covariance for unknown sizes).
         gradient: "analytic" or "autodiff": the same gradient, exact for any cotangent. The analytic one keeps two
-            matrices a step instead of four and multiplies a third less; benchmarks/README.md has time and memory.
+            matrices a step instead of four and takes a quarter less time; benchmarks/README.md has the figures.
 
     Returns:
         (batch, d, d); zeros for an input of zero variance.
     """
-    rows = _centered_rows(x)
     if form == "auto":
-        form = _cheaper_form(rows.shape[1], rows.shape[2], iterations)
+        form = _cheaper_form(_positions(x), x.shape[-1], iterations)
     root = partial(_root, iterations=iterations, normalization=normalization, gram=form == "gram")
-    return _with_gradient(root, rows) if gradient == "analytic" else root(rows)[0]
+    return _with_gradient(root, x) if gradient == "analytic" else root(x)[0]
 
 
 def matrix_power(matrix: KerasTensor, power: float = 0.5) -> KerasTensor:
@@ -99,35 +98,31 @@ def upper_triangle(matrix: KerasTensor) -> KerasTensor:
     return _with_gradient(_upper_triangle, matrix)
 
 
-def _root(rows: KerasTensor, iterations: int, normalization: str | None, gram: bool) -> tuple[KerasTensor, Backward]:
-    """Centred rows (batch, N, d) -> the compensated root (batch, d, d), and its derivative's adjoint."""
-    moment = ops.einsum(
-        "bid,bjd->bij" if gram else "bni,bnj->bij", rows, rows
-    )  # N times the covariance's non-zero part
+def _root(x: KerasTensor, iterations: int, normalization: str | None, gram: bool) -> tuple[KerasTensor, Backward]:
+    """Features -> the compensated root (batch, d, d), and its derivative's adjoint."""
+    rows = _centered_rows(x)
     positions = _number_of_rows(rows)
+    moment = ops.einsum("bid,bjd->bij" if gram else "bni,bnj->bij", rows, rows)  # N times (1), or its Gram matrix
     scale = _scale(moment, normalization, positions)
     half = moment * (-0.5 / scale)
     polynomial, steps = _newton_schulz(half, iterations, inverse=gram)
     compensation = ops.rsqrt(scale * positions) if gram else -2.0 * ops.sqrt(scale / positions)
     inner = polynomial * compensation
-    root = ops.einsum("bni,bnj->bij", rows, _matmul(inner, rows)) if gram else inner
+    root = ops.einsum("bni,bnj->bij", rows, inner @ rows) if gram else inner
 
     def backward(cotangent: KerasTensor) -> KerasTensor:
-        cotangent = 0.5 * _plus_transpose(cotangent)  # root is symmetric whatever rows are
+        through_inner = twice = _plus_transpose(cotangent)  # root is symmetric whatever x is; both are twice the thing
         if gram:
-            outer = _matmul(rows, cotangent)
-            through_inner = ops.einsum("bid,bjd->bij", outer, rows)
-        else:
-            outer, through_inner = None, cotangent
-        through_half = _newton_schulz_adjoint(through_inner * compensation, half, steps, inverse=gram)
-        through_moment = through_half * (-0.5 / scale)
+            through_rows = rows @ twice
+            through_inner = ops.einsum("bid,bjd->bij", through_rows, rows)
+        through_half = _newton_schulz_adjoint(through_inner * (0.25 * compensation), half, steps, inverse=gram)
+        through_moment = through_half * (-1.0 / scale)  # twice, from here on
         if normalization is not None:
-            sign = -0.5 if gram else 0.5  # of the compensation's exponent
-            inner_part = sign * _inner_product(through_inner, inner) - _inner_product(through_half, half)
-            through_moment += _scale_gradient(moment, scale, normalization) * (inner_part / scale)
-        if outer is None:
-            return 2.0 * (_matmul(rows, through_moment))
-        return 2.0 * (_matmul(through_moment, rows) + _matmul(inner, outer))
+            exponent = -0.5 if gram else 0.5  # of scale in compensation
+            through_scale = exponent * _inner_product(through_inner, inner) - 2.0 * _inner_product(through_half, half)
+            through_moment += _scale_gradient(moment, scale, normalization) * (through_scale / scale)
+        gradient = through_moment @ rows + inner @ through_rows if gram else rows @ through_moment
+        return ops.reshape(gradient, ops.shape(x))  # its mean over positions is 0, as that of rows is
 
     return root, backward
 
@@ -136,46 +131,63 @@ def _newton_schulz(half: KerasTensor, iterations: int, inverse: bool) -> tuple[K
     """The iteration on A = -2 half, with W = Z Y alone: T = (3I - W) / 2, Y <- Y T, Z <- Z T, W <- W T T.
 
     Y and Z are the same product of the T, and all of them commute with A, so one of the two is enough; W is carried as
-    -W / 2, which makes T one addition. 3 K - 3 products for K > 1 iterations.
+    -W / 2, which makes T one addition. The last two T are multiplied as one polynomial Q of the first of them. In all
+    3 K - 4 products for K > 2 iterations.
 
     Returns:
-        Z if `inverse`, else -Y / 2; and for the adjoint of every step T and what it was multiplied into.
+        Z if `inverse`, else -Y / 2; and for the adjoint the T and Q, each with what it was multiplied into.
     """
     identity = 1.5 * _identity(half)
-    w, result, steps = half, None, []
-    for index in range(iterations):
+    w, result, factors = half, None, []
+    for _ in range(iterations - 2):
         step = w + identity
-        steps.append((step, result))
-        last = index == iterations - 1
-        product = _matmul(w, step) if not last or (index == 0 and not inverse) else None
-        result = (step if inverse else product) if index == 0 else _matmul(result, step)
-        if not last:
-            w = _matmul(product, step)
-    return result, steps
+        factors.append((step, result))
+        product = w @ step
+        result = (step if inverse else product) if result is None else result @ step
+        w = product @ step
+    step = last = w + identity
+    if iterations > 1:
+        square = step @ step
+        last = (square - 1.5 * step) @ square + 1.5 * step  # T T' with T' = 1.5 I + W T T
+    before, result = result, (last if inverse else w @ last) if result is None else result @ last
+    return result, [*factors, (step, last, before)]
 
 
-def _newton_schulz_adjoint(cotangent: KerasTensor, half: KerasTensor, steps: list[Any], inverse: bool) -> KerasTensor:
-    """Of `_newton_schulz`: from the result's symmetric cotangent to that of `half`, symmetric too; 4 K - 3 products.
+def _newton_schulz_adjoint(cotangent: KerasTensor, half: KerasTensor, factors: list[Any], inverse: bool) -> KerasTensor:
+    """Of `_newton_schulz`: from half the result's symmetric cotangent to that of `half`; 4 K - 4 products for K > 2.
 
-    W' = T^3 - 1.5 T^2 has the derivative E -> sym(E T^2 + T E T / 2 - 1.5 E T) for a symmetric E, twice; with F = E T
-    that is sym((F + F' / 2) T - 1.5 F), twice: two products instead of the four of the product rule.
+    Every derivative here is that of a polynomial of one symmetric matrix, for a symmetric E the sum of a matrix and its
+    transpose; what is added up, until `_plus_transpose`, is the one matrix. With F = E T, W' = T^3 - 1.5 T^2 has
+    (F + F' / 2) T - 1.5 F, two products instead of the product rule's four, and Q = T^4 - 1.5 T^3 + 1.5 T has
+    ((F + F') T - 1.5 (F + F' / 2)) T + 0.75 E.
     """
-    through_w = None
-    for step, before in reversed(steps):
-        if through_w is None:
-            twice = 0.0
-        else:
-            f = _matmul(through_w, step)
-            twice = _matmul(f + 0.5 * _transpose(f), step) - 1.5 * f
+    *factors, (step, last, before) = factors
+    through_w = 0.0
+    if before is not None:
+        through_last, cotangent = before @ cotangent, cotangent @ last
+    elif inverse:
+        through_last = cotangent
+    else:
+        symmetric = 0.5 * _plus_transpose(cotangent)
+        through_last, through_w = symmetric @ half, symmetric @ last
+    if last is not step:
+        e = _plus_transpose(through_last)
+        f = e @ step
+        transposed = _transpose(f)
+        through_last = ((f + transposed) @ step - (1.5 * f + 0.75 * transposed)) @ step + 0.75 * e
+    through_w = _plus_transpose(through_last + through_w)
+    for step, before in reversed(factors):
+        f = through_w @ step
+        total = (f + 0.5 * _transpose(f)) @ step - 1.5 * f
         if before is not None:  # result' = before T
-            twice += 0.5 * (_matmul(before, cotangent))
-            cotangent = _matmul(cotangent, step)
-        elif inverse:  # result' = T = W + 1.5 I
-            twice += 0.5 * cotangent
+            total += before @ cotangent
+            cotangent = cotangent @ step
+        elif inverse:  # result' = T
+            total += cotangent
         else:  # result' = W T = W^2 + 1.5 W
-            symmetric = 0.5 * _plus_transpose(cotangent)
-            twice += _matmul(symmetric, half) + 0.75 * symmetric
-        through_w = _plus_transpose(twice)
+            symmetric = _plus_transpose(cotangent)
+            total += symmetric @ half + 0.75 * symmetric
+        through_w = _plus_transpose(total)
     return through_w
 
 
@@ -218,10 +230,10 @@ def _power(matrix: KerasTensor, power: float) -> tuple[KerasTensor, Backward]:
         differences = ops.where(row, slope[:, :, None], ops.where(column, slope[:, None, :], ops.zeros_like(ratio)))
         differences = ops.where(row & column, quotient * slope[:, None, :], differences)
         differences *= (largest ** (power - 1))[:, :, None]
-        rotated = _matmul(_transpose(vectors), _matmul(0.5 * _plus_transpose(cotangent), vectors))
-        return _matmul(vectors, _matmul(rotated * differences, _transpose(vectors)))
+        rotated = _transpose(vectors) @ (0.5 * _plus_transpose(cotangent)) @ vectors
+        return vectors @ (rotated * differences) @ _transpose(vectors)
 
-    return _matmul(vectors * powered[:, None, :], _transpose(vectors)), backward
+    return (vectors * powered[:, None, :]) @ _transpose(vectors), backward
 
 
 def _upper_triangle(matrix: KerasTensor) -> tuple[KerasTensor, Backward]:
@@ -266,17 +278,15 @@ def _with_gradient(function: Callable[[Any], tuple[Any, Backward]], x: Any) -> A
 
 def _centered_rows(x: KerasTensor) -> KerasTensor:
     """Positions as rows, their mean removed: (batch, height, width, d) -> (batch, N, d)."""
-    rows = ops.reshape(x, (-1, _positions(x), x.shape[-1]))
+    shape = ops.shape(x)
+    rows = ops.reshape(x, (shape[0], _positions(x) or shape[1] * shape[2], x.shape[-1]))
     return rows - ops.mean(rows, axis=1, keepdims=True)
 
 
-def _positions(x: KerasTensor) -> int | KerasTensor:
-    """Height * width: an int where the static shape has both, so that the form can be chosen."""
+def _positions(x: KerasTensor) -> int | None:
+    """Height * width, where both are known."""
     height, width = x.shape[1:3]
-    if height is None or width is None:
-        shape = ops.shape(x)
-        return shape[1] * shape[2]
-    return height * width
+    return None if height is None or width is None else height * width
 
 
 def _number_of_rows(rows: KerasTensor) -> Any:
@@ -286,18 +296,13 @@ def _number_of_rows(rows: KerasTensor) -> Any:
 
 
 def _cheaper_form(positions: int | None, dimension: int, iterations: int) -> str:
-    """The form with fewer multiplications; the iteration's products of square matrices are as many in both."""
+    """The form with fewer multiplications."""
     if positions is None:
         return "covariance"
-    square = 3 * iterations - 3
-    on_covariance = positions * dimension**2 + max(square, 1) * dimension**3
+    square = max(3 * iterations - 4, 0)
+    on_covariance = positions * dimension**2 + (square + (iterations < 3)) * dimension**3
     on_gram = 2 * dimension * positions**2 + positions * dimension**2 + square * positions**3
     return "gram" if on_gram < on_covariance else "covariance"
-
-
-def _matmul(a: KerasTensor, b: KerasTensor) -> KerasTensor:
-    """Of batches of matrices. As an einsum, TensorFlow on a CPU is a fifth faster than as a matmul."""
-    return ops.einsum("bij,bjk->bik", a, b)
 
 
 def _inner_product(a: KerasTensor, b: KerasTensor) -> KerasTensor:
