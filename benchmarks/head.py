@@ -208,6 +208,8 @@ def draw(path: str, times: dict[str, list[dict[str, float]]]) -> None:
         for side, name in SIDES.items():
             panel.plot(values, [time[side] for time in times[axis]], marker="o", label=name)
         panel.set(xscale="log", yscale="log", xlabel=axis)
+        panel.set_xticks(values, labels=values, minor=False)
+        panel.set_xticks([], minor=True)
     panels[0].set_ylabel("forward + backward, batch 8 (ms)")
     panels[0].legend()
     figure.tight_layout()

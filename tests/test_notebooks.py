@@ -23,7 +23,7 @@ def quickstart() -> str:
 
 
 def test_every_notebook_is_tested() -> None:
-    assert {path.stem for path in FOLDER.glob("*.ipynb")} == {"quickstart"}
+    assert {path.stem for path in FOLDER.glob("*.ipynb")} == {"quickstart", "spectrum"}
 
 
 def test_quickstart_classifies_most_images_right(quickstart: str) -> None:
@@ -37,3 +37,11 @@ def test_quickstart_fine_tunes(quickstart: str) -> None:
 
 def test_quickstart_exports_what_it_trained(quickstart: str) -> None:
     assert "symmetric: True" in quickstart and "equal: True" in quickstart
+
+
+def test_spectrum_shows_the_iteration_converge() -> None:
+    printed = printed_by("spectrum")
+    residuals = [float(line.rpartition("= ")[2]) for line in printed.splitlines() if "|Y^2 - A| = " in line]
+    before, after = (float(part.split()[-2]) for part in printed.rpartition("eigenvalue: ")[2].split(","))
+    assert len(residuals) == 5 and residuals == sorted(residuals, reverse=True)
+    assert after < before

@@ -52,7 +52,7 @@ class MPNCOV(layers.Layer):
     Args:
         iterations: Newton-Schulz steps, at least 1. The published layer's default is 3, every published network uses 5.
         normalization: "trace", "frobenius" or None; undone after the square root (post-compensation, Sec. 3.2). None
-            is for covariances whose eigenvalues lie in [0, 1] already; elsewhere the iteration diverges.
+            is for covariances whose eigenvalues lie in [0, 1] already; above 5 the iteration diverges.
         dimension_reduction: channels d after a 1x1 convolution, batch normalisation and ReLU before the covariance, 256
             in the published networks; None takes the features as they are.
         square_root: False for the plain covariance.
