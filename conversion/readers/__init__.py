@@ -1,0 +1,1 @@
+"""Checkpoint files of others, read without the library that wrote them."""

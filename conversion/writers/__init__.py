@@ -1,0 +1,1 @@
+"""Checkpoint files as others read them, written without their library."""
