@@ -3,19 +3,19 @@
 import hashlib
 import json
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from conversion import maps
 from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
+from mpncov_zoo.registry import architecture
 from tests import networks
 
 GOLDEN = Path(__file__).parent / "golden"
 NETWORK = "mpncovresnet50"
 SHAPES = ((2, 3, 224, 224), (1, 3, 193, 161))
-BLOCKS = (3, 4, 6, 3)
 STAGES = {
     "layer1": "stage1",
     "layer2": "stage2",
@@ -25,58 +25,7 @@ STAGES = {
 }
 BOUND = 3 * 1.4e-5  # the published code's own float32 error on the logits, three times
 
-Transform = Callable[[np.ndarray], np.ndarray]
-
-
-def as_is(tensor: np.ndarray) -> np.ndarray:
-    return tensor
-
-
-def hwio(kernel: np.ndarray) -> np.ndarray:
-    """PyTorch's convolution kernel (out, in, height, width) as (height, width, in, out)."""
-    return kernel.transpose(2, 3, 1, 0)
-
-
-CONVOLUTION = {"weight": ("kernel", hwio)}
-BATCH_NORM = {
-    "weight": ("gamma", as_is),
-    "bias": ("beta", as_is),
-    "running_mean": ("moving_mean", as_is),
-    "running_var": ("moving_variance", as_is),
-}
-LINEAR = {"weight": ("kernel", np.transpose), "bias": ("bias", as_is)}
-BOTTLENECK = (
-    ("conv1", "conv1", CONVOLUTION),
-    ("bn1", "bn1", BATCH_NORM),
-    ("conv2", "conv2", CONVOLUTION),
-    ("bn2", "bn2", BATCH_NORM),
-    ("conv3", "conv3", CONVOLUTION),
-    ("bn3", "bn3", BATCH_NORM),
-)
-SHORTCUT = (("downsample.0", "shortcut_conv", CONVOLUTION), ("downsample.1", "shortcut_bn", BATCH_NORM))
-OUTER_LAYERS = (
-    ("conv1", "features/stem_conv", CONVOLUTION),
-    ("bn1", "features/stem_bn", BATCH_NORM),
-    ("layer_reduce", "representation/reduction_conv", CONVOLUTION),
-    ("layer_reduce_bn", "representation/reduction_bn", BATCH_NORM),
-    ("fc", "classifier/logits", LINEAR),
-)
-
-
-def block_layers() -> list[tuple[str, str, dict]]:
-    return [
-        (f"layer{stage}.{block}.{theirs}", f"features/stage{stage}_block{block + 1}_{ours}", kind)
-        for stage, count in enumerate(BLOCKS, 1)
-        for block in range(count)
-        for theirs, ours, kind in (*BOTTLENECK, *(SHORTCUT if block == 0 else ()))
-    ]
-
-
-TABLE: dict[str, tuple[str, Transform]] = {  # upstream's name -> (our name, transform)
-    f"{theirs}.{leaf}": (f"{ours}/{variable}", transform)
-    for theirs, ours, kind in (*OUTER_LAYERS, *block_layers())
-    for leaf, (variable, transform) in kind.items()
-}
+STEPS = {step.source: step for step in maps.pytorch_steps(maps.upstream_resnet(architecture("mpncov_resnet50")))}
 
 
 def seeded_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -113,8 +62,9 @@ def published_shapes() -> dict[str, tuple[int, ...]]:
 def fill(model: ImageClassifier) -> None:
     variables = model.named_variables()
     for name, shape in published_shapes().items():
-        ours, transform = TABLE[name]
-        variables[ours].assign(transform(seeded_tensor(name, shape)))  # assign() refuses another shape
+        step = STEPS[name]
+        tensor = maps.TRANSFORMS[step.transform](seeded_tensor(name, shape))
+        variables[step.target].assign(tensor)  # assign() refuses another shape
 
 
 def relative_error(actual: np.ndarray, golden: np.ndarray) -> float:
@@ -146,12 +96,6 @@ def test_golden_files_are_the_published_ones() -> None:
     listed = (GOLDEN / "README.md").read_text().split("```")[1].split()
     for digest, name in zip(listed[::2], listed[1::2], strict=True):
         assert hashlib.sha256((GOLDEN / name).read_bytes()).hexdigest() == digest, name
-
-
-def test_table_uses_every_tensor_and_every_variable_once(model: ImageClassifier) -> None:
-    ours = [name for name, _ in TABLE.values()]
-    assert sorted(TABLE) == sorted(published_shapes())
-    assert sorted(ours) == sorted(model.named_variables())
 
 
 def test_golden_values_are_all_compared(case: tuple[dict, dict]) -> None:
