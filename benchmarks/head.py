@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import published_heads
-from benchmarks.side_by_side import Answer, Request, peak_memory, serve, sides
+from benchmarks.side_by_side import Answer, Request, peak_memory, require_torch, serve, sides
 
 SIDES = {
     "analytic": "mpncov_zoo",
@@ -43,9 +43,9 @@ CASES: tuple[Case, ...] = (
     (14, 128, 8, True),
     (14, 512, 8, True),
 )
-GROWTH = {
-    "positions N (d = 256)": [(size, 256, 8, True) for size in (4, 7, 10, 14, 20, 28, 40)],
-    "channels d (N = 196)": [(14, channels, 8, True) for channels in (32, 64, 128, 192, 256, 384, 512)],
+GROWTH: dict[str, dict[int, Case]] = {  # axis of the plot -> value on it -> case
+    "positions N (d = 256)": {size * size: (size, 256, 8, True) for size in (4, 7, 10, 14, 20, 28, 40)},
+    "channels d (N = 196)": {d: (14, d, 8, True) for d in (32, 64, 128, 192, 256, 384, 512)},
 }
 
 
@@ -58,6 +58,7 @@ def main() -> None:
     if arguments.worker:
         serve(worker(arguments.worker))
         return
+    require_torch(parser)
     with head_sides() as ask:
         rate = ask("analytic", {"rate": True})["rate"]
         print(f"matrix products: {rate / 1e9:.0f} G multiplications/s; medians of {arguments.repeats}, ms\n")
@@ -66,7 +67,8 @@ def main() -> None:
         for case in CASES:
             print(row(case, median_times(ask, case, arguments.repeats), rate), flush=True)
         if arguments.plot:
-            draw(arguments.plot, {axis: [median_times(ask, c, 11) for c in cases] for axis, cases in GROWTH.items()})
+            panels = {axis: {v: median_times(ask, c, 11) for v, c in cases.items()} for axis, cases in GROWTH.items()}
+            draw(arguments.plot, panels)
     print(f"\n| peak memory, MB | d | batch | | {' | '.join(SIDES.values())} |\n|{'---|' * (len(SIDES) + 4)}")
     for case in CASES:
         with head_sides(**RELEASE_MEMORY) as ask:
@@ -103,16 +105,13 @@ def row(case: Case, times: dict[str, float], rate: float) -> str:
     return f"{label(case)} {cells} | {ratios} | {1000 * multiplications(case) / rate:.1f} |"
 
 
-def multiplications(case: Case, iterations: int = 5) -> int:
-    """Of the matrix products of the cheaper form with the analytic gradient; docs/representations.md counts them."""
-    size, d, batch, backward = case
-    n = size * size
-    on_covariance = n * d * d + (3 * iterations - 4) * d**3
-    on_gram = 2 * n * n * d + n * d * d + (3 * iterations - 4) * n**3
-    if backward:
-        on_covariance += n * d * d + (4 * iterations - 4) * d**3
-        on_gram += 3 * n * n * d + n * d * d + (4 * iterations - 5) * n**3
-    return batch * min(on_covariance, on_gram)
+def multiplications(case: Case) -> int:
+    """Of the matrix products of the cheaper form with the analytic gradient."""
+    from mpncov_zoo.representations import covariance
+
+    size, channels, batch, backward = case
+    forms = ("covariance", "gram")
+    return batch * min(covariance.multiplications(form, size * size, channels, backward=backward) for form in forms)
 
 
 def worker(side: str) -> Callable[[Request], Answer]:
@@ -196,22 +195,22 @@ def matmul_rate(size: int = 2048, repeats: int = 15) -> float:
     return size**3 / min(seconds)
 
 
-def draw(path: str, times: dict[str, list[dict[str, float]]]) -> None:
+def draw(path: str, panels: dict[str, dict[int, dict[str, float]]]) -> None:
+    """A panel an axis, a line a side."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, len(GROWTH), figsize=(10, 4), sharey=True)
-    for panel, (axis, cases) in zip(panels, GROWTH.items(), strict=True):
-        values = [size * size if axis.startswith("positions") else channels for size, channels, *_ in cases]
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(10, 4), sharey=True)
+    for panel, (axis, times) in zip(axes, panels.items(), strict=True):
         for side, name in SIDES.items():
-            panel.plot(values, [time[side] for time in times[axis]], marker="o", label=name)
+            panel.plot([*times], [time[side] for time in times.values()], marker="o", label=name)
         panel.set(xscale="log", yscale="log", xlabel=axis)
-        panel.set_xticks(values, labels=values, minor=False)
+        panel.set_xticks([*times], labels=[*times])
         panel.set_xticks([], minor=True)
-    panels[0].set_ylabel("forward + backward, batch 8 (ms)")
-    panels[0].legend()
+    axes[0].set_ylabel("forward + backward, batch 8 (ms)")
+    axes[0].legend()
     figure.tight_layout()
     figure.savefig(path, dpi=100)
 

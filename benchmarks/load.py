@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.side_by_side import Answer, Request, peak_memory, serve, sides
+from benchmarks.side_by_side import Answer, Request, peak_memory, require_torch, serve, sides
 
 MODEL, DEPTH, PARAMETER_BYTES = "mpncov_resnet101", 101, 4 * 75_921_960
 Loader = Callable[[], float]  # loads once; returns the seconds of it that went into verification
@@ -73,6 +73,7 @@ def main() -> None:
         side, folder = arguments.worker
         answer_requests(SIDES[side](Path(folder)))
         return
+    require_torch(parser)
     with tempfile.TemporaryDirectory() as folder:
         commands = {side: [sys.executable, "-m", "benchmarks.load", "--worker", side, folder] for side in SIDES}
         for command in commands.values():  # once, so that the files are there and no writing counts as memory

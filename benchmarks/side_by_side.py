@@ -1,10 +1,12 @@
 """Sides that take turns, each in a process of its own: what the benchmarks here have in common."""
 
+import argparse
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,7 @@ def serve(answer: Callable[[Request], Answer]) -> None:
 def sides(commands: Mapping[str, list[str]], **environment: Any) -> Iterator[Callable[[str, Request], Answer]]:
     """Start a process a side; within the context `ask(side, request)` lets one of them work and returns its answer."""
     processes = {
-        name: subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **environment
-        )
+        name: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **environment)
         for name, command in commands.items()
     }
 
@@ -33,13 +33,24 @@ def sides(commands: Mapping[str, list[str]], **environment: Any) -> Iterator[Cal
         assert stdin is not None and stdout is not None
         stdin.write(f"{json.dumps(request)}\n")
         stdin.flush()
-        return json.loads(stdout.readline())
+        line = stdout.readline()
+        if not line:
+            raise RuntimeError(
+                f"The side {side!r} ended with exit code {processes[side].wait()}; its error stands above."
+            )
+        return json.loads(line)
 
     try:
         yield ask
     finally:
         for process in processes.values():
             process.communicate()
+
+
+def require_torch(parser: argparse.ArgumentParser) -> None:
+    """End the program with one line where PyTorch is not installed."""
+    if find_spec("torch") is None:
+        parser.error("PyTorch is measured against, and is not installed: pip install torch")
 
 
 def peak_memory(since: str = "start") -> int:

@@ -178,7 +178,7 @@ def assign_weights(model: ImageClassifier, checkpoint: Checkpoint) -> None:
         if found != expected or dtype != tf.float32:
             raise IntegrityError(f"{directory}: {name} is {dtype.name} {found}, the network needs float32 {expected}.")
     for name, variable in wanted.items():
-        variable.value.assign(values.pop(name), read_value=False)  # Keras' assign checks again what was just checked
+        variable.assign(values.pop(name))
 
 
 def read_weights(model: ImageClassifier, directory: Path, parts: Sequence[str] = PARTS) -> tuple[str, ...]:

@@ -115,6 +115,49 @@ def jax_gradient(layer: Callable[[Any], Any], inputs: np.ndarray) -> tuple[Any, 
     return output, pull_back(cotangent(output))[0]
 
 
+def tensorflow_curvature(layer: Callable[[Any], Any], inputs: np.ndarray) -> Any:
+    import tensorflow as tf
+
+    x = tf.constant(inputs)
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            loss = tf.reduce_sum(layer(x) ** 2)
+        along = tf.reduce_sum(inner.gradient(loss, x) * direction(inputs))
+    return outer.gradient(along, x)
+
+
+def torch_curvature(layer: Callable[[Any], Any], inputs: np.ndarray) -> Any:
+    import torch
+
+    x = torch.tensor(inputs, requires_grad=True)
+    (gradient,) = torch.autograd.grad((layer(x) ** 2).sum(), x, create_graph=True)
+    return torch.autograd.grad((gradient * torch.tensor(direction(inputs))).sum(), x)[0]
+
+
+def jax_curvature(layer: Callable[[Any], Any], inputs: np.ndarray) -> Any:
+    import jax
+
+    gradient = jax.grad(lambda x: (layer(x) ** 2).sum())
+    return jax.grad(lambda x: (gradient(x) * direction(inputs)).sum())(inputs)
+
+
+def direction(inputs: np.ndarray) -> np.ndarray:
+    return np.random.default_rng(4).normal(0, 1, inputs.shape)
+
+
+CURVATURES: Mapping[str, Callable[[Callable[[Any], Any], np.ndarray], Any]] = {
+    "jax": jax_curvature,
+    "tensorflow": tensorflow_curvature,
+    "torch": torch_curvature,
+}
+CURVED: Mapping[str, Mapping[str, Any]] = {  # second derivatives of MPNCOV with these options
+    "covariance": {"form": "covariance"},
+    "gram": {"form": "gram"},
+    "autodiff": {"gradient": "autodiff"},
+    "power": {"power": 0.5},
+}
 GRADIENTS: Mapping[str, Gradient] = {
     "jax": jax_gradient,
     "tensorflow": tensorflow_gradient,
@@ -135,10 +178,14 @@ def evaluate() -> dict[str, np.ndarray]:
         randomize(model)
         images = np.random.default_rng(3).normal(0, 1, (2, size, size, 3)).astype(np.float32)
         results.append(gradient(model, images))
+    curvature, dense = CURVATURES[keras.backend.backend()], np.random.default_rng(5).normal(0, 1, (2, 3, 4, 5))
     return {
         f"{case}/{part}": np.asarray(value)
         for case, values in zip(BOUNDS, results, strict=True)
         for part, value in zip(("output", "gradient"), values, strict=True)
+    } | {
+        f"curvature/{name}": np.asarray(curvature(representations.MPNCOV(**options, dtype="float64"), dense))
+        for name, options in CURVED.items()
     }
 
 
@@ -166,6 +213,14 @@ def test_same_output_and_gradient_as_on_tensorflow(elsewhere: tuple[Path, str], 
             assert actual.dtype == expected.dtype and actual.shape == expected.shape
             scale = np.abs(expected).max()
             assert scale > 0 and np.abs(actual - expected).max() <= BOUNDS[case] * scale, part
+
+
+@pytest.mark.parametrize("name", CURVED)
+def test_second_derivatives(elsewhere: tuple[Path, str], name: str) -> None:
+    expected = on_tensorflow()[f"curvature/{'power' if name == 'power' else 'autodiff'}"]
+    with np.load(elsewhere[0]) as computed:
+        for actual in (computed[f"curvature/{name}"], on_tensorflow()[f"curvature/{name}"]):
+            np.testing.assert_allclose(actual, expected, rtol=1e-8, atol=1e-8)
 
 
 def test_tensorflow_is_not_imported(elsewhere: tuple[Path, str]) -> None:

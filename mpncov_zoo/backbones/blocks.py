@@ -65,10 +65,11 @@ def conv(
     """
     pad = (size - 1) // 2
     if strides > 1 and pad:
-        x = layers.ZeroPadding2D(pad, name=f"{name}_pad", dtype=dtype)(x)
+        x = layers.ZeroPadding2D(pad, data_format="channels_last", name=f"{name}_pad", dtype=dtype)(x)
     layer = layers.Conv2D(
         filters,
         size,
+        data_format="channels_last",
         strides=strides,
         padding="same" if strides == 1 else "valid",
         use_bias=use_bias,

@@ -6,20 +6,21 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mpncov_zoo.representations.covariance import ITERATIONS, covariance, isqrt_covariance, newton_schulz_sqrt
+from mpncov_zoo.representations.newton_schulz import ITERATIONS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """Facts of the sample covariance S of every image, in float64.
+    """Facts of the sample covariance S of every image, computed in float64.
 
     Attributes:
         trace: of S, the sum of the channels' variances; (batch,).
         rank: eigenvalues above d times the machine epsilon of the largest, as NumPy's matrix_rank counts; (batch,).
-        condition_number: the largest eigenvalue over the smallest; infinite where the rank is below d; (batch,).
+        condition_number: the largest eigenvalue over the smallest; infinite where the rank is below d, also for S = 0;
+            (batch,).
         residuals: |Y^2 - A| after each iteration, Frobenius norm, of A = S / trace(S); (batch, iterations).
         spectrum: eigenvalues of S, largest first; (batch, d).
-        normalized_spectrum: eigenvalues of the normalised covariance, which replaces S; (batch, d).
+        root_spectrum: eigenvalues of the compensated root that the layer puts in the place of S; (batch, d).
     """
 
     trace: np.ndarray
@@ -27,7 +28,7 @@ class Diagnosis:
     condition_number: np.ndarray
     residuals: np.ndarray
     spectrum: np.ndarray
-    normalized_spectrum: np.ndarray
+    root_spectrum: np.ndarray
 
     def __str__(self) -> str:
         header = "image       trace   rank   condition   |Y^2 - A| after each iteration"
@@ -50,32 +51,44 @@ def diagnose(x: Any, *, iterations: int = ITERATIONS) -> Diagnosis:
         A `Diagnosis`; `print` shows it as a table.
 
     Raises:
-        ValueError: x has another rank, or iterations is less than 1.
+        ValueError: x has another number of axes, is empty or not finite, or iterations is less than 1.
 
     Example:
         >>> extract = mpncov_zoo.feature_extractor("mpncov_cifar_resnet20", ["reduction"])
         >>> print(diagnose(extract(extract.preprocess("boot.png"))["reduction"]))
     """
-    features = ops.cast(ops.convert_to_tensor(x), "float64")
-    if len(features.shape) != 4 or iterations < 1:
+    features = np.asarray(ops.convert_to_numpy(x)).astype(np.float64)
+    if features.ndim != 4 or iterations < 1:
         raise ValueError(
             "diagnose expects features of (batch, height, width, d) and iterations of at least 1. "
-            f"Received: shape {tuple(features.shape)}, iterations={iterations}"
+            f"Received: shape {features.shape}, iterations={iterations}"
         )
-    matrices = ops.convert_to_numpy(covariance(features))
+    if not features.size or not np.isfinite(features).all():
+        raise ValueError("diagnose expects finite features of one position or more. Received NaN, infinity or nothing.")
+    rows = features.reshape(len(features), -1, features.shape[-1])
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    matrices = rows.swapaxes(1, 2) @ rows / rows.shape[1]
     spectrum = np.maximum(np.linalg.eigvalsh(matrices)[:, ::-1], 0)
-    trace = np.trace(matrices, axis1=1, axis2=2)
-    a = matrices / np.where(trace > 0, trace, 1)[:, None, None]
-    roots = [ops.convert_to_numpy(newton_schulz_sqrt(ops.convert_to_tensor(a), k)) for k in range(1, iterations + 1)]
-    rank = np.linalg.matrix_rank(matrices, hermitian=True)
-    full = rank == spectrum.shape[1]
-    smallest = np.where(full, spectrum[:, -1], 1)
-    normalized = ops.convert_to_numpy(isqrt_covariance(features, iterations=iterations))
+    trace = spectrum.sum(axis=1)
+    rank = (spectrum > spectrum[:, :1] * spectrum.shape[1] * np.finfo(np.float64).eps).sum(axis=1)
+    smallest = np.where(rank == spectrum.shape[1], spectrum[:, -1], 1)
+    scaled = spectrum / np.where(trace > 0, trace, 1)[:, None]
+    roots = _iterate(scaled, iterations)
     return Diagnosis(
         trace=trace,
         rank=rank,
-        condition_number=np.where(full, spectrum[:, 0] / smallest, np.inf),
-        residuals=np.stack([np.linalg.norm(root @ root - a, axis=(1, 2)) for root in roots], axis=1),
+        condition_number=np.where(rank == spectrum.shape[1], spectrum[:, 0] / smallest, np.inf),
+        residuals=np.stack([np.linalg.norm(root**2 - scaled, axis=1) for root in roots], axis=1),
         spectrum=spectrum,
-        normalized_spectrum=np.linalg.eigvalsh(normalized)[:, ::-1],
+        root_spectrum=roots[-1] * np.sqrt(trace)[:, None],
     )
+
+
+def _iterate(eigenvalues: np.ndarray, iterations: int) -> list[np.ndarray]:
+    """What each iteration makes of the eigenvalues of A: those of Y."""
+    y, w, roots = eigenvalues, eigenvalues, []
+    for _ in range(iterations):
+        step = (3 - w) / 2
+        y, w = y * step, w * step**2
+        roots.append(y)
+    return roots

@@ -7,15 +7,13 @@ from keras import KerasTensor, layers
 
 from mpncov_zoo.backbones.blocks import conv_bn, full_precision
 from mpncov_zoo.representations.covariance import (
-    FORMS,
-    GRADIENTS,
-    ITERATIONS,
-    NORMALIZATIONS,
+    check_options,
     covariance,
     isqrt_covariance,
     matrix_power,
     upper_triangle,
 )
+from mpncov_zoo.representations.newton_schulz import ITERATIONS
 
 
 def mpncov(
@@ -52,7 +50,7 @@ class MPNCOV(layers.Layer):
     Args:
         iterations: Newton-Schulz steps, at least 1. The published layer's default is 3, every published network uses 5.
         normalization: "trace", "frobenius" or None; undone after the square root (post-compensation, Sec. 3.2). None
-            is for covariances whose eigenvalues lie in [0, 1] already; above 5 the iteration diverges.
+            is for covariances whose eigenvalues lie in [0, 1] already; from 3 on the result is wrong.
         dimension_reduction: channels d after a 1x1 convolution, batch normalisation and ReLU before the covariance, 256
             in the published networks; None takes the features as they are.
         square_root: False for the plain covariance.
@@ -89,15 +87,15 @@ class MPNCOV(layers.Layer):
         dtype: str | None = None,
     ):
         super().__init__(name=name, dtype=full_precision(dtype))
-        _require(iterations >= 1, "iterations must be at least 1", iterations=iterations)
+        check_options(iterations, normalization, form, gradient)
         _require(
-            normalization in NORMALIZATIONS, f"normalization is one of {NORMALIZATIONS}", normalization=normalization
+            dimension_reduction is None or dimension_reduction > 0,
+            "dimension_reduction must be positive",
+            dimension_reduction=dimension_reduction,
         )
-        _require(form in FORMS, f"form is one of {FORMS}", form=form)
-        _require(gradient in GRADIENTS, f"gradient is one of {GRADIENTS}", gradient=gradient)
         _require(power is None or power > 0, "power must be positive", power=power)
         _require(power is None or square_root, "power replaces the square root", power=power, square_root=square_root)
-        self.iterations = iterations
+        self.iterations = int(iterations)
         self.normalization = normalization
         self.dimension_reduction = dimension_reduction
         self.square_root = square_root
@@ -108,7 +106,7 @@ class MPNCOV(layers.Layer):
         self.dropout = dropout
         self.input_spec = layers.InputSpec(ndim=4)
         self.reduction: keras.Model | None = None
-        self.dropping = layers.Dropout(dropout, dtype=self.dtype_policy.name)
+        self.dropout_layer = layers.Dropout(dropout, dtype=self.dtype_policy.name)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the reduction, if there is one."""
@@ -121,7 +119,8 @@ class MPNCOV(layers.Layer):
         """(batch, height, width, channels) -> (batch, d (d + 1) / 2) or (batch, d, d)."""
         x = inputs if self.reduction is None else self.reduction(inputs, training=training)
         matrix = self._matrix(x)
-        return self.dropping(upper_triangle(matrix) if self.vectorize else matrix, training=training)
+        outputs = upper_triangle(matrix, self.gradient) if self.vectorize else matrix
+        return self.dropout_layer(outputs, training=training)
 
     def _matrix(self, x: KerasTensor) -> KerasTensor:
         if not self.square_root:

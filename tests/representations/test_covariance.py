@@ -145,7 +145,7 @@ def test_eigenvalues_go_through_the_same_polynomial(
 @pytest.mark.parametrize("iterations", [1, 2, 3, 5, 7])
 @pytest.mark.parametrize("normalization", [*NORMALIZATIONS, None])
 def test_gradients_are_equal_and_exact(normalization: str | None, iterations: int) -> None:
-    """Every form and way, for a cotangent that is not symmetric, against differences of the eigenvalue reference."""
+    """For a cotangent that is not symmetric, against differences of the eigenvalue reference."""
     x = features(2, 2, 2, 3) / 8
     cotangent = np.random.default_rng(1).normal(0, 1, (2, 3, 3))
     exact = central_differences(lambda x: float((eigen_reference(x, iterations, normalization) * cotangent).sum()), x)
@@ -161,6 +161,17 @@ def test_gradients_are_equal_and_exact(normalization: str | None, iterations: in
             1e-10,
         )
         assert_close(gradient_of(root, tf.constant(x, tf.float32), cotangent), in_float64, 1e-5)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("offset", [1e2, 1e4])
+def test_a_large_mean_does_not_reach_the_gradient(offset: float, form: str, gradient: str) -> None:
+    x = (np.random.default_rng(0).normal(0, 1, (2, 5, 5, 6)) + offset).astype(np.float32)
+    cotangent = np.random.default_rng(1).normal(0, 1, (2, 6, 6))
+    root = partial(isqrt_covariance, form=form, gradient=gradient)
+    exact = gradient_of(root, tf.constant(x, tf.float64), cotangent)
+    assert_close(gradient_of(root, tf.constant(x), cotangent), exact, 1e-5)
 
 
 @pytest.mark.parametrize("iterations", [1, 2, 3, 5, 7, 12])
@@ -226,6 +237,15 @@ def test_zero_variance_gives_zeros_and_finite_gradients(
     assert not root[0].numpy().any()
     assert np.isfinite(slope).all() and slope[1].any()
     assert_close(root[1:].numpy(), compute(images[1:]).numpy(), 1e-6)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_constant_whose_mean_is_rounded(form: str, gradient: str) -> None:
+    root = partial(isqrt_covariance, form=form, gradient=gradient)
+    x = tf.fill((1, 7, 7, 8), 0.1)
+    assert np.abs(root(x).numpy()).max() < 1e-6
+    assert np.abs(gradient_of(root, x, np.ones((1, 8, 8)))).max() < 1e-4
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
@@ -306,7 +326,8 @@ def test_rank_deficient_covariance(form: str, gradient: str) -> None:
     root = partial(isqrt_covariance, form=form, gradient=gradient)
     assert np.linalg.matrix_rank(sample_covariances(x)).tolist() == [1, 1]
     assert_close(root(tf.constant(x, tf.float32)).numpy(), eigen_reference(x, 5, "trace"), 1e-5)
-    assert np.isfinite(gradient_of(root, tf.constant(x, tf.float32), np.ones((2, 8, 8)))).all()
+    exact = gradient_of(partial(root, gradient="autodiff"), tf.constant(x), np.ones((2, 8, 8)))
+    assert_close(gradient_of(root, tf.constant(x, tf.float32), np.ones((2, 8, 8))), exact, 1e-5)
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
@@ -356,6 +377,39 @@ def test_matrix_power_takes_rounding_for_zero() -> None:
     matrix = tf.constant(matrices, tf.float32)
     assert_close(matrix_power(matrix).numpy(), expected, 1e-5)
     assert np.isfinite(gradient_of(matrix_power, matrix, np.ones((2, 5, 5)))).all()
+
+
+def test_power_one_is_the_identity_on_rank_deficient_matrices() -> None:
+    matrix = spectral_matrix([2.0, 0.5, 0, 0])
+    cotangent = np.eye(4)[None]
+    assert_close(gradient_of(lambda m: matrix_power(m, 1.0), tf.constant(matrix), cotangent), cotangent, 1e-10)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"form": "grm"}, "form='grm'"),
+        ({"normalization": "l1"}, "normalization='l1'"),
+        ({"gradient": "none"}, "gradient='none'"),
+        ({"iterations": 0}, "iterations=0"),
+        ({"iterations": 2.5}, "iterations=2.5"),
+    ],
+)
+def test_unknown_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        isqrt_covariance(tf.ones((1, 2, 2, 3)), **options)
+
+
+def test_wrong_shapes_and_values() -> None:
+    for function in (newton_schulz_sqrt, newton_schulz_inverse_sqrt, matrix_power, upper_triangle):
+        with pytest.raises(ValueError, match=r"Received: shape \(3, 4, 6\)"):
+            function(tf.ones((3, 4, 6)))
+    with pytest.raises(ValueError, match=r"Received: shape \(3, 4, 6\)"):
+        isqrt_covariance(tf.ones((3, 4, 6)))
+    with pytest.raises(ValueError, match="iterations=0"):
+        newton_schulz_sqrt(tf.ones((1, 2, 2)), 0)
+    with pytest.raises(ValueError, match=r"power=-0\.5"):
+        matrix_power(tf.ones((1, 2, 2)), -0.5)
 
 
 def test_upper_triangle_has_its_true_gradient() -> None:

@@ -26,7 +26,7 @@ def test_known_spectrum() -> None:
     np.testing.assert_allclose(found.condition_number, [400], rtol=1e-9)
     np.testing.assert_allclose(found.spectrum, [EIGENVALUES], rtol=1e-9)
     np.testing.assert_allclose(found.residuals, [residuals], rtol=1e-7)
-    np.testing.assert_allclose(found.normalized_spectrum, [polynomial(scaled, 5) * np.sqrt(5.26)], rtol=1e-9)
+    np.testing.assert_allclose(found.root_spectrum, [polynomial(scaled, 5) * np.sqrt(5.26)], rtol=1e-9)
     assert found.rank.tolist() == [4]
 
 
@@ -48,3 +48,8 @@ def test_table_has_a_line_an_image() -> None:
 def test_bad_arguments(shape: tuple[int, ...], iterations: int) -> None:
     with pytest.raises(ValueError, match="Received: shape"):
         diagnose(np.ones(shape), iterations=iterations)
+
+
+def test_features_that_are_not_finite() -> None:
+    with pytest.raises(ValueError, match="finite features"):
+        diagnose(np.full((1, 2, 2, 3), np.nan))

@@ -82,6 +82,8 @@ def test_symbolic_shape_is_the_computed_one(options: dict[str, Any], size: tuple
         ({"form": "fast"}, "form='fast'"),
         ({"gradient": "none"}, "gradient='none'"),
         ({"power": 0.0}, "power=0.0"),
+        ({"iterations": 2.5}, "iterations=2.5"),
+        ({"dimension_reduction": 0}, "dimension_reduction=0"),
         ({"power": 0.5, "square_root": False}, "power=0.5, square_root=False"),
     ],
 )

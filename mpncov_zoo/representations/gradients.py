@@ -1,0 +1,61 @@
+"""Gradients written by hand, on every Keras backend, and what they need of symmetric matrices."""
+
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+Backward = Callable[[Any], Any]  # from the cotangent of a function's output to that of its input
+
+
+def with_gradient(function: Callable[[Any], tuple[Any, Backward]], x: Any) -> Any:
+    """The first of what a function of one tensor returns, differentiated by the second.
+
+    Args:
+        function: returns its value and, from the value's cotangent, that of the input; written with differentiable
+            operations, so that second derivatives exist.
+        x: an eager or traced tensor.
+    """
+
+    @ops.custom_gradient
+    def call(x: Any) -> tuple[Any, Callable[..., Any]]:
+        value, backward = function(x)
+
+        def gradient(*arguments: Any, upstream: Any = None) -> Any:
+            if upstream is None:
+                return backward(arguments[0])
+            # PyTorch has the cotangent in `upstream`, and takes what `backward` remembers for constants: where this
+            # is to be differentiated again, it is computed anew from the input.
+            import torch  # pyright: ignore[reportMissingImports]
+
+            return (function(arguments[0])[1] if torch.is_grad_enabled() else backward)(upstream)
+
+        return value, gradient
+
+    return call(x)
+
+
+def square_matrices(x: Any) -> Any:
+    """The tensor itself.
+
+    Raises:
+        ValueError: it is not of shape (batch, d, d).
+    """
+    if len(x.shape) != 3 or x.shape[1] != x.shape[2]:
+        raise ValueError(f"Square matrices are (batch, d, d). Received: shape {tuple(x.shape)}")
+    return x
+
+
+def transpose(x: Any) -> Any:
+    """Of the last two axes."""
+    return ops.swapaxes(x, -1, -2)
+
+
+def plus_transpose(x: Any) -> Any:
+    """X + X', twice the symmetric part."""
+    return x + transpose(x)
+
+
+def identity_like(matrix: Any) -> Any:
+    """The identity of a square matrix' size and dtype, (d, d)."""
+    return ops.eye(matrix.shape[-1] or ops.shape(matrix)[-1], dtype=matrix.dtype)
