@@ -2,10 +2,10 @@
 
     python -m benchmarks.head [--repeats 31] [--plot docs/head_time.png]
 
-Every side is a process of its own; they take turns, and the figures are medians. float32, CPU; TensorFlow's sides run
-as a tf.function. Peak memory is what one more call takes above what the process held before it (Linux; there without
-oneDNN, which keeps freed memory). The floor is the time that the products alone would take at the rate of the machine's
-best large matrix product. Needs torch, and matplotlib for the plot.
+Every side is a process of its own; they take turns, each after one untimed call, and the figures are medians. float32,
+CPU; TensorFlow's sides run as a tf.function. Peak memory is what one more call takes above what the process held before
+it (Linux; there without oneDNN, which keeps freed memory). The floor is the time that the products alone would take at
+the rate of the machine's best large matrix product. Needs torch, and matplotlib for the plot.
 """
 
 import argparse
@@ -132,6 +132,7 @@ def worker(side: str) -> Callable[[Request], Answer]:
             held = peak_memory(since="now")
             calls[case]()
             return {"memory": peak_memory() - held}
+        calls[case]()  # while the others had their turn, this process slept
         start = time.perf_counter()
         calls[case]()
         return {"seconds": time.perf_counter() - start}
