@@ -14,7 +14,13 @@ PACKAGES = ("mpncov_zoo", "conversion")
 LAYERS = (  # a module may import its own layer and those above it in this table; the longest name decides
     ("mpncov_zoo.errors", "mpncov_zoo.progress", "mpncov_zoo.keras_registration"),
     ("mpncov_zoo.documents", "mpncov_zoo.manifest", "mpncov_zoo.registry"),
-    ("mpncov_zoo.representations.covariance", "mpncov_zoo.backbones.blocks"),
+    (
+        *(
+            f"mpncov_zoo.representations.{name}"
+            for name in ("covariance", "gradients", "matrix_power", "newton_schulz")
+        ),
+        "mpncov_zoo.backbones.blocks",
+    ),
     ("mpncov_zoo.representations", "mpncov_zoo.backbones"),
     ("mpncov_zoo.preprocessing", "mpncov_zoo.images", "mpncov_zoo.graph_images"),
     ("mpncov_zoo.classifier", "mpncov_zoo.artifact", "mpncov_zoo.hub"),
