@@ -112,7 +112,7 @@ class _Tensor:
     strides: tuple[int, ...]
 
     def on(self, elements: np.ndarray) -> np.ndarray:
-        """The array, if it lies within the storage and no element is shown twice."""
+        """The array, if it lies within the storage and is not larger than that."""
         last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         count = int(np.prod(self.shape, dtype=object)) if self.shape else 1
         if count == 0:

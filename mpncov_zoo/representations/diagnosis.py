@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mpncov_zoo.representations.newton_schulz import ITERATIONS
+from mpncov_zoo.representations.newton_schulz import ITERATIONS, check_iterations
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +58,9 @@ def diagnose(x: Any, *, iterations: int = ITERATIONS) -> Diagnosis:
         >>> print(diagnose(extract(extract.preprocess("boot.png"))["reduction"]))
     """
     features = np.asarray(ops.convert_to_numpy(x)).astype(np.float64)
-    if features.ndim != 4 or iterations < 1:
-        raise ValueError(
-            "diagnose expects features of (batch, height, width, d) and iterations of at least 1. "
-            f"Received: shape {features.shape}, iterations={iterations}"
-        )
+    check_iterations(iterations)
+    if features.ndim != 4:
+        raise ValueError(f"diagnose expects features of (batch, height, width, d). Received: shape {features.shape}")
     if not features.size or not np.isfinite(features).all():
         raise ValueError("diagnose expects finite features of one position or more. Received NaN, infinity or nothing.")
     rows = features.reshape(len(features), -1, features.shape[-1])

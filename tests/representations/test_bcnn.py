@@ -107,7 +107,7 @@ def test_dead_image_gives_zeros_and_no_gradient(jit_compile: bool) -> None:
 
 @pytest.mark.parametrize("features", [FEATURES, RECTIFIED], ids=["dense", "rectified"])
 def test_value_and_gradient_are_pytorchs(features: np.ndarray) -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs torch")
     weights = np.random.default_rng(1).normal(0, 1, (2, 25))
     x = torch.tensor(features, dtype=torch.float64, requires_grad=True)
     rows = x.reshape(2, 12, 5)

@@ -44,10 +44,11 @@ def test_table_has_a_line_an_image() -> None:
     assert lines[1].split()[:4] == ["0", "5.26", "4", "400"] and len(lines[1].split()) == 7
 
 
-@pytest.mark.parametrize(("shape", "iterations"), [((12, 4), 5), ((1, 3, 4, 4), 0)])
-def test_bad_arguments(shape: tuple[int, ...], iterations: int) -> None:
-    with pytest.raises(ValueError, match="Received: shape"):
-        diagnose(np.ones(shape), iterations=iterations)
+def test_bad_arguments() -> None:
+    with pytest.raises(ValueError, match=r"Received: shape \(12, 4\)"):
+        diagnose(np.ones((12, 4)))
+    with pytest.raises(ValueError, match="iterations=0"):
+        diagnose(np.ones((1, 3, 4, 4)), iterations=0)
 
 
 def test_features_that_are_not_finite() -> None:
