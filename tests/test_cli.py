@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -43,7 +44,7 @@ def run(capsys: Capture, *arguments: object) -> tuple[int, str, str]:
 def assert_refused(result: tuple[int, str, str], *pieces: str, exit_code: int = 2) -> None:
     """The exit code, nothing on standard output, and one or two lines on standard error (after progress bars)."""
     code, out, err = result
-    lines = [line for line in err.splitlines() if line and "image/s]" not in line]
+    lines = [line for line in err.splitlines() if line and not re.match(r"\s*\d+%\|", line)]
     assert (code, out) == (exit_code, ""), err
     assert len(lines) in (1, 2) and lines[0].startswith("mpncov-zoo: error: "), err
     for piece in pieces:
