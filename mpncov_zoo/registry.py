@@ -89,10 +89,10 @@ def _tuples(name: str, options: Any) -> Options:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
 
 
-def _resnet(block: str, *repeats: int) -> Backbone:
+def _resnet(block: str, *repeats: int, **options: bool) -> Backbone:
     return Backbone(
         "resnet:resnet",
-        {"block": block, "repeats": repeats},
+        {"block": block, "repeats": repeats, **options},
         second_order={"last_stride": 1},
         representation={"mpncov": {"dimension_reduction": 256}},
     )
@@ -129,6 +129,8 @@ BACKBONES: Mapping[str, Backbone] = {
     "resnet50": _resnet("bottleneck", 3, 4, 6, 3),
     "resnet101": _resnet("bottleneck", 3, 4, 23, 3),
     "resnet152": _resnet("bottleneck", 3, 8, 36, 3),
+    "resnet50_v1": _resnet("bottleneck", 3, 4, 6, 3, conv1_stride=True),
+    "resnet101_v1": _resnet("bottleneck", 3, 4, 23, 3, conv1_stride=True),
     "vgg16": _vgg(2, 2, 3, 3, 3, batch_norm=False),
     "vgg16_bn": _vgg(2, 2, 3, 3, 3, batch_norm=True),
     "cifar_resnet20": _cifar("basic", 3),
@@ -157,8 +159,9 @@ ALIASES: Mapping[str, str] = {
     # upstream, PyTorch
     **{f"mpncov{name}": f"mpncov_{name}" for name, row in BACKBONES.items() if row.num_classes == 1000},
     "mpncovvgg16bn": "mpncov_vgg16_bn",
-    # pytorchcv: its 50b and 101b have the stride on the 3x3, as upstream; its 50 and 101 are other networks
+    # pytorchcv: its 50b and 101b have the stride on the 3x3, as upstream; its 50 and 101 on the first 1x1
     **{f"isqrtcov{name}": f"mpncov_{name}" for name in ("resnet18", "resnet34")},
+    **{f"isqrtcov{name}": f"mpncov_{name}_v1" for name in ("resnet50", "resnet101")},
     **{f"isqrtcov{name}b": f"mpncov_{name}" for name in ("resnet50", "resnet101")},
     # the TensorFlow code
     **{

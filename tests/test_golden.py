@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from conversion import maps
+from conversion.maps.resnet import upstream_resnet
 from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
 from mpncov_zoo.registry import architecture
 from tests import networks
@@ -25,7 +26,7 @@ STAGES = {
 }
 BOUND = 3 * 1.4e-5  # the published code's own float32 error on the logits, three times
 
-STEPS = {step.source: step for step in maps.pytorch_steps(maps.upstream_resnet(architecture("mpncov_resnet50")))}
+STEPS = {step.source: step for step in maps.pytorch_steps(upstream_resnet(architecture("mpncov_resnet50")))}
 
 
 def seeded_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -10,6 +10,7 @@ from mpncov_zoo.manifest import InputSpecification
 
 BACKBONES = {  # DESIGN section 2, as far as this version goes
     *(f"resnet{depth}" for depth in (18, 26, 34, 50, 101, 152)),
+    *(f"resnet{depth}_v1" for depth in (50, 101)),
     "vgg16",
     "vgg16_bn",
     *(f"cifar_resnet{depth}" for depth in (20, 32, 44, 56, 110, 164, 1001, 1202)),
@@ -23,6 +24,8 @@ ALIASES = {  # the first-order representation spelt out; DESIGN section 1: the s
     "mpncovvgg16_bn": "mpncov_vgg16_bn",
     "isqrtcovresnet50b": "mpncov_resnet50",
     "isqrtcovresnet101b": "mpncov_resnet101",
+    "isqrtcovresnet50": "mpncov_resnet50_v1",
+    "isqrtcovresnet101": "mpncov_resnet101_v1",
     "isqrtcovresnet18": "mpncov_resnet18",
     "cifar_mpncovresnet20": "mpncov_cifar_resnet20",
     "cifar_mpncovresnet1001": "mpncov_cifar_resnet1001",
@@ -50,9 +53,8 @@ def test_every_alias_leads_to_a_model_and_shadows_none() -> None:
     assert set(registry.ALIASES.values()) <= set(registry.model_names())
     assert not set(registry.ALIASES) & set(registry.MODELS)
     # <first-order representation>_<backbone>; upstream's and one spelling more, pytorchcv's, the TensorFlow code's
-    assert len(registry.ALIASES) == len(BACKBONES) + 8 + 1 + 4 + 8
+    assert len(registry.ALIASES) == len(BACKBONES) + 10 + 1 + 6 + 8
     assert not [alias for alias in registry.ALIASES if "mpncov" in alias and "preact" in alias]
-    assert "isqrtcovresnet50" not in registry.ALIASES  # pytorchcv's has the stride on the first 1x1: another network
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from conversion import maps
+from conversion.maps.resnet import upstream_resnet
+from conversion.maps.vgg import upstream_vgg
 from mpncov_zoo import registry
 from tests import networks
 
@@ -23,8 +25,8 @@ def published_shapes(name: str) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize(
     ("upstream", "model", "table"),
     [
-        ("mpncovresnet50", "mpncov_resnet50", maps.upstream_resnet),
-        ("mpncovvgg16_bn", "mpncov_vgg16_bn", maps.upstream_vgg),
+        ("mpncovresnet50", "mpncov_resnet50", upstream_resnet),
+        ("mpncovvgg16_bn", "mpncov_vgg16_bn", upstream_vgg),
     ],
 )
 def test_published_network(upstream: str, model: str, table) -> None:
@@ -41,7 +43,7 @@ def test_published_network(upstream: str, model: str, table) -> None:
 
 @pytest.mark.parametrize("model", ["resnet18", "resnet34", "resnet101", "vgg16"])
 def test_first_order_networks_have_no_reduction(model: str) -> None:
-    table = maps.upstream_vgg if model.startswith("vgg") else maps.upstream_resnet
+    table = upstream_vgg if model.startswith("vgg") else upstream_resnet
     steps = maps.pytorch_steps(table(registry.architecture(model)))
     variables = networks.bare(model).named_variables()
     assert sorted(step.target for step in steps) == sorted(variables)

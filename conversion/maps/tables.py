@@ -1,0 +1,79 @@
+"""What a map is made of: rows of layers, and the steps of tensors that they stand for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpncov_zoo.registry import Architecture
+
+Transform = Callable[[np.ndarray], np.ndarray]
+Row = tuple[str, str, str]  # their layer, our layer, kind
+Rows = Callable[[Architecture], list[Row]]
+Leaves = Mapping[str, tuple[tuple[str, str, str], ...]]  # kind -> their leaf, our leaf, transform
+
+
+@dataclass(frozen=True)
+class Step:
+    """One tensor's way: from the checkpoint's name to the variable's, and how its axes change."""
+
+    source: str
+    target: str
+    transform: str  # a name out of TRANSFORMS
+
+
+def _as_it_is(array: np.ndarray) -> np.ndarray:
+    return array
+
+
+def _convolution(kernel: np.ndarray) -> np.ndarray:
+    """(out, in, height, width) -> (height, width, in, out)."""
+    return kernel.transpose(2, 3, 1, 0)
+
+
+def _depthwise(kernel: np.ndarray) -> np.ndarray:
+    """(channels, 1, height, width) -> (height, width, channels, 1)."""
+    return kernel.transpose(2, 3, 0, 1)
+
+
+def _row(array: np.ndarray) -> np.ndarray:
+    """(1, channels), which is how MATLAB's files hold vectors, -> (channels,)."""
+    return array[0] if array.ndim == 2 and len(array) == 1 else array  # another shape is refused as it is
+
+
+TRANSFORMS: Mapping[str, Transform] = {
+    "as it is": _as_it_is,
+    "OIHW to HWIO": _convolution,
+    "OIHW to HWOI": _depthwise,
+    "transposed": np.transpose,
+    "first row": _row,
+}
+INVERSES: Mapping[str, Transform] = {
+    "as it is": _as_it_is,
+    "OIHW to HWIO": lambda kernel: kernel.transpose(3, 2, 0, 1),
+    "OIHW to HWOI": lambda kernel: kernel.transpose(2, 3, 0, 1),
+    "transposed": np.transpose,
+    "first row": lambda array: array[np.newaxis],
+}
+
+PYTORCH: Leaves = {
+    "conv": (("weight", "kernel", "OIHW to HWIO"),),
+    "conv with bias": (("weight", "kernel", "OIHW to HWIO"), ("bias", "bias", "as it is")),
+    "depthwise conv": (("weight", "kernel", "OIHW to HWOI"),),
+    "bn": (
+        ("weight", "gamma", "as it is"),
+        ("bias", "beta", "as it is"),
+        ("running_mean", "moving_mean", "as it is"),
+        ("running_var", "moving_variance", "as it is"),
+    ),
+    "linear": (("weight", "kernel", "transposed"), ("bias", "bias", "as it is")),
+}
+
+
+def pytorch_steps(rows: list[Row]) -> list[Step]:
+    """A table of layers as one of tensors, in PyTorch's names and orders of axes."""
+    return [
+        Step(f"{theirs}.{leaf}", f"{ours}/{variable}", transform)
+        for theirs, ours, kind in rows
+        for leaf, variable, transform in PYTORCH[kind]
+    ]
