@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.side_by_side import Answer, Request, peak_memory, require_torch, serve, sides
 
-MODEL, DEPTH, PARAMETER_BYTES = "mpncov_resnet101", 101, 4 * 75_921_960
+MODEL, PARAMETER_BYTES = "mpncov_resnet101", 4 * 75_921_960
 Loader = Callable[[], float]  # loads once; returns the seconds of it that went into verification
 
 
@@ -48,14 +48,15 @@ def pytorch_side(folder: Path) -> Loader:
     """Write the checkpoint if it is not there; return the load."""
     import torch
 
-    from conversion.reference.mpncov_resnet import MPNCOVResNet
+    from conversion.reference.resnet import ResNet
+    from mpncov_zoo.registry import architecture
 
     path = folder / f"{MODEL}.pth"
     if not path.exists():
-        torch.save(MPNCOVResNet(DEPTH).state_dict(), path)
+        torch.save(ResNet(architecture(MODEL)).state_dict(), path)
 
     def load() -> float:
-        MPNCOVResNet(DEPTH).load_state_dict(torch.load(path, weights_only=True))
+        ResNet(architecture(MODEL)).load_state_dict(torch.load(path, weights_only=True))
         return 0.0
 
     return load

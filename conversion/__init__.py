@@ -1,1 +1,35 @@
-"""Published checkpoints to artifacts: readers, name maps and the parity that they are held to."""
+"""Published checkpoints to artifacts: readers, name maps, the parity that they are held to, and certificates.
+
+>>> import conversion
+>>> conversion.convert("mpncovresnet50-15991845.pth", model="mpncov_resnet50", output="converted/resnet50")
+
+Importing this package is cheap; what its functions need is imported when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from conversion.certificate import Certificate, read_certificate
+    from conversion.converter import convert, plan
+    from conversion.export import write_pytorch
+
+_MODULE_OF = {
+    "Certificate": "certificate",
+    "convert": "converter",
+    "plan": "converter",
+    "read_certificate": "certificate",
+    "write_pytorch": "export",
+}
+
+__all__ = ["Certificate", "convert", "plan", "read_certificate", "write_pytorch"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -5,8 +5,8 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,11 @@ def write(
     tag: str,
     provenance: dict[str, Any],
     metrics: Sequence[Metric] = (),
+    documents: Mapping[str, str] | None = None,
 ) -> None:
     """Write a network as an artifact; the directory appears complete or not at all.
+
+    What was written is read back and compared with the network, bit for bit.
 
     Args:
         model: with a classifier, in float32.
@@ -64,8 +67,10 @@ def write(
         tag: name of this set of weights.
         provenance: where the weights come from (a recipe, a converted file), as plain data.
         metrics: what was measured with them.
+        documents: texts to lie beside them, by file name: a certificate, say.
 
     Raises:
+        IntegrityError: the disk does not hold what was written.
         InputError: the model has no classifier, is not float32 or has a label of several lines, the tag is not a name,
             or the directory exists or cannot be written.
     """
@@ -78,6 +83,8 @@ def write(
         raise InputError(f"{target} cannot be written: {error.strerror}.") from error
     try:
         _write_saved_model(model, partial)
+        for name, text in (documents or {}).items():
+            (partial / name).write_text(text, encoding="utf-8")
         record: dict[str, Any] = _selftest_record(model, _selftest_pixels(model))
         np.savez_compressed(partial / SELFTEST_FILE, **record)
         describe(model, partial, tag=tag, provenance=provenance, metrics=metrics)
@@ -236,6 +243,21 @@ def _write_saved_model(model: ImageClassifier, directory: Path) -> None:
         servable = _servable(model, Path(scratch))
         signatures = _signatures(model, servable)
         tf.saved_model.save(servable, str(directory), signatures=signatures)
+    _require_written(model, directory)
+
+
+def _require_written(model: ImageClassifier, directory: Path) -> None:
+    with _readable(directory):
+        reader = tf.train.load_checkpoint(str(directory / "variables" / "variables"))
+        for name, variable in model.named_variables().items():
+            key = name.replace(".", "..").replace("/", ".S") + _KEY_SUFFIX
+            if not _same_bits(reader.get_tensor(key), np.asarray(variable.value)):
+                raise IntegrityError(f"{directory}: {name} was not written as it is: is the disk full or damaged?")
+
+
+def _same_bits(first: np.ndarray, second: np.ndarray) -> bool:
+    whole = f"u{first.dtype.itemsize}"  # bits compare as whole numbers, also those of NaN
+    return first.dtype == second.dtype and np.array_equal(first.view(whole), second.view(whole))
 
 
 @contextmanager
@@ -262,11 +284,11 @@ def _servable(model: ImageClassifier, scratch: Path) -> Any:
         regularization_losses: Any = ()
         labels: Any = None
 
-        @tf.function
-        def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-            return model(images, training=training)
+    def call(images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return model(images, training=training)
 
     servable: Any = Servable()
+    servable.__call__ = tf.function(call, autograph=False)
     weights = model.named_variables()
     for name, variable in weights.items():
         setattr(servable, name, variable.value)
@@ -280,9 +302,22 @@ def _servable(model: ImageClassifier, scratch: Path) -> Any:
         path = scratch / Path(LABELS_FILE).name
         path.write_text("".join(f"{label}\n" for label in model.labels), encoding="utf-8")
         servable.labels = tf.saved_model.Asset(str(path))
-    for training in (False, True):
-        servable.__call__.get_concrete_function(_images(model), training=training)
+    with _as_when_saving():
+        for training in (False, True):
+            servable.__call__.get_concrete_function(_images(model), training=training)
     return servable
+
+
+def _as_when_saving() -> Any:
+    """TensorFlow's context of saving: what was traced outside of it is traced again inside, which takes as long.
+
+    It has no public name; without it the artifact is the same, and takes longer.
+    """
+    try:
+        from tensorflow.python.saved_model import save_context
+    except ImportError:
+        return nullcontext()
+    return save_context.save_context(tf.saved_model.SaveOptions())
 
 
 def _signatures(model: ImageClassifier, servable: Any) -> dict[str, Any]:
@@ -291,15 +326,15 @@ def _signatures(model: ImageClassifier, servable: Any) -> dict[str, Any]:
     def answers(logits: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
 
-    @tf.function(input_signature=[_images(model)])
+    @tf.function(autograph=False, input_signature=[_images(model)])
     def serving_default(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answers(servable(images, training=False))
+        return answers(servable.__call__(images, training=False))
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "encoded")])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, "encoded")])
     def from_bytes(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answers(servable(preprocess_encoded(encoded, model.input_specification), training=False))
+        return answers(servable.__call__(preprocess_encoded(encoded, model.input_specification), training=False))
 
-    @tf.function(input_signature=[_images(model)])
+    @tf.function(autograph=False, input_signature=[_images(model)])
     def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return stages(images, training=False)
 

@@ -113,8 +113,8 @@ def split_name(name: str, pretrained: bool | str) -> tuple[str, str | None]:
 
 
 def _facts(entry: WeightsEntry) -> dict[str, object]:
-    upstream = entry.upstream
-    place = upstream.locations if upstream is not None else [source.kind for source in entry.sources]
+    upstream, trunk = entry.upstream, [f"the trunk of {entry.trunk}"] if entry.trunk else []
+    place = upstream.locations if upstream is not None else trunk + [source.kind for source in entry.sources]
     return {
         "name": entry.name,
         "num_classes": entry.num_classes,

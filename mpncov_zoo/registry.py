@@ -122,6 +122,22 @@ def _vgg(*repeats: int, batch_norm: bool) -> Backbone:
     )
 
 
+def _efficientnet_lite(width: float, depth: float, *, size: int, dropout: float) -> Backbone:
+    return Backbone(
+        "efficientnet_lite:efficientnet_lite",
+        {"width": width, "depth": depth, "drop_connect": 0.2},
+        representation={"gap": {"dropout": dropout}, "mpncov": {"dimension_reduction": 256}},
+        input={
+            **_PILLOW_BILINEAR,
+            "interpolation": "bicubic",
+            "size": (size, size),
+            "crop_fraction": size / (size + 32),  # the short side is resized to 32 pixels more than is cut out
+            "mean": (127 / 255,) * 3,
+            "std": (128 / 255,) * 3,
+        },
+    )
+
+
 BACKBONES: Mapping[str, Backbone] = {
     "resnet18": _resnet("basic", 2, 2, 2, 2),
     "resnet26": _resnet("bottleneck", 2, 2, 2, 2),
@@ -133,6 +149,9 @@ BACKBONES: Mapping[str, Backbone] = {
     "resnet101_v1": _resnet("bottleneck", 3, 4, 23, 3, conv1_stride=True),
     "vgg16": _vgg(2, 2, 3, 3, 3, batch_norm=False),
     "vgg16_bn": _vgg(2, 2, 3, 3, 3, batch_norm=True),
+    "efficientnet_lite0": _efficientnet_lite(1.0, 1.0, size=224, dropout=0.2),
+    "efficientnet_lite1": _efficientnet_lite(1.0, 1.1, size=240, dropout=0.2),
+    "efficientnet_lite2": _efficientnet_lite(1.1, 1.2, size=260, dropout=0.3),
     "cifar_resnet20": _cifar("basic", 3),
     "cifar_resnet32": _cifar("basic", 5),
     "cifar_resnet44": _cifar("basic", 7),
@@ -236,10 +255,15 @@ def architecture(
         representation_options=dict(row.representation.get(chosen, {})),
         classifier_options=dict(row.classifier.get(chosen, {})),
     )
-    return _override(standard, options or {})
+    return with_options(standard, options or {})
 
 
-def _override(standard: Architecture, options: Mapping[str, Options]) -> Architecture:
+def with_options(standard: Architecture, options: Mapping[str, Options]) -> Architecture:
+    """The architecture with other options of some parts.
+
+    Raises:
+        InputError: a part that no architecture has.
+    """
     changes = {}
     for part, values in options.items():
         key = f"{part}_options"

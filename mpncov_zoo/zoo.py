@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -19,6 +20,7 @@ from mpncov_zoo.classifier import (
     check_num_classes,
 )
 from mpncov_zoo.errors import FetchError, InputError, ManifestError
+from mpncov_zoo.first_use import converted
 from mpncov_zoo.hub import sources
 from mpncov_zoo.manifest import DESCRIPTION_FILE, ArtifactDescription, InputSpecification, load_manifest
 
@@ -84,8 +86,8 @@ def load(
         representation: another than the model's own; it and the classifier are then fresh.
         hub: an artifact directory, or a directory of `<model>.<tag>/` ones; by default what the manifest names.
         revision: of a remote hub; remote hubs are not supported yet.
-        cache_dir: where downloads go; nothing is downloaded yet.
-        offline: forbid downloads; nothing is downloaded yet.
+        cache_dir: where downloads and conversions are kept; by default MPNCOV_ZOO_CACHE or the platform's place.
+        offline: forbid downloads.
 
     Returns:
         The network; `load_report` says what was loaded and what is fresh.
@@ -93,6 +95,7 @@ def load(
     Raises:
         UnknownModel, NoPretrainedWeights: no such model or weights. Random weights never stand in for pretrained ones.
         FetchError, IntegrityError: the weights are not at hand, or are not the published ones.
+        ConversionError: a published checkpoint, converted on its first use, is not of this network.
         ManifestError: the manifest or the artifact's model.json is malformed, or describes no network of this version.
         InputError: an argument cannot be used.
 
@@ -109,7 +112,15 @@ def load(
             raise InputError(f"hub={str(hub)!r} was given, but no weights were asked for: pass pretrained=True.")
         loaded = build(model, num_classes=num_classes, input_shape=input_shape, representation=representation)
     else:
-        found = sources.resolve(model, tag, hub=hub, manifest=load_manifest(), put_off_variables=True)
+        model, tag, representation = _with_trunk(model, tag, hub, representation)
+        found = sources.resolve(
+            model,
+            tag,
+            hub=hub,
+            manifest=load_manifest(),
+            put_off_variables=True,
+            convert=partial(converted, cache_dir=cache_dir, offline=bool(offline)),
+        )
         loaded = _pretrained(found, num_classes, input_shape, representation)
     logger.info("%s: %s", loaded.name, loaded.load_report)
     return loaded
@@ -169,6 +180,18 @@ def feature_extractor(
         offline=offline,
     )
     return FeatureExtractor(classifier, stages)
+
+
+def _with_trunk(
+    model: str, tag: str | None, hub: object, representation: str | None
+) -> tuple[str, str | None, str | None]:
+    """The weights that hold a model's trunk, where the manifest has no more of it, and the representation on them."""
+    entry = load_manifest().published(model, tag) if hub is None else None
+    if entry is None or entry.trunk is None:
+        return model, tag, representation
+    logger.warning("%s: only the trunk is pretrained (%s); the rest is fresh, to be trained", entry.name, entry.trunk)
+    trunk, _, trunk_tag = entry.trunk.partition(".")
+    return trunk, trunk_tag, representation or registry.MODELS[model][1]
 
 
 def _pretrained(

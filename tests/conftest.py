@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads wait for one another, and tests run side by side
 
 TINY_RECIPE = [
     "epochs=2",

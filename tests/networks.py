@@ -27,11 +27,18 @@ def tiny(num_classes: int = 5, **changes: Any) -> ImageClassifier:
 
 def bare(name: str, num_classes: int = 1000, input_shape: tuple[int | None, int | None, int] = (None, None, 3)):
     """A network of the registry without the time that random initial weights take: to be filled, or counted."""
+    return of_architecture(registry.architecture(name), num_classes, input_shape)
+
+
+def of_architecture(
+    architecture: registry.Architecture, num_classes: int, input_shape: tuple[int | None, int | None, int]
+) -> ImageClassifier:
+    """The same for an architecture that has no name."""
     return ImageClassifier(
-        registry.architecture(name),
+        architecture,
         num_classes=num_classes,
         input_shape=input_shape,
-        input_specification=InputSpecification.model_validate(registry.backbone_of(name).input),
+        input_specification=InputSpecification.model_validate(registry.BACKBONES[architecture.backbone].input),
         initialize=(),
     )
 

@@ -24,7 +24,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [
-        ("mpncov_resnet1*", ["mpncov_resnet101", "mpncov_resnet152", "mpncov_resnet18"]),
+        ("mpncov_resnet1*", ["mpncov_resnet101", "mpncov_resnet101_v1", "mpncov_resnet152", "mpncov_resnet18"]),
         ("vgg16", ["vgg16"]),
         ("VGG*", []),
         ("cifar_resnet?1*", ["cifar_resnet110"]),
@@ -36,7 +36,7 @@ def test_models_by_pattern(pattern: str, expected: list[str]) -> None:
 
 def test_every_listed_model_has_information() -> None:
     names = list_models()
-    assert len(names) == 38
+    assert len(names) == 48
     assert [info(name).model for name in names] == names
 
 

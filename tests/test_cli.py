@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -15,40 +14,22 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
+import requests
 from PIL import Image
 
 import mpncov_zoo
-from mpncov_zoo import catalog, cli
+from mpncov_zoo import cli
 from mpncov_zoo.cli import feature_files, list_models, quiet
 from mpncov_zoo.cli import features as features_command
+from mpncov_zoo.hub.cache import CACHE_VARIABLE
 from mpncov_zoo.manifest import Manifest, load_manifest
+from tests.command_line import Capture, assert_refused, run
 from tests.conftest import TINY_RECIPE
 from tests.fashion import run_train
 from tests.photos import photo
 
 NAME = "mpncov_cifar_resnet20"
-COMMANDS = ("list", "info", "predict", "features", "evaluate", "train")
-Capture = pytest.CaptureFixture[str]
-
-
-def run(capsys: Capture, *arguments: object) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command line."""
-    capsys.readouterr()
-    try:
-        code = cli.main([str(argument) for argument in arguments])
-    except SystemExit as exit_:
-        code = exit_.code if isinstance(exit_.code, int) else -1
-    return code, *capsys.readouterr()
-
-
-def assert_refused(result: tuple[int, str, str], *pieces: str, exit_code: int = 2) -> None:
-    """The exit code, nothing on standard output, and one or two lines on standard error (after progress bars)."""
-    code, out, err = result
-    lines = [line for line in err.splitlines() if line and not re.match(r"\s*\d+%\|", line)]
-    assert (code, out) == (exit_code, ""), err
-    assert len(lines) in (1, 2) and lines[0].startswith("mpncov-zoo: error: "), err
-    for piece in pieces:
-        assert piece in err
+COMMANDS = ("list", "info", "predict", "features", "evaluate", "train", "convert")
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +99,9 @@ def test_what_only_looks_up_does_not_import_tensorflow() -> None:
 import sys, time
 from mpncov_zoo.cli import main
 for arguments in (["list"], ["list", "--pretrained"], ["info", "mpncov_resnet50"], ["train", "--list"],
-                  ["predict", "no_such_model", "{__file__}"], ["predict", "--help"]):
+                  ["predict", "no_such_model", "{__file__}"], ["predict", "--help"],
+                  ["convert", "{__file__}", "--model", "no_such_model", "--dry-run"],
+                  ["convert", "{__file__}", "--model", "resnet18"]):
     try:
         main(arguments)
     except SystemExit:
@@ -199,8 +182,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Manifest:
     metrics = [{**metric, "protocol": f"{split}, 28x28", "command": f"measure {split}"} for split in ("test", "train")]
     entry |= {"model": NAME, "tag": "test", "dataset": "fashion_mnist", "metrics": metrics}
     manifest = Manifest.model_validate({"schema_version": 1, "entries": [entry]})
-    for module in (catalog, sys.modules["mpncov_zoo.zoo"], sys.modules["mpncov_zoo.training.evaluate"]):
-        monkeypatch.setattr(module, "load_manifest", lambda: manifest)
+    for module in ("catalog", "zoo", "training.evaluate"):
+        monkeypatch.setattr(f"mpncov_zoo.{module}.load_manifest", lambda: manifest)
     return manifest
 
 
@@ -310,12 +293,19 @@ def test_numbers_that_must_be_positive(capsys: Capture) -> None:
         (["mpncov_resnet51"], ["Unknown model 'mpncov_resnet51'", "'mpncov_resnet50'"]),
         (["cifar_resnet32"], ["'cifar_resnet32' has no such pretrained weights", "default tag; allowed: none"]),
         (["mpncov_resnet50.imagenet"], ["tag 'imagenet'; allowed: imagenet_pytorch, imagenet_tensorflow"]),
-        (["mpncov_resnet50"], ["mpncovresnet50-15991845.pth", "hub=DIRECTORY"]),
+        (["mpncov_resnet50"], ["cannot be fetched (no network)", "mpncovresnet50-15991845.pth", "MPNCOV_ZOO_UPSTREAM"]),
         ([NAME, "--hub", "/nowhere"], ["hub='/nowhere': no such directory"]),
         ([NAME, "--hub", "https://example.org/hub"], ["does not support remote hubs"]),
     ],
 )
-def test_weights_that_are_not_to_be_had(capsys: Capture, arguments: list[str], pieces: list[str]) -> None:
+def test_weights_that_are_not_to_be_had(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], pieces: list[str]
+) -> None:
+    def disconnected(*_: object, **__: object) -> None:
+        raise requests.ConnectionError("no network")
+
+    monkeypatch.setattr(requests, "get", disconnected)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     assert_refused(run(capsys, "predict", *arguments, __file__), *pieces)
 
 

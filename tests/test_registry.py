@@ -6,13 +6,14 @@ import pytest
 
 from mpncov_zoo import registry
 from mpncov_zoo.errors import InputError, UnknownModel
-from mpncov_zoo.manifest import InputSpecification
+from mpncov_zoo.manifest import InputSpecification, load_manifest
 
 BACKBONES = {  # DESIGN section 2, as far as this version goes
     *(f"resnet{depth}" for depth in (18, 26, 34, 50, 101, 152)),
     *(f"resnet{depth}_v1" for depth in (50, 101)),
     "vgg16",
     "vgg16_bn",
+    *(f"efficientnet_lite{depth}" for depth in (0, 1, 2)),
     *(f"cifar_resnet{depth}" for depth in (20, 32, 44, 56, 110, 164, 1001, 1202)),
     *(f"cifar_preact_resnet{depth}" for depth in (110, 164, 1001)),
 }
@@ -53,7 +54,7 @@ def test_every_alias_leads_to_a_model_and_shadows_none() -> None:
     assert set(registry.ALIASES.values()) <= set(registry.model_names())
     assert not set(registry.ALIASES) & set(registry.MODELS)
     # <first-order representation>_<backbone>; upstream's and one spelling more, pytorchcv's, the TensorFlow code's
-    assert len(registry.ALIASES) == len(BACKBONES) + 10 + 1 + 6 + 8
+    assert len(registry.ALIASES) == len(BACKBONES) + 13 + 1 + 6 + 8
     assert not [alias for alias in registry.ALIASES if "mpncov" in alias and "preact" in alias]
 
 
@@ -84,6 +85,10 @@ def test_unknown_name_without_close_matches_says_where_to_look() -> None:
             {"dimension_reduction": 256},
             {"hidden": (4096, 4096), "dropout": 0.5},
         ),
+        ("efficientnet_lite0", {"width": 1.0, "depth": 1.0, "drop_connect": 0.2}, {"dropout": 0.2}, {}),
+        ("efficientnet_lite1", {"width": 1.0, "depth": 1.1, "drop_connect": 0.2}, {"dropout": 0.2}, {}),
+        ("efficientnet_lite2", {"width": 1.1, "depth": 1.2, "drop_connect": 0.2}, {"dropout": 0.3}, {}),
+        ("mpncov_efficientnet_lite2", {"width": 1.1, "depth": 1.2}, {"dimension_reduction": 256}, {}),
         ("mpncov_cifar_preact_resnet164", {}, {"dimension_reduction": 128, "dropout": 0.5}, {}),
     ],
 )
@@ -128,6 +133,14 @@ def test_input_specifications_are_valid_and_imagenets_as_published() -> None:
     assert (imagenet.size, imagenet.crop_fraction) == ((224, 224), 224 / 256)
     assert (imagenet.mean, imagenet.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert {specification.size for name, specification in specifications.items() if "cifar" in name} == {(32, 32)}
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_efficientnet_lites_input_is_the_manifests(depth: int) -> None:
+    entry = load_manifest().default(f"efficientnet_lite{depth}")
+    assert entry is not None
+    row = registry.BACKBONES[f"efficientnet_lite{depth}"]
+    assert InputSpecification.model_validate(row.input) == entry.input
 
 
 def test_an_empty_representation_is_not_the_default() -> None:

@@ -243,7 +243,11 @@ REFUSALS: dict[str, tuple[dict[str, Any], type[ZooError], str]] = {
     "no such model": ({"name": "mpncov_cifar_resnet21"}, UnknownModel, "mpncov_cifar_resnet20"),
     "no weights at all": ({"name": "resnet18"}, NoPretrainedWeights, "'resnet18'.*allowed: none"),
     "no such tag": ({"name": "mpncov_resnet50.cub"}, NoPretrainedWeights, "imagenet_pytorch, imagenet_tensorflow"),
-    "to be converted": ({"name": "mpncov_resnet50"}, FetchError, r"mpncovresnet50-15991845\.pth.*hub=DIRECTORY"),
+    "no place for a cache": (
+        {"name": "mpncov_resnet50", "offline": True, "cache_dir": "/dev/null"},
+        FetchError,
+        "/dev/null/converted/mpncov_resnet50.imagenet_pytorch cannot be written: Not a directory.*MPNCOV_ZOO_CACHE",
+    ),
     "remote hub": ({"hub": "https://example.org/hub"}, FetchError, "https://example.org/hub.*remote hubs"),
     "Hugging Face": ({"hub": "hf:org/repo", "revision": "0" * 40}, FetchError, "revision.*local"),
     "no such directory": ({"hub": "/nowhere"}, FetchError, "/nowhere.*no such directory"),

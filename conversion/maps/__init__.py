@@ -31,6 +31,7 @@ class Family:
         steps: the tensors of these layers.
         names: the names in a file as the family's.
         options: architecture options of the networks that this family's files hold, by part.
+        note: what a reader of the certificate must know.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Family:
     steps: Callable[[list[Row]], list[Step]]
     names: Callable[[Iterable[str]], Names]
     options: Mapping[str, Options] = field(default_factory=dict)
+    note: str = ""
 
 
 def pytorch_names(spellings: Mapping[str, str] | None = None) -> Callable[[Iterable[str]], Names]:
@@ -86,10 +88,14 @@ FINE_TUNED_RESNET = {  # the published fine-tuning numbers the trunk's layers; 2
     "classifier": "fc",
 }
 
+STRIDE_NOT_IN_THE_FILE = (
+    "pytorchcv's 50 and 50b, 101 and 101b have the same tensors: the model's name alone says which it is"
+)
+
 FAMILIES: Mapping[str, tuple[Family, ...]] = {  # the first is what a network is written as for PyTorch
     "resnet:resnet": (
         Family("upstream PyTorch", upstream_resnet, pytorch_steps, pytorch_names(FINE_TUNED_RESNET)),
-        Family("pytorchcv", pytorchcv_resnet, pytorch_steps, pytorch_names()),
+        Family("pytorchcv", pytorchcv_resnet, pytorch_steps, pytorch_names(), note=STRIDE_NOT_IN_THE_FILE),
         Family("upstream TensorFlow, .mat", upstream_resnet, mat_steps, mat_names),
         Family("upstream TensorFlow, .h5", upstream_resnet, h5_steps, h5_names),
     ),
@@ -99,7 +105,7 @@ FAMILIES: Mapping[str, tuple[Family, ...]] = {  # the first is what a network is
             "upstream PyTorch, fine-tuned with one linear layer",
             upstream_vgg,
             pytorch_steps,
-            pytorch_names({"classifier": "classifier.0"}),
+            pytorch_names(),
             options={"classifier": {"hidden": ()}},
         ),
         Family("upstream TensorFlow, .mat", upstream_vgg, mat_steps, mat_names),

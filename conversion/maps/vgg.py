@@ -21,5 +21,7 @@ def upstream_vgg(architecture: Architecture) -> list[Row]:
             ("representation.conv_dr_block.1", "representation/reduction_bn", "bn"),
         ]
     hidden = len(architecture.classifier_options.get("hidden", ()))
+    if not hidden:  # what the published fine-tuning puts in place of the three
+        return [*rows, ("classifier", "classifier/logits", "linear")]
     names = [f"fc{number}" for number in range(1, hidden + 1)] + ["logits"]
     return rows + [(f"classifier.{3 * place}", f"classifier/{name}", "linear") for place, name in enumerate(names)]

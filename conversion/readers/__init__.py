@@ -1,1 +1,78 @@
-"""Checkpoint files of others, read without the library that wrote them."""
+"""Checkpoint files of others, read without the library that wrote them; nothing in a file is run or trusted."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from conversion.readers.hdf5 import read_h5
+from conversion.readers.mat import read_mat
+from conversion.readers.pytorch import ZIP_MAGIC, read_pth
+from conversion.readers.safetensors import read_safetensors
+from mpncov_zoo.errors import ConversionError
+
+__all__ = ["FORMATS", "StoredTensors", "read_checkpoint"]
+
+
+@dataclass(frozen=True)
+class StoredTensors:
+    """What a file holds.
+
+    Attributes:
+        tensors: read-only arrays by name, in the file's order, types and layouts.
+        format: of the file, a name out of FORMATS.
+    """
+
+    tensors: dict[str, np.ndarray]
+    format: str
+
+
+@dataclass(frozen=True)
+class _Format:
+    """A format by the bytes that its files have at an offset near their beginning."""
+
+    name: str
+    offset: int
+    magic: bytes
+    read: Callable[[Path], dict[str, np.ndarray]]
+
+
+FORMATS = (
+    _Format("PyTorch zip", 0, ZIP_MAGIC, read_pth),
+    _Format("MATLAB", 0, b"MATLAB ", read_mat),
+    _Format("HDF5", 0, b"\x89HDF\r\n\x1a\n", read_h5),
+    _Format("safetensors", 4, b"\0\0\0\0{", read_safetensors),  # before it four bytes, of any value: a header's length
+    _Format("PyTorch legacy", 0, b"\x80\x02", read_pth),
+)
+
+
+def read_checkpoint(path: Path) -> StoredTensors:
+    """The tensors of a checkpoint, whose format its first bytes tell; its name does not matter.
+
+    Args:
+        path: the file; nothing in it is trusted.
+
+    Raises:
+        ConversionError: there is no such file, or it is of no known format, damaged, empty or refused by its reader.
+    """
+    kind = _format(path)
+    tensors = kind.read(path)
+    if not tensors:
+        raise ConversionError(f"{path} holds no tensors.")
+    return StoredTensors(tensors, kind.name)
+
+
+def _format(path: Path) -> _Format:
+    try:
+        if path.exists() and not path.is_file():
+            raise ConversionError(f"{path} is no file.")
+        with open(path, "rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise ConversionError(f"{path} cannot be read: {error.strerror}.") from None
+    for kind in FORMATS:
+        if head[kind.offset :].startswith(kind.magic):
+            return kind
+    names = ", ".join(kind.name for kind in FORMATS)
+    raise ConversionError(f"{path} is of no known format; allowed are {names}." if head else f"{path} is empty.")

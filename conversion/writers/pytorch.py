@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from conversion.readers.pytorch import STORAGES
+from conversion.readers.pickles import STORAGES
+from conversion.writers.complete import complete
 from mpncov_zoo.errors import ConversionError
 
 STORAGE_NAMES = {np.dtype(dtype): name for name, dtype in STORAGES.items()}
@@ -26,17 +27,12 @@ def write_pth(tensors: Mapping[str, np.ndarray], path: Path) -> None:
         ConversionError: an array's type is none of PyTorch's.
     """
     arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in tensors.items()}
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr(f"{ROOT}/data.pkl", state_dict_pickle(arrays))
-            archive.writestr(f"{ROOT}/byteorder", "little")
-            for key, array in enumerate(arrays.values()):
-                archive.writestr(f"{ROOT}/data/{key}", array.tobytes())
-            archive.writestr(f"{ROOT}/version", "3\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with complete(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(f"{ROOT}/data.pkl", state_dict_pickle(arrays))
+        archive.writestr(f"{ROOT}/byteorder", "little")
+        for key, array in enumerate(arrays.values()):
+            archive.writestr(f"{ROOT}/data/{key}", array.tobytes())
+        archive.writestr(f"{ROOT}/version", "3\n")
 
 
 def state_dict_pickle(arrays: Mapping[str, np.ndarray], legacy: bool = False) -> bytes:

@@ -1,6 +1,6 @@
 """The layers that all networks are made of: convolution, batch normalisation, dense; with the published constants."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -9,6 +9,7 @@ import keras
 from keras import KerasTensor, layers, ops
 
 BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}  # PyTorch's momentum 0.1 is Keras' 0.9
+BATCH_NORM_TENSORFLOW = {"epsilon": 1e-3, "momentum": 0.99}  # of the networks designed there, EfficientNet-Lite
 
 _zeros_by_shape: ContextVar[dict[Any, Any] | None] = ContextVar("zeros_by_shape", default=None)
 
@@ -33,14 +34,18 @@ def _zeros(shape: tuple[int, ...], dtype: str | None = None) -> Any:
     return shared[shape, dtype]
 
 
-def _first_call(layer: Any, x: KerasTensor) -> KerasTensor:
+def _first_call(layer: Any, x: KerasTensor, attribute: str = "kernel_initializer") -> KerasTensor:
     """Build a layer by calling it; the initializer in its configuration is the random one, also where it is skipped."""
-    initializer = layer.kernel_initializer
+    initializer = getattr(layer, attribute)
     if _zeros_by_shape.get() is not None:
-        layer.kernel_initializer = _zeros
+        setattr(layer, attribute, _zeros)
     outputs = layer(x)
-    layer.kernel_initializer = initializer
+    setattr(layer, attribute, initializer)
     return outputs
+
+
+def _fan_out_normal() -> keras.initializers.Initializer:
+    return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
 
 
 def full_precision(dtype: str | None = None) -> str:
@@ -57,27 +62,47 @@ def conv(
     name: str,
     strides: int = 1,
     use_bias: bool = False,
+    same: bool = False,
     dtype: str | None = None,
 ) -> KerasTensor:
     """Convolve (batch, height, width, channels) -> (batch, ceil(height/strides), ceil(width/strides), filters).
 
-    Padding is PyTorch's: (size - 1) // 2 on each side. TensorFlow's "same" is equal to that at stride 1 only.
+    Padding is PyTorch's: (size - 1) // 2 on each side. TensorFlow's SAME is equal to that at stride 1 only; `same`
+    takes it at every stride.
     """
     pad = (size - 1) // 2
-    if strides > 1 and pad:
+    same = same or strides == 1
+    if not same and pad:
         x = layers.ZeroPadding2D(pad, data_format="channels_last", name=f"{name}_pad", dtype=dtype)(x)
     layer = layers.Conv2D(
         filters,
         size,
         data_format="channels_last",
         strides=strides,
-        padding="same" if strides == 1 else "valid",
+        padding="same" if same else "valid",
         use_bias=use_bias,
-        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+        kernel_initializer=_fan_out_normal(),
         name=name,
         dtype=dtype,
     )
     return _first_call(layer, x)
+
+
+def depthwise_conv(x: KerasTensor, size: int, *, name: str, strides: int = 1) -> KerasTensor:
+    """Convolve every channel by itself; (batch, ceil(height/strides), ceil(width/strides), channels).
+
+    Padding is TensorFlow's SAME: at stride 2 an even height or width gets one row less above than below.
+    """
+    layer = layers.DepthwiseConv2D(
+        size,
+        data_format="channels_last",
+        strides=strides,
+        padding="same",
+        use_bias=False,
+        depthwise_initializer=_fan_out_normal(),
+        name=name,
+    )
+    return _first_call(layer, x, "depthwise_initializer")
 
 
 @keras.saving.register_keras_serializable(package="mpncov_zoo")
@@ -127,9 +152,11 @@ class BatchNormalization(layers.BatchNormalization):
         )
 
 
-def batch_norm(x: KerasTensor, *, name: str, dtype: str | None = None) -> KerasTensor:
+def batch_norm(
+    x: KerasTensor, *, name: str, constants: Mapping[str, float] = BATCH_NORM, dtype: str | None = None
+) -> KerasTensor:
     """Batch normalisation with the published constants; the shape is kept."""
-    return BatchNormalization(**BATCH_NORM, name=name, dtype=dtype)(x)
+    return BatchNormalization(**constants, name=name, dtype=dtype)(x)
 
 
 def conv_bn(

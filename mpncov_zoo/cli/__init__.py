@@ -1,8 +1,8 @@
 """The command line, `mpncov-zoo COMMAND`: one module a command, each with `add` (its arguments) and `run`.
 
 Results go to standard output, progress and logs to standard error. Exit codes: 0 done, 1 the answer is 'no' (nothing
-matches, files or results fail their verification), 2 wrong
-usage or unusable input, 130 interrupted, 141 whoever read the output has gone. TensorFlow is imported by the commands
+matches, files or results fail their verification), 2 wrong usage or unusable input, 130 interrupted, 141 whoever read
+the output has gone. TensorFlow is imported by the commands
 that compute, not by this package.
 """
 
@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mpncov_zoo import __version__
-from mpncov_zoo.cli import evaluate, features, info, list_models, predict, train
+from mpncov_zoo.cli import convert, evaluate, features, info, list_models, predict, train
 from mpncov_zoo.cli.options import PROGRAM, print_error
 from mpncov_zoo.errors import IntegrityError, ParityError, ZooError
 
-COMMANDS = (list_models, info, predict, features, evaluate, train)
+COMMANDS = (list_models, info, predict, features, evaluate, train, convert)
 NO, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141  # the last two as a shell reports SIGINT and SIGPIPE
 
 

@@ -1,14 +1,14 @@
 """From a name to a verified artifact directory. No TensorFlow: nothing is opened by it before all digests agree.
 
-Known here: the weights bundled in the wheel, and directories (`hub=`). Downloads are refused with what to do instead.
+Known here: the weights bundled in the wheel, directories (`hub=`), and what was converted from a published checkpoint.
+Other downloads are refused with what to do instead.
 """
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
-from typing import NoReturn
 
 from mpncov_zoo.errors import FetchError, IntegrityError, NoPretrainedWeights
 from mpncov_zoo.hub.verification import verify_digests, verify_files
@@ -64,6 +64,7 @@ def resolve(
     hub: str | PathLike[str] | None = None,
     manifest: Manifest,
     put_off_variables: bool = False,
+    convert: Callable[[WeightsEntry], Path] | None = None,
 ) -> ResolvedArtifact:
     """Find the weights of a model and verify every file of them.
 
@@ -73,6 +74,7 @@ def resolve(
         hub: an artifact directory, or a directory of them (`<model>.<tag>/`); None for this installation's own.
         manifest: the published weights.
         put_off_variables: leave the digests of variables/ to `verify_pending`, so that a caller can do it in parallel.
+        convert: makes or finds the artifact of an entry that is published as a checkpoint; without it such are refused.
 
     Returns:
         The verified artifact.
@@ -89,6 +91,8 @@ def resolve(
     """
     if hub is None:
         entry = manifest.published(model, tag)
+        if entry.upstream is not None:
+            return _converted(entry, entry.upstream, manifest, put_off_variables, convert)
         return _verified(_bundled_directory(entry), entry.name, manifest, put_off_variables)
     directory = _local_directory(hub)
     if _is_artifact(directory):
@@ -120,8 +124,6 @@ def _description(directory: Path, name: str) -> ArtifactDescription:
 
 
 def _bundled_directory(entry: WeightsEntry) -> Path:
-    if entry.upstream is not None:
-        _refuse_upstream(entry, entry.upstream)
     if not any(isinstance(source, BundledSource) for source in entry.sources):
         kinds = ", ".join(source.kind for source in entry.sources)
         raise FetchError(
@@ -134,11 +136,35 @@ def _bundled_directory(entry: WeightsEntry) -> Path:
     return directory
 
 
-def _refuse_upstream(entry: WeightsEntry, upstream: Upstream) -> NoReturn:
-    raise FetchError(
-        f"{entry.name} is published as {upstream.file_name} at {' or '.join(upstream.locations)}. Converting it "
-        "(mpncov-zoo convert) comes with a later version; if you have a converted artifact, pass hub=DIRECTORY"
+def _converted(
+    entry: WeightsEntry,
+    upstream: Upstream,
+    manifest: Manifest,
+    put_off_variables: bool,
+    convert: Callable[[WeightsEntry], Path] | None,
+) -> ResolvedArtifact:
+    """What was made of a published checkpoint, by this package and for this machine, if it was made of that one."""
+    if convert is None:
+        raise FetchError(
+            f"{entry.name} is published as {upstream.file_name} at {' or '.join(upstream.locations)}, which is to be "
+            "converted: mpncov-zoo convert"
+        )
+    found = _verified(convert(entry), entry.name, manifest, put_off_variables)
+    source = found.description.provenance.get("source")
+    digest = str(source.get("sha256")) if isinstance(source, dict) else ""
+    expected = upstream.sha256 or upstream.sha256_prefix or ""
+    if not digest or not digest.startswith(expected):
+        raise IntegrityError(
+            f"{found.directory}: expected a conversion of {upstream.file_name} with sha256 {expected}, got one of "
+            f"{digest or 'something else'}. Remove the directory; the next load converts again"
+        )
+    agrees = "the manifest's sha256" if upstream.sha256 else f"the published prefix {upstream.sha256_prefix}"
+    held = f"which agrees with {agrees}" if expected else "for which no digest is published"
+    trust = (
+        f"every file agrees with the digests of its conversion on this machine from {upstream.file_name} "
+        f"(sha256 {digest}, {held})"
     )
+    return replace(found, entry=entry, trust=trust)
 
 
 def _local_directory(hub: str | PathLike[str]) -> Path:

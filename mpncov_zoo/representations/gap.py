@@ -8,9 +8,20 @@ from keras import KerasTensor, layers
 from mpncov_zoo.backbones.blocks import full_precision
 
 
-def gap(features: KerasTensor) -> dict[str, KerasTensor]:
-    """The mean over positions; the endpoint representation, (batch, channels)."""
-    return {"representation": GAP(name="gap")(features)}
+def gap(features: KerasTensor, *, dropout: float = 0.0) -> dict[str, KerasTensor]:
+    """The mean over positions.
+
+    Args:
+        features: (batch, height, width, channels).
+        dropout: rate on the vector.
+
+    Returns:
+        The endpoint representation, (batch, channels).
+    """
+    x = GAP(name="gap")(features)
+    if dropout:
+        x = layers.Dropout(dropout, dtype=full_precision(), name="dropout")(x)
+    return {"representation": x}
 
 
 def flatten(features: KerasTensor, *, size: int = 7) -> dict[str, KerasTensor]:

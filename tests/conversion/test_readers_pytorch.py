@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from conversion.readers import pickles
 from conversion.readers.pytorch import LEGACY_MAGIC, LEGACY_PROTOCOL, read_pth
 from conversion.writers.pytorch import state_dict_pickle, write_pth
 from mpncov_zoo.errors import ConversionError
@@ -104,6 +105,8 @@ class Evil:
         (Evil(getattr, Evil(__import__, "os"), "system"), "getattr"),
         ({"state_dict": {"a": Evil(exec, "open('called', 'w')")}}, "exec"),
         (Evil(pickle.loads, b"cos\nsystem\n."), "loads"),
+        ({"a": [Evil(open, "called", "w")]}, "open"),
+        (Evil(np.zeros, 2**40), "zeros"),
         (io.BytesIO(), "BytesIO"),
     ],
 )
@@ -127,6 +130,12 @@ def tampered(old: bytes, new: bytes) -> bytes:
     return content.replace(old, new)
 
 
+def doubled(times: int) -> bytes:
+    """A tuple of twice a tuple of twice ...: whose repr() and hash() would never end."""
+    steps = (b"h" + bytes([n]) + b"h" + bytes([n]) + b"\x86q" + bytes([n + 1]) for n in range(times))
+    return b")q\x00" + b"".join(steps)
+
+
 NUMBERS = np.arange(6, dtype=np.float32).tobytes()
 
 
@@ -142,9 +151,22 @@ NUMBERS = np.arange(6, dtype=np.float32).tobytes()
         (tampered(b"", b""), {"0": NUMBERS[:-4]}, "20 bytes, which are not 6 numbers of float32"),
         (tampered(b"", b""), {}, "storage '0' is missing"),
         (tampered(b"storage", b"garbage"), {"0": NUMBERS}, "which is no storage"),
-        (b"\x80\x02r\xff\xff\xff\x7f.", {}, "is damaged|numbers more objects"),
-        (b"\x80\x02]r\xff\xff\xff\x7f.", {}, "numbers more objects than it has"),
+        (tampered(b"cpu\x8a\x01\x06", b"cpu\x8a\x01\x05"), {"0": NUMBERS}, "24 bytes, which are not 5 numbers"),
+        (tampered(b"FloatStorage", b"HalfStorage"), {"0": NUMBERS}, "24 bytes, which are not 6 numbers of float16"),
+        (tampered(b"FloatStorage", b"PolyStorage"), {"0": NUMBERS}, "asks for 'torch.PolyStorage'"),
+        (tampered(b"Q\x8a\x01\x00", b"QN"), {"0": NUMBERS}, "in a way that PyTorch does not write"),
+        (tampered(b"Q\x8a\x01\x00", b"0NN"), {"0": NUMBERS}, "instruction POP"),
+        (b"\x80\x02r\xff\xff\xff\x7f.", {}, "is damaged"),
+        (b"\x80\x02]r\xff\xff\xff\x7f.", {}, "state_dict was expected"),  # place 2**31 of the unpickler's memory
+        (b"\x80\x02h\x05.", {}, "is damaged"),
         (b"(ios\nsystem\n.", {}, "INST"),
+        (b"\x80\x04\x8e\xff\xff\xff\xff\xff\x00\x00\x00.", {}, "is damaged"),  # a terabyte in four bytes
+        (b"\x80\x02T\xff\xff\xff\x7fabc.", {}, "is damaged"),
+        (b"\x80\x02X\xff\xff\xff\x7fabc.", {}, "is damaged"),
+        (b"\x80\x02}" + b")" + 500_000 * b"\x85" + b"Ns.", {}, "has a tuple as a key"),  # Python's hash() would crash
+        (b"\x80\x02}" + b"(" + b")" + 500_000 * b"\x85" + b"Nu.", {}, "has a tuple as a key"),
+        (b"\x80\x02ccollections\nOrderedDict\n](])N\x86e\x85R.", {}, "damaged|as a key"),
+        (b"\x80\x02" + doubled(64) + b"Q.", {}, "refers to a tuple, which is no storage"),
         (pickle.dumps([1], 2), {}, "state_dict was expected"),
         (pickle.dumps({"a": 1}, 2), {}, "no state_dict: 'a' is of type int"),
         (state_dict_pickle({}), {}, "state_dict was expected"),
@@ -156,6 +178,47 @@ def test_tensors_that_lie(content: bytes, storages: dict[str, bytes], message: s
     with pytest.raises(ConversionError, match=message) as raised:
         read_pth(tmp_path / "a.pth")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("attributes", [{"strides": (-1000,)}, {"offset": -1000}, {"shape": (10**6,)}])
+@pytest.mark.parametrize("place", [b"R" + pickle.SETITEMS, pickle.BINPERSID])
+def test_no_instruction_reaches_an_attribute(place: bytes, attributes: dict, tmp_path: Path) -> None:
+    """BUILD would change a tensor or a storage after it was checked: memory outside the file would be read."""
+    content = state_dict_pickle({"a": np.arange(6, dtype=np.float32)})
+    end = content.rindex(place) + 1
+    build = pickle.dumps(attributes, 2)[2:-1] + pickle.BUILD
+    write_zip(content[:end] + build + content[end:], tmp_path / "a.pth", {"0": NUMBERS})
+    assert_same(read_pth(tmp_path / "a.pth"), {"a": np.arange(6, dtype=np.float32)})
+
+
+def test_objects_are_not_made(tmp_path: Path) -> None:
+    write_zip(b"\x80\x02ccollections\nOrderedDict\n)\x81.", tmp_path / "a.pth", {})
+    with pytest.raises(ConversionError, match="makes an object that is no tensor"):
+        read_pth(tmp_path / "a.pth")
+
+
+def test_pickles_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pickles, "MAX_PICKLE", 1000)
+    write_zip(b"\x80\x02" + 2000 * b"}" + b".", tmp_path / "a.pth", {})
+    with pytest.raises(ConversionError, match="its pickle has more than 1000 bytes"):
+        read_pth(tmp_path / "a.pth")
+
+
+def test_attributes_of_a_state_dict_are_passed_over(tmp_path: Path) -> None:
+    """torch notes the versions of modules on it."""
+    torch = pytest.importorskip("torch", reason="needs torch")
+    layer = torch.nn.BatchNorm2d(3)
+    torch.save(layer.state_dict(), tmp_path / "a.pth")
+    assert b"_metadata" in (tmp_path / "a.pth").read_bytes()
+    assert_same(read_pth(tmp_path / "a.pth"), {name: t.numpy() for name, t in layer.state_dict().items()})
+
+
+def test_ordered_dicts_of_python_2(tmp_path: Path) -> None:
+    tensor = state_dict_pickle({"a": np.arange(6, dtype=np.float32)})
+    value = tensor[tensor.index(b"ctorch._utils") : -2]
+    content = b"\x80\x02ccollections\nOrderedDict\n](](U\x01a" + value + b"ee\x85R."
+    write_zip(content, tmp_path / "a.pth", {"0": NUMBERS})
+    assert_same(read_pth(tmp_path / "a.pth"), {"a": np.arange(6, dtype=np.float32)})
 
 
 def test_zip_bomb(tmp_path: Path) -> None:

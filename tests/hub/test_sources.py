@@ -80,11 +80,48 @@ def test_weights_that_would_have_to_be_downloaded(bundled: Path) -> None:
 
 
 def test_weights_that_would_have_to_be_converted() -> None:
-    message = (
-        r"^tiny\.toy is published as tiny\.pth at https://example\.org/tiny\.pth\. .*mpncov-zoo convert.*hub=DIRECTORY"
-    )
+    message = r"^tiny\.toy is published as tiny\.pth at https://example\.org/tiny\.pth, which is to be converted: "
     with pytest.raises(FetchError, match=message):
         resolve("tiny", None, manifest=manifest(upstream()))
+
+
+DIGEST = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("pinned", "trust"),
+    [
+        ({}, "for which no digest is published"),
+        ({"sha256": DIGEST}, "which agrees with the manifest's sha256"),
+        ({"sha256_prefix": DIGEST[:8]}, "which agrees with the published prefix 01234567"),
+    ],
+)
+def test_what_was_converted_from_the_published_file(tmp_path: Path, pinned: dict[str, str], trust: str) -> None:
+    entry = upstream()
+    entry["upstream"] |= pinned
+    directory = make_artifact(tmp_path / "tiny.toy")
+    set_provenance(directory, {"source": {"sha256": DIGEST}})
+    found = resolve("tiny", None, manifest=manifest(entry), convert=lambda entry: directory)
+    assert found.directory == directory and found.entry is not None and found.entry.name == "tiny.toy"
+    assert f"(sha256 {DIGEST}, {trust})" in found.trust
+    (directory / "saved_model.pb").write_bytes(b"GRAPH")
+    with pytest.raises(IntegrityError, match=r"saved_model\.pb"):
+        resolve("tiny", None, manifest=manifest(entry), convert=lambda entry: directory)
+
+
+@pytest.mark.parametrize("provenance", [{}, {"source": "x"}, {"source": {"sha256": "f" * 64}}])
+def test_what_was_converted_from_another_file_is_refused(tmp_path: Path, provenance: dict[str, object]) -> None:
+    entry = upstream()
+    entry["upstream"]["sha256_prefix"] = "01234567"
+    directory = make_artifact(tmp_path / "tiny.toy")
+    set_provenance(directory, provenance)
+    with pytest.raises(IntegrityError, match=r"expected a conversion of tiny\.pth with sha256 01234567, got one of"):
+        resolve("tiny", None, manifest=manifest(entry), convert=lambda entry: directory)
+
+
+def set_provenance(artifact: Path, provenance: dict[str, object]) -> None:
+    data = json.loads((artifact / "model.json").read_text())
+    (artifact / "model.json").write_text(json.dumps({**data, "provenance": provenance}))
 
 
 def test_every_published_upstream_entry_says_where_it_is() -> None:

@@ -1,0 +1,114 @@
+"""What a conversion leaves beside its SavedModel: `certificate.json`, typed."""
+
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mpncov_zoo.documents import FORMAT_VERSION, StrictModel, load_document
+from mpncov_zoo.manifest import Sha256, Text
+
+CERTIFICATE_FILE = "certificate.json"
+REPORT_FILE = "report.html"
+
+Error = Annotated[float, Field(ge=0, description="largest difference over the largest reference value")]
+
+
+class Source(StrictModel):
+    """The file that was converted."""
+
+    name: Text
+    format: Text
+    size: Annotated[int, Field(ge=0, description="bytes")]
+    sha256: Sha256
+    published: Literal["sha256 matches", "sha256 prefix matches", "no digest published", "digest differs", "unknown"]
+
+
+class StageErrors(StrictModel):
+    """One stage of one case; the reference is the source network in PyTorch in float64.
+
+    Attributes:
+        stage: its name.
+        pytorch: error of the source network in float32: rounding.
+        tensorflow: error of ours in float32.
+        tensorflow_tf32: the same with TF32 on; None on a CPU, which has none.
+        bound: what `tensorflow` may be.
+    """
+
+    stage: Text
+    pytorch: Error
+    tensorflow: Error
+    tensorflow_tf32: Error | None = None
+    bound: Error
+
+    @property
+    def within(self) -> bool:
+        """Whether ours is as close as it should be."""
+        return self.tensorflow <= self.bound
+
+
+class Case(StrictModel):
+    """One input under one set of weights."""
+
+    weights: Literal["as read", "random statistics"]
+    shape: tuple[int, int, int, int] = Field(description="(batch, height, width, channels)")
+    stages: list[StageErrors]
+    top5_agreement: Annotated[float, Field(ge=0, le=1, description="share of the reference's five best classes")]
+
+
+class Parity(StrictModel):
+    """Both networks on the same inputs."""
+
+    device: Text
+    reference: Text = Field(description="which PyTorch network")
+    cases: list[Case]
+
+    @property
+    def first_drift(self) -> str | None:
+        """The first stage past its bound, and where; None if there is none."""
+        for case in self.cases:
+            for errors in case.stages:
+                if not errors.within:
+                    return (
+                        f"{errors.stage} differs by {errors.tensorflow:.1e} of its largest value (bound "
+                        f"{errors.bound:.1e}) for images {case.shape}, weights {case.weights}"
+                    )
+        return None
+
+
+class Certificate(StrictModel):
+    """A conversion on paper.
+
+    Attributes:
+        verdict: "passed" or "failed" where parity was checked, else "unchecked".
+        map_sha256: digest of the map, name by name.
+    """
+
+    format_version: Literal[1] = FORMAT_VERSION
+    model: Text
+    tag: Text
+    num_classes: Annotated[int, Field(gt=0)]
+    parameters: Annotated[int, Field(gt=0)]
+    source: Source
+    family: Text
+    map_sha256: Sha256
+    tensors: Annotated[int, Field(gt=0, description="placed, each once")]
+    unused: list[str] = Field(description="names in the file that are no weights")
+    notes: list[str] = []
+    versions: dict[str, str]
+    parity: Parity | None = None
+    verdict: Literal["passed", "failed", "unchecked"]
+
+    def json_text(self) -> str:
+        """The content of `certificate.json`."""
+        return f"{self.model_dump_json(indent=2)}\n"
+
+
+def read_certificate(directory: str | PathLike[str]) -> Certificate:
+    """An artifact's certificate.
+
+    Raises:
+        ManifestError: there is none, or it is malformed.
+    """
+    return load_document(Path(directory) / CERTIFICATE_FILE, Certificate, "format_version")

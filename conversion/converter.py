@@ -1,0 +1,232 @@
+"""A published checkpoint as an artifact, with a certificate of how it came about."""
+
+import logging
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+import keras
+import tensorflow as tf
+
+from conversion import export
+from conversion.certificate import CERTIFICATE_FILE, REPORT_FILE, Certificate, Parity, Source
+from conversion.planning import Plan
+from conversion.preparation import Conversion, prepare
+from mpncov_zoo import __version__, artifact, registry
+from mpncov_zoo.errors import ConversionError, InputError, IntegrityError, ParityError
+from mpncov_zoo.hub.verification import sha256
+from mpncov_zoo.manifest import DESCRIPTION_FILE, WeightsEntry, load_manifest, parse_description
+from mpncov_zoo.zoo import load
+
+logger = logging.getLogger("mpncov_zoo.conversion")
+
+SAME = 1e-5  # of a stage's largest value: another order of the same sums, on the machine that recorded them
+UNNAMED_TAG = "converted"  # of weights that the manifest does not know
+
+Published = Literal["sha256 matches", "sha256 prefix matches", "no digest published", "digest differs", "unknown"]
+
+
+def plan(source: str | PathLike[str], *, model: str, to: str = "tensorflow") -> Plan:
+    """What `convert` would do.
+
+    Args:
+        source: of `convert`; as the following are.
+        model: name or alias of the network.
+        to: which way.
+
+    Raises:
+        UnknownModel, ConversionError: of `convert`.
+
+    Example:
+        >>> print(conversion.plan("mpncovresnet50-15991845.pth", model="mpncov_resnet50"))
+    """
+    if _is_back(to):
+        return export.plan(load(model, True, hub=source))
+    return prepare(Path(source), registry.canonical_name(model)).plan
+
+
+def convert(
+    source: str | PathLike[str],
+    *,
+    model: str,
+    output: str | PathLike[str],
+    to: str = "tensorflow",
+    tag: str | None = None,
+    labels: str | PathLike[str] | None = None,
+    parity: bool = False,
+    device: str = "cpu",
+) -> Certificate:
+    """Convert a published checkpoint, or one's own of such a network, into an artifact; or an artifact back.
+
+    Args:
+        source: a `.pth` (any age), `.pth.tar`, `.safetensors`, or the published TensorFlow code's `.mat` or `.h5`.
+        model: name or alias of the network; the file must hold exactly its tensors, for any number of classes.
+        output: the artifact's directory, which must not exist; it appears complete or not at all.
+        to: "pytorch" for the way back: `source` is an artifact directory then, `output` a `.pth` or `.safetensors`.
+        tag: name of this set of weights; by default the manifest's for a published file, else "converted".
+        labels: a file of class names, one a line; by default the data set's for a published file, else none.
+        parity: run the source network in PyTorch on the same inputs and hold ours to it; needs the extra [conversion].
+        device: "cpu" or "gpu", for parity.
+
+    Returns:
+        The certificate, which also lies in the artifact as `certificate.json`; a file for PyTorch has none beside it.
+
+    Raises:
+        UnknownModel: no such model.
+        ConversionError: the file is no checkpoint, damaged or hostile, or its tensors are not the network's.
+        ParityError: ours does not compute the same; `output` then holds the certificate and the report, no weights.
+        InputError: an argument cannot be used.
+
+    Example:
+        >>> conversion.convert("mpncovresnet50-15991845.pth", model="mpncov_resnet50", output="converted/resnet50")
+        >>> mpncov_zoo.load("mpncov_resnet50", pretrained=True, hub="converted/resnet50")
+    """
+    path, directory, name = Path(source), Path(output), registry.canonical_name(model)
+    if parity:
+        from conversion.parity import require_device
+
+        require_device(device)
+    if _is_back(to):
+        return _convert_back(path, name, directory, device if parity else None, tag, labels)
+    if directory.exists():
+        raise InputError(f"{directory} exists already; give a new directory.")
+    digest = _digest(path)
+    entry, published = _published(path, digest, name)
+    conversion = prepare(path, name, entry=entry, labels=None if labels is None else Path(labels))
+    logger.info("%s: %s, %s, sha256 %s", path, conversion.format, conversion.plan.family, digest)
+    conversion.place()
+    logger.info("%d tensors placed, each once", len(conversion.plan.placements))
+    certificate = _certify(
+        conversion,
+        tag=tag or (entry.tag if entry else UNNAMED_TAG),
+        source=_source(path, conversion.format, digest, published),
+        parity=_check_parity(conversion, device) if parity else None,
+    )
+    _write(conversion, directory, certificate)
+    return certificate
+
+
+def self_check(directory: Path, *, model: str) -> None:
+    """Load an artifact as a user would, and let it compute its recorded input again.
+
+    Raises:
+        IntegrityError: it does not load, or a stage differs.
+    """
+    loaded = load(model, True, hub=directory)
+    worst = max(artifact.selftest(loaded, directory).items(), key=lambda item: item[1])
+    if worst[1] > SAME:
+        raise IntegrityError(f"{directory}: {worst[0]} differs by {worst[1]:.1e} from what it was when it was written.")
+
+
+def _is_back(to: str) -> bool:
+    if to not in ("tensorflow", "pytorch"):
+        raise InputError(f"to must be 'tensorflow' or 'pytorch'. Received: {to!r}.")
+    return to == "pytorch"
+
+
+def _convert_back(
+    source: Path, name: str, output: Path, device: str | None, tag: str | None, labels: str | PathLike[str] | None
+) -> Certificate:
+    """An artifact as PyTorch's file, which is read again, and held to the artifact's network if there is a device."""
+    if tag is not None or labels is not None:
+        raise InputError("A file for PyTorch has no place for a tag or labels.")
+    model = load(name, True, hub=source)
+    source = Path(model.load_report.source or source)  # the artifact itself, where a directory of them was given
+    export.write_pytorch(model, output)
+    written = replace(prepare(output, name), model=model)
+    description = parse_description(source / DESCRIPTION_FILE)
+    size = sum(file.size for file in description.files)
+    return _certify(
+        written,
+        tag=description.tag,
+        source=Source(
+            name=source.name,
+            format="artifact",
+            size=size,
+            sha256=sha256(source / DESCRIPTION_FILE),
+            published="unknown",
+        ),
+        parity=_check_parity(written, device) if device else None,
+    )
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise ConversionError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _published(path: Path, digest: str, model: str) -> tuple[WeightsEntry | None, Published]:
+    """The manifest's entry that this file is, and what says so."""
+    entries = [(entry, entry.upstream) for entry in load_manifest().for_model(model) if entry.upstream is not None]
+    for entry, upstream in entries:
+        if upstream.sha256 == digest:
+            return entry, "sha256 matches"
+        if upstream.sha256_prefix is not None and digest.startswith(upstream.sha256_prefix):
+            return entry, "sha256 prefix matches"
+    for entry, upstream in entries:
+        if upstream.file_name == path.name:
+            known = upstream.sha256 or upstream.sha256_prefix
+            return (None, "digest differs") if known else (entry, "no digest published")
+    return None, "unknown"
+
+
+def _source(path: Path, format: str, digest: str, published: Published) -> Source:
+    if published == "digest differs":
+        logger.warning("%s has a published file's name, but not its digest", path)
+    return Source(name=path.name, format=format, size=path.stat().st_size, sha256=digest, published=published)
+
+
+def _check_parity(conversion: Conversion, device: str) -> Parity:
+    from conversion.parity import check
+
+    return check(conversion, device)
+
+
+def _certify(conversion: Conversion, *, tag: str, source: Source, parity: Parity | None) -> Certificate:
+    versions = {"mpncov-zoo": __version__, "tensorflow": tf.__version__, "keras": keras.__version__}
+    if parity is not None:
+        from conversion.parity import torch_version
+
+        versions["torch"] = torch_version()
+    note = conversion.recognition.family.note
+    return Certificate(
+        model=conversion.model.architecture.name,
+        tag=tag,
+        num_classes=conversion.model.num_classes,
+        parameters=conversion.model.parameters,
+        source=source,
+        family=conversion.plan.family,
+        map_sha256=conversion.plan.digest,
+        tensors=len(conversion.plan.placements),
+        unused=list(conversion.plan.unused),
+        notes=[note] if note else [],
+        versions=versions,
+        parity=parity,
+        verdict="unchecked" if parity is None else "failed" if parity.first_drift else "passed",
+    )
+
+
+def _write(conversion: Conversion, directory: Path, certificate: Certificate) -> None:
+    """The artifact with its certificate; of a network that does not compute the same, the evidence alone."""
+    documents = {CERTIFICATE_FILE: certificate.json_text()}
+    if certificate.parity is not None:
+        from conversion.report import html_report
+
+        documents[REPORT_FILE] = html_report(certificate)
+    if certificate.verdict == "failed" and certificate.parity is not None:
+        directory.mkdir(parents=True)
+        for name, text in documents.items():
+            (directory / name).write_text(text, encoding="utf-8")
+        raise ParityError(f"{certificate.parity.first_drift}. See {directory / REPORT_FILE}; no weights were written.")
+    provenance = {
+        "kind": "conversion",
+        "source": certificate.source.model_dump(mode="json"),
+        "family": certificate.family,
+        "map_sha256": certificate.map_sha256,
+        "certificate": CERTIFICATE_FILE,
+    }
+    artifact.write(conversion.model, directory, tag=certificate.tag, provenance=provenance, documents=documents)
+    logger.info("%s written", directory)

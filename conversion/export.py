@@ -1,0 +1,82 @@
+"""Back to PyTorch: a network of ours as the file that the published code loads."""
+
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from conversion.maps import INVERSES, Family, Step, families_of, pytorch_steps
+from conversion.planning import Placement, Plan
+from conversion.readers import read_checkpoint
+from conversion.writers.pytorch import write_pth
+from conversion.writers.safetensors import write_safetensors
+from mpncov_zoo.classifier import ImageClassifier
+from mpncov_zoo.errors import ConversionError, InputError
+
+Writer = Callable[[Mapping[str, np.ndarray], Path], None]
+WRITERS: Mapping[str, Writer] = {".pth": write_pth, ".safetensors": write_safetensors}
+
+
+def plan(model: ImageClassifier) -> Plan:
+    """What `write_pytorch` would write.
+
+    Raises:
+        ConversionError: nobody's PyTorch code has this network.
+    """
+    family, steps = _published_names(model)
+    variables = model.named_variables()
+    shapes = [np.broadcast_to(np.float32(0), tuple(variables[step.target].shape)) for step in steps]
+    placements = tuple(
+        Placement(step, INVERSES[step.transform](ours).shape, ours.shape)
+        for step, ours in zip(steps, shapes, strict=True)
+    )
+    return Plan(family.name, model.architecture.name, model.num_classes, placements, ())
+
+
+def write_pytorch(model: ImageClassifier, output: str | PathLike[str]) -> None:
+    """Write a network's weights under the published PyTorch names; read back, they are the same bits.
+
+    `num_batches_tracked` is left out: nobody counted, and PyTorch's `load_state_dict` sets it to 0 itself.
+
+    Args:
+        model: loaded, trained or fine-tuned; with a classifier.
+        output: a new file; its suffix, `.pth` or `.safetensors`, says the format.
+
+    Raises:
+        InputError: the suffix is another, or the file exists or cannot be written.
+        ConversionError: nobody's PyTorch code has this network, or the disk does not hold what was written.
+
+    Example:
+        >>> model = mpncov_zoo.load("mpncov_resnet50", pretrained=True)
+        >>> conversion.write_pytorch(model, "mpncov_resnet50.pth")
+    """
+    path = Path(output)
+    if path.suffix not in WRITERS:
+        raise InputError(f"output must end with {' or '.join(WRITERS)}. Received: {str(path)!r}.")
+    if path.exists():
+        raise InputError(f"{path} exists already; give a new file.")
+    _, steps = _published_names(model)
+    variables = model.named_variables()
+    tensors = {step.source: INVERSES[step.transform](np.asarray(variables[step.target].value)) for step in steps}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        WRITERS[path.suffix](tensors, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+    _require_written(path, tensors)
+
+
+def _published_names(model: ImageClassifier) -> tuple[Family, tuple[Step, ...]]:
+    """The first family of PyTorch names whose networks have exactly this one's variables."""
+    for family in families_of(model.architecture):
+        steps = family.steps(family.rows(model.architecture)) if family.steps is pytorch_steps else []
+        if {step.target for step in steps} == model.named_variables().keys():
+            return family, tuple(steps)
+    raise ConversionError(f"No published PyTorch code is known for {model.name} with these options.")
+
+
+def _require_written(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    stored = read_checkpoint(path).tensors
+    if list(stored) != list(tensors) or any(stored[name].tobytes() != tensors[name].tobytes() for name in tensors):
+        raise ConversionError(f"{path} was not written as it is: is the disk full or damaged?")

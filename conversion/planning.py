@@ -1,0 +1,184 @@
+"""Which tensor goes where: the family is recognised from the names, and every tensor and variable is used once."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+
+from conversion.maps import TRANSFORMS, Family, Step, families_of
+from mpncov_zoo import registry
+from mpncov_zoo.classifier import ImageClassifier
+from mpncov_zoo.errors import ConversionError
+
+LOGITS = "classifier/logits/bias"  # as long as there are classes
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What a file's names say.
+
+    Attributes:
+        family: whose names they are.
+        architecture: the network asked for, as that family's files hold it.
+        names: of every tensor that is a weight, in the file's order: the file's name and the family's.
+        steps: what becomes of these tensors, under the file's own names.
+        unused: the names that are no weights.
+    """
+
+    family: Family
+    architecture: registry.Architecture
+    names: Mapping[str, str]
+    steps: tuple[Step, ...]
+    unused: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One line of a plan."""
+
+    step: Step
+    source_shape: tuple[int, ...]
+    target_shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        step = self.step
+        return f"{step.source} {self.source_shape} -> {step.target} {self.target_shape}, {step.transform}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a file's tensors become a network's variables, one to one.
+
+    Attributes:
+        family: name of the family of names.
+        model: name of the network.
+        num_classes: length of its logits.
+        placements: every tensor that is a weight, in the file's order.
+        unused: names in the file that are no weights.
+    """
+
+    family: str
+    model: str
+    num_classes: int
+    placements: tuple[Placement, ...]
+    unused: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the map: which name goes where and how."""
+        lines = (f"{p.step.source}\t{p.step.target}\t{p.step.transform}\n" for p in self.placements)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def __str__(self) -> str:
+        unused = (f"{name}: not used, counts training steps" for name in self.unused)
+        head = f"{self.model}, {self.num_classes} classes, from {self.family}: {len(self.placements)} tensors"
+        return "\n".join([head, *map(str, self.placements), *unused])
+
+
+def recognise(names: Iterable[str], architecture: registry.Architecture) -> Recognition:
+    """Find the family whose names for this network are exactly those of the file.
+
+    Args:
+        names: of the file's tensors, in its order.
+        architecture: of the network asked for.
+
+    Raises:
+        ConversionError: nobody published such networks, two names mean one tensor, or the names differ; the message
+            has the sorted lists of both sides for the family that comes closest.
+    """
+    found = list(names)
+    families = families_of(architecture)
+    if not families:
+        raise ConversionError(f"No published checkpoints of {architecture.name!r}'s backbone are known.")
+    attempts = [_Attempt(family, architecture, found) for family in families]
+    closest = max(attempts, key=lambda attempt: attempt.common)
+    if closest.missing or closest.extra or closest.repeated:
+        _refuse(found, architecture, closest)
+    return closest.recognition()
+
+
+class _Attempt:
+    """A file's names taken as one family's."""
+
+    def __init__(self, family: Family, architecture: registry.Architecture, found: list[str]):
+        self.family = family
+        self.architecture = registry.with_options(architecture, family.options)
+        self.steps = {step.source: step for step in family.steps(family.rows(self.architecture))}
+        self.names = {name: usual for name, usual in family.names(found).items() if usual is not None}
+        self.unused = tuple(name for name in found if name not in self.names)
+        usual = Counter(self.names.values())
+        self.common = len(self.steps.keys() & usual.keys())
+        self.extra = sorted(name for name, called in self.names.items() if called not in self.steps)
+        self.missing = sorted(step.target for source, step in self.steps.items() if source not in usual)
+        self.repeated = sorted(name for name, called in self.names.items() if usual[called] > 1)
+
+    def recognition(self) -> Recognition:
+        steps = (
+            Step(name, self.steps[usual].target, self.steps[usual].transform) for name, usual in self.names.items()
+        )
+        return Recognition(self.family, self.architecture, self.names, tuple(steps), self.unused)
+
+
+def _refuse(found: list[str], architecture: registry.Architecture, closest: _Attempt) -> NoReturn:
+    other = _model_of(found)
+    hint = f" These are the names of {other}: pass that as the model." if other else ""
+    sides = (
+        ("tensors without a variable", closest.extra),
+        ("variables without a tensor", closest.missing),
+        ("tensors of one meaning", closest.repeated),
+    )
+    lists = "; ".join(f"{len(names)} {what}: {', '.join(names)}" for what, names in sides if names)
+    raise ConversionError(
+        f"The file's {len(found)} tensors are not those of {architecture.name} ({closest.family.name}): {lists}.{hint}"
+    )
+
+
+def _model_of(found: list[str]) -> str | None:
+    """The model whose names these are, if there is one: the published first-order networks and their iSQRT-COV ones."""
+    for model in registry.model_names():
+        architecture = registry.architecture(model)
+        for family in families_of(architecture):
+            attempt = _Attempt(family, architecture, found)
+            if not (attempt.missing or attempt.extra or attempt.repeated):
+                return model
+    return None
+
+
+def num_classes(recognition: Recognition, tensors: Mapping[str, np.ndarray]) -> int:
+    """As many as the last layer has biases."""
+    return next(tensors[step.source].size for step in recognition.steps if step.target == LOGITS)
+
+
+def make_plan(recognition: Recognition, tensors: Mapping[str, np.ndarray], model: ImageClassifier) -> Plan:
+    """Check every shape before anything is placed.
+
+    Args:
+        recognition: of these tensors, for this network.
+        tensors: the file's.
+        model: built as recognised.
+
+    Raises:
+        ConversionError: shapes differ (the message lists all that do), or the network has other variables.
+    """
+    shapes = {name: tuple(variable.shape) for name, variable in model.named_variables().items()}
+    targets = {step.target for step in recognition.steps}
+    if targets != shapes.keys():
+        different = ", ".join(sorted(targets ^ shapes.keys()))
+        raise ConversionError(f"{model.name} has variables that {recognition.family.name} has not: {different}.")
+    placements = tuple(Placement(s, tensors[s.source].shape, shapes[s.target]) for s in recognition.steps)
+    misfits = sorted(str(p) for p in placements if _transformed(p) != p.target_shape)
+    if misfits:
+        raise ConversionError(f"{len(misfits)} tensors do not fit {model.name}: {'; '.join(misfits)}.")
+    family, classes = recognition.family.name, model.num_classes
+    return Plan(family, model.architecture.name, classes, placements, recognition.unused)
+
+
+def _transformed(placement: Placement) -> tuple[int, ...] | None:
+    """The shape that the transform makes; None where it does not apply."""
+    try:
+        return TRANSFORMS[placement.step.transform](np.broadcast_to(np.float32(0), placement.source_shape)).shape
+    except ValueError:
+        return None

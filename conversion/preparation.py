@@ -1,0 +1,119 @@
+"""From a checkpoint file to a network that holds its weights: read, recognised, built, planned, placed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from conversion.maps import TRANSFORMS
+from conversion.planning import Plan, Recognition, make_plan, num_classes, recognise
+from conversion.readers import read_checkpoint
+from conversion.readers.reading import release
+from mpncov_zoo import registry
+from mpncov_zoo.classifier import ImageClassifier
+from mpncov_zoo.errors import ConversionError, InputError
+from mpncov_zoo.manifest import InputSpecification, WeightsEntry
+
+LABELS = Path(__file__).parent / "labels"  # <data set>.txt, a class a line
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A checkpoint, read and planned, and the network that waits for it.
+
+    Attributes:
+        model: built; its weights are undefined until `place`.
+        recognition: of the file's names.
+        plan: what goes where.
+        tensors: the file's, by its own names.
+        format: of the file.
+    """
+
+    model: ImageClassifier
+    recognition: Recognition
+    plan: Plan
+    tensors: Mapping[str, np.ndarray]
+    format: str
+
+    def place(self) -> None:
+        """Assign every tensor to its variable, or none.
+
+        Raises:
+            ConversionError: a tensor cannot be float32 without loss, is not finite, or is a negative variance.
+        """
+        for step in self.recognition.steps:
+            _require_sound(step.source, step.target, self.tensors[step.source])
+            release(self.tensors[step.source])
+        variables = self.model.named_variables()
+        largest_first = sorted(self.recognition.steps, key=lambda step: -self.tensors[step.source].size)
+        for step in largest_first:  # whose copies are in the way while there is little else
+            value = _as_tensor(TRANSFORMS[step.transform](self.tensors[step.source]))
+            release(self.tensors[step.source])
+            variables[step.target].assign(value)
+
+
+def prepare(
+    path: Path, model: str, *, entry: WeightsEntry | None = None, labels: str | Path | None = None
+) -> Conversion:
+    """Read, recognise, build and plan.
+
+    Args:
+        path: the checkpoint.
+        model: canonical name of the network.
+        entry: the manifest's, if the file is a published one: it says how images are prepared and what classes are.
+        labels: a file of class names instead.
+
+    Raises:
+        ConversionError, InputError: of `conversion.convert`.
+    """
+    stored = read_checkpoint(path)
+    row = registry.backbone_of(model)
+    specification = entry.input if entry is not None else InputSpecification.model_validate(row.input)
+    try:
+        recognition = recognise(stored.tensors, registry.architecture(model))
+        classes = num_classes(recognition, stored.tensors)
+        network = ImageClassifier(
+            recognition.architecture,
+            num_classes=classes,
+            input_shape=(*specification.size, specification.channels),
+            input_specification=specification,
+            labels=_labels(labels, entry, classes),
+            initialize=(),
+        )
+        plan = make_plan(recognition, stored.tensors, network)
+    except ConversionError as error:
+        raise ConversionError(f"{path}: {error}") from None
+    return Conversion(network, recognition, plan, stored.tensors, stored.format)
+
+
+def _labels(given: str | Path | None, entry: WeightsEntry | None, classes: int) -> Sequence[str] | None:
+    """The names of the classes: given, or a published file's; none for what nobody has named."""
+    path = LABELS / f"{entry.dataset}.txt" if given is None and entry is not None else given
+    if path is None:
+        return None
+    try:
+        labels = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a list of class names: {error}.") from error
+    if len(labels) != classes:
+        raise InputError(f"{path} has {len(labels)} lines; the file's network has {classes} classes.")
+    return labels
+
+
+def _as_tensor(array: np.ndarray) -> tf.Tensor:
+    """In float32; the array's contiguous copy is gone again, so that large weights do not lie here three times."""
+    return tf.convert_to_tensor(np.ascontiguousarray(array, np.float32))
+
+
+def _require_sound(source: str, target: str, array: np.ndarray) -> None:
+    if array.dtype.kind not in "fV" or (array.dtype.kind == "V" and array.dtype.name != "bfloat16"):
+        raise ConversionError(f"{source} is of {array.dtype}; allowed are floating-point numbers.")
+    single = array.astype(np.float32, copy=False)
+    if not np.isfinite(single).all():
+        raise ConversionError(f"{source} holds NaN or infinity; nothing was converted.")
+    if array.dtype.itemsize > 4 and not np.array_equal(single, array):
+        raise ConversionError(f"{source} is of {array.dtype} and would lose digits in float32; nothing was converted.")
+    if target.endswith("/moving_variance") and single.min(initial=0) < 0:
+        raise ConversionError(f"{source} holds a negative variance; nothing was converted.")

@@ -1,0 +1,132 @@
+"""The `.h5` weights of Keras 1 and 2: groups of layers, whose attributes list the tensors, by h5py.
+
+Keras stores every tensor in one piece. Whatever else HDF5 can do is refused before a number is read: numbers that lie
+in other files, links, and compressed pieces, whose size only unpacking tells.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conversion.readers.reading import Refused, optional, reading, short
+
+TOP_LEVEL = "top_level_model_weights"  # of variables that belong to no layer; not among the layers' names
+
+
+def read_h5(path: Path) -> dict[str, np.ndarray]:
+    """The tensors as `<layer>/<weight name>`, in the order in which Keras would load them.
+
+    Args:
+        path: the file, of `save_weights` or of a whole model; nothing in it is trusted.
+
+    Returns:
+        Read-only arrays of the file's own types.
+
+    Raises:
+        ConversionError: the file is of another layout, damaged, or its tensors are not those that it lists; the package
+            is not installed.
+    """
+    h5py = optional("h5py", "Reading .h5 files")
+    with reading(path, "HDF5"), h5py.File(path, "r") as file:
+        objects = dict(_walk(h5py, file))
+        prefix, root = _root(objects, file)
+        limit = path.stat().st_size
+        listed = list(_listed(h5py, objects, root, prefix, limit))
+        found = {name for name, item in objects.items() if name.startswith(prefix) and isinstance(item, h5py.Dataset)}
+        _require_same(listed, found)
+        _check(h5py, {name: objects[name] for name in listed}, limit)
+        return {name.removeprefix(prefix): _numbers(objects[name]) for name in listed}
+
+
+def _walk(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
+    """Every group and dataset by its path, once; links are not followed."""
+    seen, pending = {h5py.h5o.get_info(file.id).addr}, [("", file)]
+    while pending:
+        path, group = pending.pop()
+        for name in group:
+            inner = f"{path}{name}"
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise Refused(f"{short(inner)} is a link, which Keras does not write")
+            item = group[name]
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen or not isinstance(item, h5py.Dataset | h5py.Group):
+                raise Refused(f"{short(inner)} is in it twice, or neither a group nor a tensor")
+            seen.add(address)
+            if isinstance(item, h5py.Group):
+                pending.append((f"{inner}/", item))
+            yield inner, item
+
+
+def _root(objects: dict[str, Any], file: Any) -> tuple[str, Any]:
+    """The path and group of the layers: of the weights alone, or of those within a whole model."""
+    for prefix, group in (("", file), ("model_weights/", objects.get("model_weights"))):
+        if group is not None and ("layer_names" in group.attrs or "layer_names0" in group.attrs):
+            return prefix, group
+    raise Refused("it has no layer_names, which Keras' weights have")
+
+
+def _listed(h5py: Any, objects: dict[str, Any], root: Any, prefix: str, limit: int) -> Iterator[str]:
+    """The paths of the tensors, as the attributes list them."""
+    layers = _names(root, "layer_names", limit)
+    if f"{prefix}{TOP_LEVEL}" in objects and TOP_LEVEL not in layers:
+        layers.append(TOP_LEVEL)
+    for layer in layers:
+        group = objects.get(f"{prefix}{layer}")
+        if not isinstance(group, h5py.Group):
+            raise Refused(f"layer {short(layer)} is listed, but not there")
+        for weight in _names(group, "weight_names", limit):
+            yield f"{prefix}{layer}/{weight}"
+
+
+def _names(group: Any, attribute: str, limit: int) -> list[str]:
+    """An attribute's texts; Keras spreads long lists over `<attribute>0`, `<attribute>1` ..."""
+    attributes = [attribute] if attribute in group.attrs else []
+    while attribute not in attributes and f"{attribute}{len(attributes)}" in group.attrs:
+        attributes.append(f"{attribute}{len(attributes)}")
+    names: list[str] = []
+    for name in attributes:
+        about = group.attrs.get_id(name)
+        if math.prod(about.shape) * about.dtype.itemsize > limit:
+            raise Refused(f"{short(name)} is larger than the file")
+        values = np.asarray(group.attrs[name]).ravel().tolist()
+        names += [value.decode() if isinstance(value, bytes) else value for value in values]
+    if not all(isinstance(name, str) for name in names):
+        raise Refused(f"{attribute} of {short(group.name)} are not names")
+    return names
+
+
+def _require_same(listed: list[str], found: set[str]) -> None:
+    twice = sorted(name for name, times in Counter(listed).items() if times > 1)
+    for names, problem in (
+        (sorted(set(listed) - found), "listed, but not there"),
+        (sorted(found - set(listed)), "there, but not listed"),
+        (twice, "listed twice"),
+    ):
+        if names:
+            raise Refused(f"{short(names[0])} and {len(names) - 1} more are {problem}")
+
+
+def _check(h5py: Any, tensors: dict[str, Any], limit: int) -> None:
+    """Plain numbers, in one piece, in this file, as many as are declared."""
+    whole = {h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT}
+    total = 0
+    for name, tensor in tensors.items():
+        dtype = tensor.dtype
+        if dtype.kind not in "fiu" or dtype.metadata or dtype.byteorder == ">":
+            raise Refused(f"{short(name)} is of type {dtype}; only little-endian numbers are weights")
+        if tensor.id.get_create_plist().get_layout() not in whole or tensor.external or tensor.shape is None:
+            raise Refused(f"{short(name)} is compressed, in pieces or in another file, which Keras does not do")
+        size = math.prod(tensor.shape) * dtype.itemsize
+        total += size
+        if tensor.id.get_storage_size() != size or total > limit:
+            raise Refused(f"{short(name)} has {tensor.id.get_storage_size()} bytes, not {size}")
+
+
+def _numbers(tensor: Any) -> np.ndarray:
+    array = np.asarray(tensor[()])
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,97 @@
+"""What all readers share: how a file is mapped and refused, and how a package that is not installed is reported."""
+
+import mmap
+import pickle
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpncov_zoo.errors import ConversionError
+
+# what Python, its libraries and h5py raise for a file that makes no sense
+NONSENSE = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    MemoryError,
+    ArithmeticError,
+    RuntimeError,  # RecursionError, too
+)
+
+
+class Refused(Exception):
+    """Something in a file that is not part of a tensor's description; the message says what."""
+
+
+@contextmanager
+def reading(path: Path, kind: str, *also: type[Exception]) -> Iterator[None]:
+    """Whatever goes wrong within this context, as one line that names the file.
+
+    Args:
+        path: the file.
+        kind: what it should be, for example "PyTorch".
+        also: exceptions of a library for a file that makes no sense.
+
+    Raises:
+        ConversionError: something was refused, or made no sense.
+    """
+    try:
+        yield
+    except Refused as refusal:
+        raise ConversionError(f"{path}: {refusal}.") from None
+    except (*NONSENSE, *also) as error:
+        raise ConversionError(f"{path} is damaged, or no {kind} file: {reason(error)}.") from error
+
+
+def reason(error: Exception) -> str:
+    """The first line of a message, without its full stop."""
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def mapped(path: Path) -> memoryview:
+    """A file's bytes, read-only, which take no memory until they are looked at."""
+    with open(path, "rb") as file:
+        if not path.stat().st_size:
+            raise Refused("it is empty")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def release(array: np.ndarray) -> None:
+    """Give back the memory of the mapped file that an array lies in; what is looked at again is read again."""
+    owner: Any = array
+    while owner is not None and not isinstance(owner, mmap.mmap):
+        owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
+    if owner is not None and hasattr(mmap, "MADV_DONTNEED"):  # not everywhere
+        owner.madvise(mmap.MADV_DONTNEED)
+
+
+def short(value: Any) -> str:
+    """A value for a message; of a container only its type, since a file of some bytes can hold one without an end."""
+    plain = isinstance(value, str | bytes | int | float | bool | None)
+    return repr(value)[:80] if plain else f"a {type(value).__name__.strip('_')}"
+
+
+def optional(package: str, purpose: str) -> Any:
+    """A package of the extra [conversion].
+
+    Raises:
+        ConversionError: it is not installed.
+    """
+    try:
+        return import_module(package)
+    except ImportError:
+        needs = f'{purpose} needs {package}: pip install {package}, or all of "mpncov-zoo[conversion]"'
+        raise ConversionError(f"{needs}.") from None

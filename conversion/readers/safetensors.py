@@ -1,0 +1,34 @@
+"""Hugging Face's `.safetensors` files, by their library; nothing in the format can be run."""
+
+from pathlib import Path
+
+import numpy as np
+
+from conversion.readers.reading import Refused, optional, reading, short
+
+TYPES = frozenset({"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"})
+
+
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """The tensors by name, in the order in which their numbers are stored.
+
+    Args:
+        path: the file; nothing in it is trusted.
+
+    Returns:
+        Read-only arrays of the file's own types.
+
+    Raises:
+        ConversionError: the file is of another format, damaged, or holds a type that NumPy has not; the package is not
+            installed.
+    """
+    library = optional("safetensors", "Reading .safetensors files")
+    with reading(path, "safetensors", library.SafetensorError), library.safe_open(path, framework="np") as file:
+        arrays = {}
+        for name in file.offset_keys():
+            kind = file.get_slice(name).get_dtype()
+            if kind not in TYPES:
+                raise Refused(f"{short(name)} is of type {kind}; allowed are {', '.join(sorted(TYPES))}")
+            arrays[name] = file.get_tensor(name)
+            arrays[name].flags.writeable = False
+        return arrays

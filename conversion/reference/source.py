@@ -1,0 +1,148 @@
+"""Which PyTorch network a recognised checkpoint is of, with the checkpoint's weights."""
+
+# pyright: reportMissingImports=false
+# (torch is installed only where parity is checked)
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conversion.maps.seed import count_by_role
+from conversion.planning import Recognition
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.registry import BACKBONES, Architecture
+
+if TYPE_CHECKING:
+    from torch import nn
+
+State = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A PyTorch network with its weights, whose forward gives every stage under our names."""
+
+    network: "nn.Module"
+
+    def stages(self, images: np.ndarray, device: str, *, precision: str) -> dict[str, np.ndarray]:
+        """What every stage computes.
+
+        Args:
+            images: (batch, height, width, channels).
+            device: "cpu" or "gpu".
+            precision: "float32" or "float64".
+
+        Returns:
+            Arrays by stage; feature maps are (batch, height, width, channels).
+        """
+        import torch
+
+        place, dtype = "cuda" if device == "gpu" else "cpu", getattr(torch, precision)
+        with torch.inference_mode():
+            inputs = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(place, dtype)
+            outputs = self.network.to(place, dtype).eval()(inputs)
+            return {name: _channels_last(value.cpu().numpy()) for name, value in outputs.items()}
+
+
+def _channels_last(array: np.ndarray) -> np.ndarray:
+    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+
+
+def source_network(
+    recognition: Recognition, num_classes: int, tensors: Mapping[str, np.ndarray]
+) -> tuple[Reference, str]:
+    """The network that a file is of, with the file's weights, and what to call it.
+
+    Args:
+        recognition: of the file's names.
+        num_classes: length of the logits.
+        tensors: the file's, by its own names.
+
+    Raises:
+        InputError: a package that has the network is not installed.
+    """
+    import torch
+
+    build, name, state = _SOURCES[recognition.family.name]
+    network = build(recognition.architecture, num_classes)
+    weights = {usual: tensors[own] for own, usual in recognition.names.items()}
+    counters = {key: value for key, value in network.state_dict().items() if key.endswith("num_batches_tracked")}
+    loaded = {key: torch.from_numpy(np.array(value, np.float32)) for key, value in state(network, weights).items()}
+    network.load_state_dict({**counters, **loaded}, strict=True)
+    return Reference(network), name
+
+
+def _twin(architecture: Architecture, num_classes: int) -> "nn.Module":
+    from conversion.reference.efficientnet_lite import EfficientNetLite
+    from conversion.reference.resnet import ResNet
+    from conversion.reference.vgg import VGG
+
+    twins = {
+        "resnet:resnet": ResNet,
+        "vgg:vgg": VGG,
+        "efficientnet_lite:efficientnet_lite": EfficientNetLite,
+    }
+    return twins[BACKBONES[architecture.backbone].function](architecture, num_classes)
+
+
+def _pytorchcv(architecture: Architecture, num_classes: int) -> "nn.Module":
+    try:
+        from conversion.reference.pytorchcv import PytorchcvResNet
+    except ImportError as error:
+        raise InputError(
+            f"The reference of this file is pytorchcv's network: pip install pytorchcv ({error})."
+        ) from None
+    return PytorchcvResNet(architecture, num_classes)
+
+
+def _by_name(network: "nn.Module", weights: State) -> State:
+    return weights
+
+
+def _by_role(network: "nn.Module", weights: State) -> State:
+    """Keras' weights in PyTorch's order of axes: the i-th kernel is that of the i-th layer with a kernel, and so on."""
+    names = _weight_names(network)
+    sources = count_by_role(_role(network, name) for name in names)
+    return {name: _pytorch_axes(weights[source]) for name, source in zip(names, sources, strict=True)}
+
+
+def _by_position(network: "nn.Module", weights: State) -> State:
+    """The published list: the layers in the order of the network, and each layer's variables in Keras' order."""
+    names = _weight_names(network)
+    return {name: _pytorch_axes(value) for name, value in zip(names, weights.values(), strict=True)}
+
+
+def _weight_names(network: "nn.Module") -> list[str]:
+    return [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
+
+
+def _role(network: "nn.Module", name: str) -> str:
+    from torch import nn
+
+    layer, _, leaf = name.rpartition(".")
+    normalization = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+    plain = {"weight": "kernel", "bias": "bias"}
+    return (normalization if isinstance(network.get_submodule(layer), nn.BatchNorm2d) else plain)[leaf]
+
+
+def _pytorch_axes(array: np.ndarray) -> np.ndarray:
+    if array.ndim == 4:
+        return array.transpose(3, 2, 0, 1)
+    if array.ndim == 2:
+        return array[0] if len(array) == 1 else array.T
+    return array
+
+
+TWIN = "the published network, written from its facts"
+Source = tuple[Callable[[Architecture, int], Any], str, Callable[[Any, State], State]]
+
+_SOURCES: Mapping[str, Source] = {  # by the name of the family: the network, what it is called, whose names it has
+    "upstream PyTorch": (_twin, TWIN, _by_name),
+    "upstream PyTorch, fine-tuned with one linear layer": (_twin, TWIN, _by_name),
+    "efficientnet_lite_pytorch": (_twin, TWIN, _by_name),
+    "pytorchcv": (_pytorchcv, "pytorchcv's network", _by_name),
+    "upstream TensorFlow, .mat": (_twin, TWIN, _by_position),
+    "upstream TensorFlow, .h5": (_twin, TWIN, _by_role),
+}

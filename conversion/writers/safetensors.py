@@ -1,0 +1,54 @@
+"""Tensors as a `.safetensors` file; without its library, which would sort them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from conversion.writers.complete import complete
+from mpncov_zoo.errors import ConversionError
+
+TYPES = {
+    np.dtype(np.float64): "F64",
+    np.dtype(np.float32): "F32",
+    np.dtype(np.float16): "F16",
+    np.dtype(ml_dtypes.bfloat16): "BF16",
+    np.dtype(np.int64): "I64",
+    np.dtype(np.int32): "I32",
+    np.dtype(np.int16): "I16",
+    np.dtype(np.int8): "I8",
+    np.dtype(np.uint8): "U8",
+    np.dtype(np.bool_): "BOOL",
+}
+METADATA = "__metadata__"
+
+
+def write_safetensors(tensors: Mapping[str, np.ndarray], path: Path) -> None:
+    """Write tensors under their names, in their order.
+
+    Args:
+        tensors: what the file is to hold, as PyTorch names and lays them out: the file says so.
+        path: the file, which appears complete or not at all.
+
+    Raises:
+        ConversionError: an array's type is none of the format's, or its name is the format's own.
+    """
+    header = json.dumps(_header(tensors)).encode()
+    header += b" " * (-len(header) % 8)
+    with complete(path) as partial, open(partial, "wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for array in tensors.values():
+            file.write(np.ascontiguousarray(array).tobytes())
+
+
+def _header(tensors: Mapping[str, np.ndarray]) -> dict[str, object]:
+    header: dict[str, object] = {METADATA: {"format": "pt"}}
+    end = 0
+    for name, array in tensors.items():
+        if array.dtype not in TYPES or name == METADATA:
+            raise ConversionError(f".safetensors files cannot hold {name!r} of {array.dtype}.")
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": TYPES[array.dtype], "shape": list(array.shape), "data_offsets": [start, end]}
+    return header

@@ -1,0 +1,259 @@
+"""A checkpoint becomes an artifact with a certificate, or nothing at all; and back, bit for bit."""
+
+import hashlib
+import io
+import json
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import conversion
+import mpncov_zoo
+from conversion.certificate import CERTIFICATE_FILE
+from conversion.maps import TRANSFORMS
+from conversion.preparation import prepare
+from conversion.readers import read_checkpoint
+from conversion.writers.pytorch import write_pth
+from conversion.writers.safetensors import write_safetensors
+from mpncov_zoo import artifact
+from mpncov_zoo.errors import ConversionError, InputError, ZooError
+from mpncov_zoo.hub.sources import TRUST_OWN
+from mpncov_zoo.manifest import Manifest, load_manifest
+from tests.conversion.checkpoints import CLASSES, MODEL, tensors
+
+Names = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def weights() -> Names:
+    return {**tensors(), "bn1.num_batches_tracked": np.int64(7)}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(weights: Names, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("published") / "net.pth"
+    write_pth(weights, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def converted(checkpoint: Path) -> Path:
+    """The artifact of the checkpoint, and its labels."""
+    labels = checkpoint.with_name("labels.txt")
+    labels.write_text("ant\nbee\nwasp\n")
+    conversion.convert(checkpoint, model="mpncovresnet18", output=checkpoint.with_name("artifact"), labels=labels)
+    return checkpoint.with_name("artifact")
+
+
+def test_the_artifact_loads_and_holds_every_tensor(converted: Path, weights: Names) -> None:
+    model = mpncov_zoo.load(MODEL, pretrained=True, hub=converted)
+    assert (model.num_classes, model.labels) == (CLASSES, ("ant", "bee", "wasp"))
+    assert (model.load_report.weights, model.load_report.trust) == (f"{MODEL}.converted", TRUST_OWN)
+    variables = model.named_variables()
+    plan = conversion.plan(converted.with_name("net.pth"), model=MODEL)
+    assert {p.step.target for p in plan.placements} == set(variables)
+    for placement in plan.placements:
+        expected = TRANSFORMS[placement.step.transform](weights[placement.step.source])
+        np.testing.assert_array_equal(variables[placement.step.target].numpy(), expected)
+    assert max(artifact.selftest(model, converted).values()) < 1e-5
+
+
+def test_the_certificate_says_what_was_converted_and_how(converted: Path, weights: Names) -> None:
+    checkpoint = converted.with_name("net.pth")
+    certificate = conversion.read_certificate(converted)
+    assert certificate.source.model_dump() == {
+        "name": "net.pth",
+        "format": "PyTorch zip",
+        "size": checkpoint.stat().st_size,
+        "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "published": "unknown",
+    }
+    assert (certificate.model, certificate.tag, certificate.family) == (MODEL, "converted", "upstream PyTorch")
+    assert (certificate.tensors, certificate.unused) == (len(weights) - 1, ["bn1.num_batches_tracked"])
+    assert certificate.map_sha256 == conversion.plan(checkpoint, model=MODEL).digest
+    assert (certificate.verdict, certificate.parity) == ("unchecked", None)
+    description = json.loads((converted / "model.json").read_text())
+    assert CERTIFICATE_FILE in {file["path"] for file in description["files"]}
+    assert description["provenance"]["source"]["sha256"] == certificate.source.sha256
+
+
+def test_an_edited_certificate_does_not_load(converted: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in converted.rglob("*"):
+        if path.is_file():
+            target = copy / path.relative_to(converted)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    (copy / CERTIFICATE_FILE).write_text((copy / CERTIFICATE_FILE).read_text().replace("unchecked", "passed!!!"))
+    with pytest.raises(ZooError, match=CERTIFICATE_FILE):
+        mpncov_zoo.load(MODEL, pretrained=True, hub=copy)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_there_and_back_is_bit_exact(converted: Path, weights: Names, tmp_path: Path, suffix: str) -> None:
+    output = tmp_path / f"back{suffix}"
+    certificate = conversion.convert(converted, model=MODEL, output=output, to="pytorch")
+    assert (certificate.source.format, certificate.verdict) == ("artifact", "unchecked")
+    back = read_checkpoint(output).tensors
+    assert list(back) == [name for name in weights if not name.endswith("num_batches_tracked")]
+    for name, array in back.items():
+        assert (array.dtype, array.tobytes()) == (np.float32, np.ascontiguousarray(weights[name]).tobytes()), name
+
+
+def test_the_plan_of_the_way_back(converted: Path) -> None:
+    there = conversion.plan(converted.with_name("net.pth"), model=MODEL)
+    back = conversion.plan(converted, model=MODEL, to="pytorch")
+    assert (back.placements, back.digest) == (there.placements, there.digest)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"output": "back.pt"}, r"must end with \.pth or \.safetensors"),
+        ({"output": "net.pth"}, "exists already"),
+        ({"tag": "mine"}, "no place for a tag"),
+        ({"to": "jax"}, "to must be 'tensorflow' or 'pytorch'"),
+    ],
+)
+def test_back_cannot(converted: Path, changes: dict[str, str], message: str) -> None:
+    output = converted.with_name(changes.pop("output", "back.pth"))
+    with pytest.raises(InputError, match=message):
+        conversion.convert(converted, model=MODEL, output=output, **{"to": "pytorch", **changes})
+    assert not converted.with_name("back.pth").exists()
+
+
+def test_networks_that_no_pytorch_code_has(artifact_hub: Path, tmp_path: Path) -> None:
+    model = mpncov_zoo.load("mpncov_cifar_resnet20", pretrained=True, hub=artifact_hub)
+    with pytest.raises(ConversionError, match="No published PyTorch code is known for mpncov_cifar_resnet20"):
+        conversion.write_pytorch(model, tmp_path / "net.pth")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- what is refused leaves nothing -----------------------------------------------------------------------------------
+
+
+def with_(weights: Names, name: str, change: Any) -> Names:
+    array = weights[name].copy()
+    return {**weights, name: change(array)}
+
+
+def _put(value: float) -> Any:
+    def change(array: np.ndarray) -> np.ndarray:
+        array.flat[0] = value
+        return array
+
+    return change
+
+
+UNSOUND = {
+    "NaN": ("fc.bias", _put(np.nan), r"fc\.bias holds NaN or infinity; nothing was converted"),
+    "infinity": ("conv1.weight", _put(np.inf), "conv1.weight holds NaN or infinity"),
+    "negative variance": ("bn1.running_var", _put(-1), "bn1.running_var holds a negative variance"),
+    "integers": ("fc.bias", lambda a: a.astype(np.int32), "fc.bias is of int32; allowed are floating-point"),
+    "digits lost": ("fc.bias", lambda a: a.astype(np.float64) + 1e-12, "fc.bias is of float64 and would lose digits"),
+}
+
+
+@pytest.mark.parametrize("defect", UNSOUND)
+def test_unsound_numbers(weights: Names, tmp_path: Path, defect: str) -> None:
+    name, change, message = UNSOUND[defect]
+    write_pth(with_(weights, name, change), tmp_path / "net.pth")
+    with pytest.raises(ConversionError, match=message):
+        conversion.convert(tmp_path / "net.pth", model=MODEL, output=tmp_path / "artifact")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.pth"]
+
+
+def test_numbers_that_lose_nothing_in_float32(weights: Names, tmp_path: Path) -> None:
+    exact = {name: array.astype(np.float16) if array.dtype == np.float32 else array for name, array in weights.items()}
+    exact["fc.bias"] = weights["fc.bias"].astype(np.float64)
+    write_safetensors(exact, tmp_path / "net.safetensors")
+    prepared = prepare(tmp_path / "net.safetensors", MODEL)
+    prepared.place()
+    variables = prepared.model.named_variables()
+    np.testing.assert_array_equal(variables["classifier/logits/bias"].numpy(), weights["fc.bias"])
+    expected = weights["bn1.bias"].astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(variables["features/stem_bn/beta"].numpy(), expected)
+
+
+class Hostile:
+    def __reduce__(self) -> Any:
+        return (print, ("run",))
+
+
+def test_hostile_and_unusable_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({"a": Hostile()}, protocol=2))
+    for name, data in {"hostile.pth": content.getvalue(), "empty.pth": b"", "text.pth": b"weights"}.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ConversionError, match=name) as caught:
+            conversion.convert(tmp_path / name, model=MODEL, output=tmp_path / "artifact")
+        assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(ConversionError, match=r"missing\.pth"):
+        conversion.convert(tmp_path / "missing.pth", model=MODEL, output=tmp_path / "artifact")
+    assert not (tmp_path / "artifact").exists() and "run" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"output": "."}, "exists already"),
+        ({"labels": "two.txt"}, r"two\.txt has 2 lines; the file's network has 3 classes"),
+        ({"labels": "missing.txt"}, r"missing\.txt cannot be read"),
+        ({"tag": "No Tag"}, "tag"),
+    ],
+)
+def test_arguments_that_cannot_be_used(checkpoint: Path, tmp_path: Path, changes: dict[str, str], message: str) -> None:
+    (tmp_path / "two.txt").write_text("ant\nbee\n")
+    paths = {key: tmp_path / value if key != "tag" else value for key, value in changes.items()}
+    with pytest.raises(InputError, match=message):
+        conversion.convert(checkpoint, **{"model": MODEL, "output": tmp_path / "artifact", **paths})
+    assert [path.name for path in tmp_path.iterdir()] == ["two.txt"]
+
+
+# --- published files --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "digest", "published", "tag"),
+    [
+        ("net.pth", {"sha256": True}, "sha256 matches", "imagenet"),
+        ("any.pth", {"sha256_prefix": True}, "sha256 prefix matches", "imagenet"),
+        ("net.pth", {}, "no digest published", "imagenet"),
+        ("net.pth", {"sha256": False}, "digest differs", "converted"),
+        ("any.pth", {"sha256": False}, "unknown", "converted"),
+    ],
+)
+def test_published_files_are_known_by_their_digest(
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    name: str,
+    digest: dict[str, bool],
+    published: str,
+    tag: str,
+) -> None:
+    true = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    pinned = {
+        key: (true if right else "0" * 64)[: 8 if key == "sha256_prefix" else 64] for key, right in digest.items()
+    }
+    entry = load_manifest().published("mpncov_resnet50").model_dump(mode="json")
+    upstream = {"url": "http://127.0.0.1/net.pth", "file_name": "net.pth", "converter": "upstream_pytorch", **pinned}
+    entry |= {"model": MODEL, "tag": "imagenet", "num_classes": CLASSES, "dataset": "toys", "upstream": upstream}
+    known = Manifest.model_validate({"schema_version": 1, "entries": [entry]})
+    monkeypatch.setattr("conversion.converter.load_manifest", lambda: known)
+    monkeypatch.setattr("conversion.preparation.LABELS", tmp_path)
+    (tmp_path / "toys.txt").write_text("a\nb\nc\n")
+    written: list[Any] = []
+    monkeypatch.setattr(
+        "conversion.converter._write", lambda prepared, directory, certificate: written.append(prepared)
+    )
+    (tmp_path / name).write_bytes(checkpoint.read_bytes())
+    certificate = conversion.convert(tmp_path / name, model=MODEL, output=tmp_path / "artifact")
+    assert (certificate.source.published, certificate.tag) == (published, tag)
+    assert written[0].model.labels == (("a", "b", "c") if tag == "imagenet" else None)

@@ -1,0 +1,159 @@
+"""Converted networks against the source networks in PyTorch: they agree, and a wrong weight is found where it acts."""
+
+# pyright: reportMissingImports=false
+# (torch is installed only where parity is checked)
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import conversion
+from conversion import parity
+from conversion.certificate import Case, Parity, StageErrors
+from conversion.maps import families_of
+from conversion.preparation import Conversion, prepare
+from conversion.report import html_report
+from conversion.writers.safetensors import write_safetensors
+from mpncov_zoo import registry
+from mpncov_zoo.errors import InputError
+from tests.conversion.checkpoints import MODEL, tensors
+
+torch = pytest.importorskip("torch")
+
+SMALL = ((3, (65, 47)), (1, (33, 97)))
+
+
+@pytest.fixture(autouse=True)
+def small_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parity, "ODD_SIZES", SMALL)
+
+
+def written(folder: Path, model: str = MODEL, names: str = "upstream PyTorch") -> Conversion:
+    """A seeded checkpoint, prepared; the names alone tell the family, so any format will do."""
+    write_safetensors(tensors(model, names=names), folder / "net")
+    return prepare(folder / "net", model)
+
+
+@pytest.mark.parametrize("family", [family.name for family in families_of(registry.architecture(MODEL))])
+def test_every_family_has_its_reference(tmp_path: Path, family: str) -> None:
+    if family == "pytorchcv":
+        pytest.importorskip("pytorchcv")
+    checked = parity.check(written(tmp_path, names=family))
+    assert checked.first_drift is None
+    assert {case.weights for case in checked.cases} == {"as read", "random statistics"}
+    assert [case.shape for case in checked.cases[:3]] == [(1, 224, 224, 3), (3, 65, 47, 3), (1, 33, 97, 3)]
+    assert [errors.stage for errors in checked.cases[0].stages][-1] == "logits"
+    assert min(case.top5_agreement for case in checked.cases) == 1
+
+
+@pytest.mark.parametrize("name", [f"isqrtcovresnet{kind}" for kind in ("18", "34", "50", "50b", "101", "101b")])
+def test_pytorchcv(tmp_path: Path, name: str) -> None:
+    """Its own network with its own initial weights, and random statistics."""
+    networks = pytest.importorskip("pytorchcv.models.isqrtcovresnet")
+    torch.manual_seed(0)
+    network = getattr(networks, name)(num_classes=7)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+            torch.nn.init.uniform_(module.weight, 0.2, 0.6)
+            torch.nn.init.normal_(module.bias, 0, 0.1)
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    prepared = prepare(tmp_path / "net.pth", registry.canonical_name(name))
+    checked = parity.check(prepared)
+    assert checked.first_drift is None
+    assert (prepared.plan.family, checked.reference) == ("pytorchcv", "pytorchcv's network")
+    shape = prepared.model.input_shape[1:3]
+    images = np.random.default_rng(1).normal(0, 1, (2, 3, *shape)).astype(np.float32)
+    with torch.inference_mode():  # the file itself in their network as it is, apart from our code that runs it
+        exact = network.double().eval()(torch.from_numpy(images).double()).numpy()
+    ours = prepared.model(images.transpose(0, 2, 3, 1)).numpy()
+    assert np.abs(ours - exact).max() <= 3 * parity.PUBLISHED_ERROR * np.abs(exact).max()
+
+
+def swapped(prepared: Conversion, first: str, second: str) -> Conversion:
+    """With two variables taken for one another, as by an error in a map."""
+    other = {first: second, second: first}
+    steps = tuple(replace(s, target=other.get(s.target, s.target)) for s in prepared.recognition.steps)
+    return replace(prepared, recognition=replace(prepared.recognition, steps=steps))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "stage"),
+    [
+        ("features/stem_bn/beta", "features/stem_bn/moving_mean", "stem"),
+        ("features/stage3_block2_bn1/gamma", "features/stage3_block2_bn2/gamma", "stage3"),
+        ("features/stage4_block1_conv2/kernel", "features/stage4_block2_conv1/kernel", "stage4"),
+        ("representation/reduction_bn/beta", "representation/reduction_bn/gamma", "reduction"),
+    ],
+)
+def test_the_first_stage_that_drifts_is_named(tmp_path: Path, first: str, second: str, stage: str) -> None:
+    checked = parity.check(swapped(written(tmp_path), first, second))
+    assert checked.first_drift is not None
+    assert checked.first_drift.startswith(f"{stage} differs by ")
+    assert "weights random statistics" in checked.first_drift
+
+
+def test_the_file_s_weights_are_back_afterwards(tmp_path: Path) -> None:
+    prepared = written(tmp_path)
+    parity.check(prepared)
+    variance = prepared.model.named_variables()["features/stem_bn/moving_variance"].numpy()
+    np.testing.assert_array_equal(variance, prepared.tensors["bn1.running_var"])
+
+
+def test_what_is_not_finite_has_drifted() -> None:
+    assert parity._error(np.array([np.nan, 1]), np.ones(2)) == parity.LARGEST
+    assert parity._error(np.ones(2), np.ones(3)) == parity.LARGEST
+
+
+@pytest.mark.parametrize(
+    ("device", "message"), [("tpu", "device must be 'cpu' or 'gpu'"), ("gpu", "TensorFlow and PyTorch see no GPU here")]
+)
+def test_devices_that_are_not_there(tmp_path: Path, device: str, message: str) -> None:
+    if device == "gpu" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(InputError, match=message):
+        conversion.convert(tmp_path / "net.pth", model=MODEL, output=tmp_path / "out", parity=True, device=device)
+
+
+def test_the_whole_conversion_with_its_report(tmp_path: Path) -> None:
+    write_safetensors(tensors(), tmp_path / "net.safetensors")
+    certificate = conversion.convert(
+        tmp_path / "net.safetensors", model=MODEL, output=tmp_path / "artifact", parity=True
+    )
+    assert certificate.verdict == "passed" and "torch" in certificate.versions
+    assert conversion.read_certificate(tmp_path / "artifact") == certificate
+    page = (tmp_path / "artifact" / "report.html").read_text()
+    assert page == html_report(certificate)
+    assert "<svg" in page and "parity passed" in page and certificate.source.sha256 in page
+    assert "src=" not in page and 'href="http' not in page  # it opens without a network
+
+
+def test_the_report_names_the_drift_and_escapes_names() -> None:
+    certificate = conversion.Certificate.model_validate(
+        {
+            "model": MODEL,
+            "tag": "converted",
+            "num_classes": 3,
+            "parameters": 1,
+            "source": {"name": "<b>.pth", "format": "x", "size": 1, "sha256": "0" * 64, "published": "unknown"},
+            "family": "upstream PyTorch",
+            "map_sha256": "0" * 64,
+            "tensors": 1,
+            "unused": [],
+            "versions": {},
+            "parity": Parity(device="gpu", reference="it", cases=[case(1e-6, None), case(0.5, 1e-3)]),
+            "verdict": "failed",
+        }
+    )
+    page = html_report(certificate)
+    assert "First drift: logits differs by 5.0e-01" in page
+    assert "&lt;b&gt;.pth" in page and "<b>.pth" not in page
+    assert "TensorFlow TF32" in page and "1.0e-03" in page
+
+
+def case(tensorflow: float, tf32: float | None) -> Case:
+    errors = StageErrors(stage="logits", pytorch=1e-6, tensorflow=tensorflow, tensorflow_tf32=tf32, bound=4.2e-5)
+    return Case(weights="as read", shape=(1, 8, 8, 3), stages=[errors], top5_agreement=1)

@@ -1,0 +1,143 @@
+"""A file's names decide what it is: every spelling is understood, and anything else is refused with both lists."""
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from conversion.maps import families_of
+from conversion.planning import make_plan, num_classes, recognise
+from mpncov_zoo import registry
+from mpncov_zoo.errors import ConversionError
+from tests import networks
+from tests.conversion.checkpoints import CLASSES, MODEL, tensors
+
+ARCHITECTURE = registry.architecture(MODEL)
+Names = dict[str, np.ndarray]
+
+FINE_TUNED = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Names:
+    return tensors()
+
+
+def renamed(rule: Callable[[str], str]) -> Callable[[Names], Names]:
+    return lambda names: {rule(name): array for name, array in names.items()}
+
+
+def fine_tuned(reduction: dict[str, str]) -> Callable[[str], str]:
+    """The published fine-tuning's name of a layer."""
+    table = {**{layer: f"features.{number}" for layer, number in FINE_TUNED.items()}, **reduction, "fc": "classifier"}
+
+    def rule(name: str) -> str:
+        layer = max((known for known in table if name.startswith(f"{known}.")), key=len)
+        return table[layer] + name[len(layer) :]
+
+    return rule
+
+
+SPELLINGS: dict[str, Callable[[Names], Names]] = {
+    "plain": lambda names: names,
+    "DataParallel": renamed(lambda name: f"module.{name}"),
+    "DataParallel of a part": renamed(lambda name: name.replace("layer1.", "layer1.module.")),
+    "fine-tuned": renamed(fine_tuned({"layer_reduce": "features.8", "layer_reduce_bn": "features.9"})),
+    "fine-tuned from scratch": renamed(
+        fine_tuned(
+            {"layer_reduce": "representation.conv_dr_block.0", "layer_reduce_bn": "representation.conv_dr_block.1"}
+        )
+    ),
+    "with counters": lambda names: {**names, "bn1.num_batches_tracked": np.int64(7)},
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_every_spelling_means_the_same(upstream: Names, spelling: str) -> None:
+    found = SPELLINGS[spelling](upstream)
+    recognition = recognise(found, ARCHITECTURE)
+    assert recognition.family.name == "upstream PyTorch"
+    plain = recognise(upstream, ARCHITECTURE)
+    assert [(s.target, s.transform) for s in recognition.steps] == [(s.target, s.transform) for s in plain.steps]
+    assert {step.source for step in recognition.steps} | set(recognition.unused) == set(found)
+    assert num_classes(recognition, found) == CLASSES
+
+
+@pytest.mark.parametrize("family", [family.name for family in families_of(ARCHITECTURE)])
+def test_every_family_is_recognised(family: str) -> None:
+    recognition = recognise(tensors(names=family), ARCHITECTURE)
+    assert recognition.family.name == family
+
+
+def test_a_vgg_fine_tuned_with_one_linear_layer_is_a_network_without_hidden_ones() -> None:
+    family = next(f for f in families_of(registry.architecture("mpncov_vgg16_bn")) if "one linear" in f.name)
+    architecture = registry.with_options(registry.architecture("mpncov_vgg16_bn"), family.options)
+    names = [step.source for step in family.steps(family.rows(architecture))]
+    assert "classifier.weight" in names and "representation.conv_dr_block.0.weight" in names
+    found = [name.replace("features.", "features.module.") for name in names]
+    recognition = recognise(found, registry.architecture("mpncov_vgg16_bn"))
+    assert (recognition.family, recognition.architecture.classifier_options["hidden"]) == (family, ())
+
+
+def changed(names: Names, *, without: str = "", with_: str = "") -> Names:
+    kept = {name: array for name, array in names.items() if name != without}
+    return {**kept, with_: np.zeros(3, np.float32)} if with_ else kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"without": "bn1.bias"}, r"1 variables without a tensor: features/stem_bn/beta\.$"),
+        ({"with_": "bn1.extra"}, r"1 tensors without a variable: bn1\.extra\.$"),
+        (
+            {"without": "bn1.bias", "with_": "bn1.beta"},
+            r"1 tensors without a variable: bn1\.beta; 1 variables without a tensor: features/stem_bn/beta\.$",
+        ),
+        ({"with_": "module.bn1.bias"}, r"2 tensors of one meaning: bn1\.bias, module\.bn1\.bias\.$"),
+    ],
+)
+def test_names_that_differ_are_listed_on_both_sides(upstream: Names, changes: dict[str, str], message: str) -> None:
+    with pytest.raises(ConversionError, match=message):
+        recognise(changed(upstream, **changes), ARCHITECTURE)
+
+
+def test_the_lists_are_sorted_and_whole(upstream: Names) -> None:
+    with pytest.raises(ConversionError) as caught:
+        recognise(upstream, registry.architecture("mpncov_resnet34"))
+    missing = re.findall(r"features/\S+?(?=[,.])", str(caught.value))
+    assert missing == sorted(missing) and len(missing) == 80  # 16 convolutions more, with 5 tensors each
+    assert str(caught.value).endswith("These are the names of mpncov_resnet18: pass that as the model.")
+
+
+def test_networks_that_nobody_published() -> None:
+    with pytest.raises(ConversionError, match="No published checkpoints of 'mpncov_cifar_resnet20'"):
+        recognise(["conv1.weight"], registry.architecture("mpncov_cifar_resnet20"))
+
+
+def test_shapes_are_all_checked_before_anything_is_placed(upstream: Names) -> None:
+    wrong = {**upstream, "conv1.weight": upstream["conv1.weight"][:, :1], "bn1.bias": np.zeros((1, 64), np.float32)}
+    model = networks.bare(MODEL, CLASSES)
+    message = (
+        r"2 tensors do not fit mpncov_resnet18: bn1\.bias \(1, 64\) -> .* \(64,\), as it is; conv1\.weight \(64, 1, "
+    )
+    with pytest.raises(ConversionError, match=message):
+        make_plan(recognise(wrong, ARCHITECTURE), wrong, model)
+
+
+def test_a_vector_where_a_kernel_belongs(upstream: Names) -> None:
+    wrong = {**upstream, "conv1.weight": np.zeros(3, np.float32)}
+    with pytest.raises(ConversionError, match=r"1 tensors do not fit .*: conv1\.weight \(3,\)"):
+        make_plan(recognise(wrong, ARCHITECTURE), wrong, networks.bare(MODEL, CLASSES))
+
+
+def test_a_plan_has_a_line_a_tensor_and_a_digest_of_the_map(upstream: Names) -> None:
+    model = networks.bare(MODEL, CLASSES)
+    plan = make_plan(recognise(upstream, ARCHITECTURE), upstream, model)
+    lines = str(plan).splitlines()
+    assert len(lines) == 1 + len(upstream)
+    assert lines[1] == "conv1.weight (64, 3, 7, 7) -> features/stem_conv/kernel (7, 7, 3, 64), OIHW to HWIO"
+    other = make_plan(
+        recognise(SPELLINGS["DataParallel"](upstream), ARCHITECTURE), SPELLINGS["DataParallel"](upstream), model
+    )
+    assert len(plan.digest) == 64 and plan.digest != other.digest

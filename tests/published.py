@@ -1,0 +1,92 @@
+"""What the golden files were made with: the seeded weights and images of the published networks; golden/README.md."""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+GOLDEN = Path(__file__).parent / "golden"
+UNUSED = ".num_batches_tracked"  # counts training steps
+
+
+def golden(net: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Upstream's logits for images of a shape, and the facts of every stage: `<stage>/shape`, mean, std, corner."""
+    prefix = "x".join(map(str, shape)) + "/"
+    with np.load(GOLDEN / f"{net}.golden.npz") as archive:
+        return {key.removeprefix(prefix): archive[key] for key in archive.files if key.startswith(prefix)}
+
+
+def seeded_shapes(net: str) -> dict[str, tuple[int, ...]]:
+    """Every tensor of upstream's state_dict, in order."""
+    tensors = json.loads((GOLDEN / f"{net}.tensors.json").read_text())
+    return {name: tuple(shape) for name, shape in tensors.items()}
+
+
+def seeded_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A tensor of upstream's state_dict, float32."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    leaf = name.rpartition(".")[2]
+    if name.endswith(UNUSED):
+        return np.array(1)
+    if len(shape) == 4:
+        out, _, height, width = shape
+        tensor = rng.normal(0, np.sqrt(2 / (out * height * width)), shape)
+    elif len(shape) == 2:
+        tensor = rng.normal(0, np.sqrt(1 / shape[1]), shape) * (4 if name == "fc.weight" else 1)
+    elif leaf in ("running_mean", "bias"):
+        tensor = rng.normal(0, 0.1, shape)
+    elif leaf == "running_var":
+        tensor = rng.uniform(0.5, 1.5, shape)
+    else:
+        low, high = (0.1, 0.4) if ".bn2." in name or ".bn3." in name else (0.5, 1.5)
+        tensor = rng.uniform(low, high, shape)
+    return tensor.astype(np.float32)
+
+
+def seeded_state_dict(net: str) -> dict[str, np.ndarray]:
+    """Upstream's state_dict, in order."""
+    return {name: seeded_tensor(name, shape) for name, shape in seeded_shapes(net).items()}
+
+
+def seeded_images(net: str, shape: tuple[int, ...]) -> np.ndarray:
+    """(batch, channels, height, width), float32."""
+    rng = np.random.default_rng(zlib.crc32(f"input {net}{shape}".encode()))
+    return rng.normal(0, 1, shape).astype(np.float32)
+
+
+def seeded_tf_params(net: str) -> list[np.ndarray]:
+    """The entries of the TensorFlow code's `.mat`, float32, as it holds them: vectors are (1, channels)."""
+    order = json.loads((GOLDEN / f"seed_tf_{net}.order.json").read_text())
+    return [np.atleast_2d(_seeded_tf_tensor(index, *entry)) for index, entry in enumerate(order)]
+
+
+def _seeded_tf_tensor(index: int, role: str, shape: list[int]) -> np.ndarray:
+    rng = np.random.default_rng(zlib.crc32(str(index).encode()))
+    if len(shape) == 4:
+        height, width, _, out = shape
+        tensor = rng.normal(0, np.sqrt(2 / (height * width * out)), shape)
+    elif len(shape) == 2:
+        tensor = rng.normal(0, np.sqrt(1 / shape[0]), shape)
+    elif role in ("gamma", "moving_variance"):
+        tensor = rng.uniform(*{"gamma": (0.2, 0.6), "moving_variance": (0.5, 1.5)}[role], shape)
+    else:
+        tensor = rng.normal(0, 0.1, shape)
+    return tensor.astype(np.float32)
+
+
+def seeded_tf_logits(net: str) -> np.ndarray:
+    """What the TensorFlow code computes from these, in float32."""
+    with np.load(GOLDEN / f"seed_tf_{net}.golden.npz") as archive:
+        return archive["logits_2x224"]
+
+
+def seeded_tf_images() -> np.ndarray:
+    """(batch, height, width, channels), float32."""
+    return np.random.default_rng(zlib.crc32(b"input")).normal(0, 1, (2, 224, 224, 3)).astype(np.float32)
+
+
+def relative_error(actual: np.ndarray, golden: np.ndarray) -> float:
+    """Largest difference over largest golden value."""
+    assert actual.shape == golden.shape
+    return float(np.abs(actual - golden).max() / np.abs(golden).max())
