@@ -4,7 +4,9 @@
 # (torch is installed only where parity is checked)
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,25 +50,40 @@ def test_every_family_has_its_reference(tmp_path: Path, family: str) -> None:
     assert min(case.top5_agreement for case in checked.cases) == 1
 
 
-@pytest.mark.parametrize("name", [f"isqrtcovresnet{kind}" for kind in ("18", "34", "50", "50b", "101", "101b")])
-def test_pytorchcv(tmp_path: Path, name: str) -> None:
-    """Its own network with its own initial weights, and random statistics."""
-    networks = pytest.importorskip("pytorchcv.models.isqrtcovresnet")
+def peer(module: str) -> Any:
+    """Another project's networks; torchvision's do not import beside a PyTorch of another build."""
+    try:
+        return import_module(module)
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"{module} cannot be imported: {error}")
+
+
+PYTORCHCV = [f"isqrtcovresnet{kind}" for kind in ("18", "34", "50", "50b", "101", "101b")]
+TORCHVISION = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "vgg16", "vgg16_bn"]
+
+
+@pytest.mark.parametrize(
+    ("module", "family", "name"),
+    [
+        *(("pytorchcv.models.isqrtcovresnet", "pytorchcv", name) for name in PYTORCHCV),
+        *(("torchvision.models", "upstream PyTorch", name) for name in TORCHVISION),
+    ],
+)
+def test_networks_of_other_projects(tmp_path: Path, module: str, family: str, name: str) -> None:
+    """With their own initial weights, and random statistics."""
     torch.manual_seed(0)
-    network = getattr(networks, name)(num_classes=7)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-            torch.nn.init.uniform_(module.weight, 0.2, 0.6)
-            torch.nn.init.normal_(module.bias, 0, 0.1)
+    network = getattr(peer(module), name)(num_classes=7)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 1.5)
+            torch.nn.init.uniform_(layer.weight, 0.2, 0.6)
+            torch.nn.init.normal_(layer.bias, 0, 0.1)
     torch.save(network.state_dict(), tmp_path / "net.pth")
     prepared = prepare(tmp_path / "net.pth", registry.canonical_name(name))
     checked = parity.check(prepared)
-    assert checked.first_drift is None
-    assert (prepared.plan.family, checked.reference) == ("pytorchcv", "pytorchcv's network")
-    shape = prepared.model.input_shape[1:3]
-    images = np.random.default_rng(1).normal(0, 1, (2, 3, *shape)).astype(np.float32)
+    assert (prepared.plan.family, checked.first_drift) == (family, None)
+    images = np.random.default_rng(1).normal(0, 1, (2, 3, *prepared.model.input_shape[1:3])).astype(np.float32)
     with torch.inference_mode():  # the file itself in their network as it is, apart from our code that runs it
         exact = network.double().eval()(torch.from_numpy(images).double()).numpy()
     ours = prepared.model(images.transpose(0, 2, 3, 1)).numpy()
