@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ZOO_SOURCES := setup.cfg setup.py pyproject.toml
 
-.PHONY: demo test test-parity lint format benchmark-load benchmark-head clean
+.PHONY: demo test test-parity lint format benchmark-load benchmark-head benchmark-convert clean
 
 demo: .venv/zoo ## load the bundled network, classify real images, write demo.png
 	$(BIN)/python examples/demo.py
@@ -38,6 +38,10 @@ benchmark-load: .venv/dev ## load() against a PyTorch twin, side by side
 benchmark-head: .venv/dev ## the covariance head against the published layers, side by side
 	$(BIN)/pip install --quiet $(TORCH)
 	$(BIN)/python -m benchmarks.head --plot docs/head_time.png
+
+benchmark-convert: .venv/dev ## converting a checkpoint against Keras' export, and reading it against torch.load
+	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/python -m benchmarks.convert
 
 .venv/zoo: $(ZOO_SOURCES)
 	$(PYTHON) -m venv .venv

@@ -3,8 +3,10 @@
 # pyright: reportMissingImports=false
 # (pytorchcv is installed only where parity is checked)
 
+from typing import Any
+
 from pytorchcv.models.isqrtcovresnet import iSQRTCOVResNet
-from torch import Tensor, nn
+from torch import Tensor
 
 from mpncov_zoo.backbones.resnet import EXPANSION, WIDTHS
 from mpncov_zoo.errors import InputError
@@ -41,7 +43,7 @@ class PytorchcvResNet(iSQRTCOVResNet):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Images (batch, 3, height, width) -> every stage."""
         stages: dict[str, Tensor] = {}
-        layers: nn.Sequential = self.features
+        layers: Any = self.features
         for name, layer in layers.named_children():
             x = layer(x)
             stages[STAGES.get(name, name)] = x
