@@ -46,6 +46,6 @@ class PytorchcvResNet(iSQRTCOVResNet):
         layers: Any = self.features
         for name, layer in layers.named_children():
             x = layer(x)
-            stages[STAGES.get(name, name)] = x
+            stages[str(STAGES.get(name, name))] = x
         x = stages["representation"] = x.flatten(1)
         return {**stages, "logits": self.output(x)}
