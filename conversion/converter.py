@@ -1,6 +1,8 @@
 """A published checkpoint as an artifact, with a certificate of how it came about."""
 
 import logging
+import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -8,15 +10,17 @@ from typing import Literal
 
 import keras
 import tensorflow as tf
+from pydantic import TypeAdapter, ValidationError
 
 from conversion import export
 from conversion.certificate import CERTIFICATE_FILE, REPORT_FILE, Certificate, Parity, Source
 from conversion.planning import Plan
 from conversion.preparation import Conversion, prepare
 from mpncov_zoo import __version__, artifact, registry
+from mpncov_zoo.documents import first_problem
 from mpncov_zoo.errors import ConversionError, InputError, IntegrityError, ParityError
 from mpncov_zoo.hub.verification import sha256
-from mpncov_zoo.manifest import DESCRIPTION_FILE, WeightsEntry, load_manifest, parse_description
+from mpncov_zoo.manifest import DESCRIPTION_FILE, Name, WeightsEntry, load_manifest, parse_description
 from mpncov_zoo.zoo import load
 
 logger = logging.getLogger("mpncov_zoo.conversion")
@@ -91,6 +95,8 @@ def convert(
         return _convert_back(path, name, directory, device if parity else None, tag, labels)
     if directory.exists():
         raise InputError(f"{directory} exists already; give a new directory.")
+    if tag is not None:
+        _require_name(tag)
     digest = _digest(path)
     entry, published = _published(path, digest, name)
     conversion = prepare(path, name, entry=entry, labels=None if labels is None else Path(labels))
@@ -119,6 +125,13 @@ def self_check(directory: Path, *, model: str) -> None:
         raise IntegrityError(f"{directory}: {worst[0]} differs by {worst[1]:.1e} from what it was when it was written.")
 
 
+def _require_name(tag: str) -> None:
+    try:
+        TypeAdapter(Name).validate_python(tag)
+    except ValidationError as error:
+        raise InputError(f"tag: {first_problem(error)}") from None
+
+
 def _is_back(to: str) -> bool:
     if to not in ("tensorflow", "pytorch"):
         raise InputError(f"to must be 'tensorflow' or 'pytorch'. Received: {to!r}.")
@@ -131,6 +144,7 @@ def _convert_back(
     """An artifact as PyTorch's file, which is read again, and held to the artifact's network if there is a device."""
     if tag is not None or labels is not None:
         raise InputError("A file for PyTorch has no place for a tag or labels.")
+    export.require_output(output)
     model = load(name, True, hub=source)
     source = Path(model.load_report.source or source)  # the artifact itself, where a directory of them was given
     export.write_pytorch(model, output)
@@ -217,9 +231,7 @@ def _write(conversion: Conversion, directory: Path, certificate: Certificate) ->
 
         documents[REPORT_FILE] = html_report(certificate)
     if certificate.verdict == "failed" and certificate.parity is not None:
-        directory.mkdir(parents=True)
-        for name, text in documents.items():
-            (directory / name).write_text(text, encoding="utf-8")
+        _write_evidence(directory, documents)
         raise ParityError(f"{certificate.parity.first_drift}. See {directory / REPORT_FILE}; no weights were written.")
     provenance = {
         "kind": "conversion",
@@ -230,3 +242,17 @@ def _write(conversion: Conversion, directory: Path, certificate: Certificate) ->
     }
     artifact.write(conversion.model, directory, tag=certificate.tag, provenance=provenance, documents=documents)
     logger.info("%s written", directory)
+
+
+def _write_evidence(directory: Path, documents: Mapping[str, str]) -> None:
+    """The documents alone, complete or not at all."""
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as scratch:
+            partial = Path(scratch) / directory.name
+            partial.mkdir()
+            for name, text in documents.items():
+                (partial / name).write_text(text, encoding="utf-8")
+            partial.rename(directory)
+    except OSError as error:
+        raise InputError(f"{directory} cannot be written: {error.strerror}.") from error

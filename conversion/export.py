@@ -51,11 +51,7 @@ def write_pytorch(model: ImageClassifier, output: str | PathLike[str]) -> None:
         >>> model = mpncov_zoo.load("mpncov_resnet50", pretrained=True)
         >>> conversion.write_pytorch(model, "mpncov_resnet50.pth")
     """
-    path = Path(output)
-    if path.suffix not in WRITERS:
-        raise InputError(f"output must end with {' or '.join(WRITERS)}. Received: {str(path)!r}.")
-    if path.exists():
-        raise InputError(f"{path} exists already; give a new file.")
+    path = require_output(output)
     _, steps = _published_names(model)
     variables = model.named_variables()
     tensors = {step.source: INVERSES[step.transform](np.asarray(variables[step.target].value)) for step in steps}
@@ -65,6 +61,20 @@ def write_pytorch(model: ImageClassifier, output: str | PathLike[str]) -> None:
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}.") from error
     _require_written(path, tensors)
+
+
+def require_output(output: str | PathLike[str]) -> Path:
+    """The path, if `write_pytorch` can begin.
+
+    Raises:
+        InputError: the suffix is none of a format, or the file exists.
+    """
+    path = Path(output)
+    if path.suffix not in WRITERS:
+        raise InputError(f"output must end with {' or '.join(WRITERS)}. Received: {str(path)!r}.")
+    if path.exists():
+        raise InputError(f"{path} exists already; give a new file.")
+    return path
 
 
 def _published_names(model: ImageClassifier) -> tuple[Family, tuple[Step, ...]]:

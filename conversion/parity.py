@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -39,15 +40,17 @@ def require_device(device: str) -> None:
     """Refuse early what parity lacks.
 
     Raises:
-        InputError: torch is not installed, or there is no GPU for PyTorch or for TensorFlow.
+        InputError: torch or matplotlib is not installed, or there is no GPU for PyTorch or for TensorFlow.
     """
     if device not in ("cpu", "gpu"):
         raise InputError(f"device must be 'cpu' or 'gpu'. Received: {device!r}.")
-    try:
-        import torch
-    except ImportError:
-        raise InputError('Parity runs PyTorch, which is not installed: pip install "mpncov-zoo[conversion]"') from None
+    absent = [package for package in ("torch", "matplotlib") if find_spec(package) is None]
+    if absent:
+        needs = f"Parity and its report need {' and '.join(absent)}"
+        raise InputError(f'{needs}, not installed here: pip install "mpncov-zoo[conversion]"')
     if device == "gpu":
+        import torch
+
         found = {"TensorFlow": bool(tf.config.list_physical_devices("GPU")), "PyTorch": torch.cuda.is_available()}
         blind = [name for name, sees in found.items() if not sees]
         if blind:

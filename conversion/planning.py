@@ -92,7 +92,7 @@ def recognise(names: Iterable[str], architecture: registry.Architecture) -> Reco
     found = list(names)
     families = families_of(architecture)
     if not families:
-        raise ConversionError(f"No published checkpoints of {architecture.name!r}'s backbone are known.")
+        raise ConversionError(f"No published checkpoints of networks like {architecture.name!r} are known.")
     attempts = [_Attempt(family, architecture, found) for family in families]
     closest = max(attempts, key=lambda attempt: attempt.common)
     if closest.missing or closest.extra or closest.repeated:

@@ -21,7 +21,8 @@ def html_report(certificate: Certificate) -> str:
     """The page of a conversion whose parity was checked.
 
     Raises:
-        InputError: parity was not checked, or matplotlib is not installed.
+        InputError: parity was not checked.
+        ImportError: matplotlib, of the extra [conversion], is not installed.
     """
     parity = certificate.parity
     if parity is None:
@@ -79,11 +80,9 @@ def _row(tag: str, cells: Iterable[str]) -> str:
 
 def _plot(parity: Parity) -> str:
     """The errors of all cases over the stages, as SVG inside the page."""
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError('The report is drawn by matplotlib: pip install "mpncov-zoo[conversion]"') from None
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     axes = figure.subplots()
     stages = [errors.stage for errors in parity.cases[0].stages]

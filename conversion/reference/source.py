@@ -3,7 +3,8 @@
 # pyright: reportMissingImports=false
 # (torch is installed only where parity is checked)
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,10 +41,24 @@ class Reference:
         import torch
 
         place, dtype = "cuda" if device == "gpu" else "cpu", getattr(torch, precision)
-        with torch.inference_mode():
+        with torch.inference_mode(), _threads(self.network):
             inputs = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(place, dtype)
             outputs = self.network.to(place, dtype).eval()(inputs)
             return {name: _channels_last(value.cpu().numpy()) for name, value in outputs.items()}
+
+
+@contextmanager
+def _threads(network: "nn.Module") -> Iterator[None]:
+    """Depthwise convolutions on one thread: PyTorch's others wait at every channel, minutes on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    if any(getattr(layer, "groups", 1) > 1 for layer in network.modules()):
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _channels_last(array: np.ndarray) -> np.ndarray:

@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from mpncov_zoo.catalog import split_name
 from mpncov_zoo.cli.options import PROGRAM, add_command, add_json
 from mpncov_zoo.cli.quiet import import_tensorflow
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.registry import canonical_name
 
 if TYPE_CHECKING:
     from conversion.certificate import Certificate
@@ -57,9 +57,13 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the certificate or the plan."""
-    split_name(args.model, False)  # a misspelt name is refused before TensorFlow's seconds
+    canonical_name(args.model)  # a misspelt name is refused before TensorFlow's seconds
     if args.output is None and not args.dry_run:
         raise InputError("convert needs --output (or --dry-run).")
+    if args.dry_run and args.parity:
+        raise InputError("--dry-run computes nothing, so that there is no parity to check: leave one of the two out.")
+    if args.device != "cpu" and not args.parity:
+        raise InputError("--device is where parity is checked: add --parity.")
     import_tensorflow()
     import conversion
 

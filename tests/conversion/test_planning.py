@@ -111,7 +111,7 @@ def test_the_lists_are_sorted_and_whole(upstream: Names) -> None:
 
 
 def test_networks_that_nobody_published() -> None:
-    with pytest.raises(ConversionError, match="No published checkpoints of 'mpncov_cifar_resnet20'"):
+    with pytest.raises(ConversionError, match="No published checkpoints of networks like 'mpncov_cifar_resnet20'"):
         recognise(["conv1.weight"], registry.architecture("mpncov_cifar_resnet20"))
 
 
