@@ -1,5 +1,6 @@
 """A network as a directory: SavedModel, labels, self-test and description; and back, without executing its graph."""
 
+import gc
 import json
 import math
 import os
@@ -239,11 +240,16 @@ def _check_writable(model: ImageClassifier, target: Path) -> None:
 
 
 def _write_saved_model(model: ImageClassifier, directory: Path) -> None:
+    _trace_and_save(model, directory)
+    gc.collect()  # the graphs, which hold on to one another, before weights are read back
+    _require_written(model, directory)
+
+
+def _trace_and_save(model: ImageClassifier, directory: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch, _unfrozen(model):
         servable = _servable(model, Path(scratch))
         signatures = _signatures(model, servable)
         tf.saved_model.save(servable, str(directory), signatures=signatures)
-    _require_written(model, directory)
 
 
 def _require_written(model: ImageClassifier, directory: Path) -> None:
