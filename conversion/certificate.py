@@ -12,6 +12,14 @@ from mpncov_zoo.manifest import Sha256, Text
 CERTIFICATE_FILE = "certificate.json"
 REPORT_FILE = "report.html"
 
+PUBLISHED = {  # Source.published, said to people
+    "sha256 matches": "the published one",
+    "sha256 prefix matches": "begins as the published file's name says",
+    "no digest published": "no digest of this file is published",
+    "digest differs": "NOT THE PUBLISHED ONE: the file has a published name, and other content",
+    "unknown": "not a published file",
+}
+
 Error = Annotated[float, Field(ge=0, description="largest difference over the largest reference value")]
 
 

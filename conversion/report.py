@@ -4,14 +4,15 @@ import io
 from collections.abc import Iterable
 from html import escape
 
-from conversion.certificate import Case, Certificate, Parity
+from conversion.certificate import PUBLISHED, Case, Certificate, Parity
 from mpncov_zoo.errors import InputError
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }
 table { border-collapse: collapse; margin: 1em 0 } td, th { padding: .2em .8em; text-align: right }
 th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align: left }
-.facts td { text-align: left; overflow-wrap: anywhere } .passed { color: #176 }
+.facts td { text-align: left; overflow-wrap: anywhere } .facts td:first-child { white-space: nowrap }
+.passed { color: #176 }
 .failed { color: #b22; font-weight: bold }
 svg { max-width: 100%; height: auto }
 """
@@ -48,7 +49,7 @@ def _facts(certificate: Certificate, parity: Parity) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in certificate.versions.items())
     facts = (
         ("source", f"{source.name}, {source.format}, {source.size:,} bytes"),
-        ("sha256", f"{source.sha256} ({source.published})"),
+        ("sha256", f"{source.sha256} ({PUBLISHED[source.published]})"),
         ("names", certificate.family),
         ("map", f"sha256 {certificate.map_sha256}; {certificate.tensors} tensors, each placed once"),
         ("network", f"{certificate.parameters:,} parameters, {certificate.num_classes} classes"),
@@ -93,6 +94,7 @@ def _plot(parity: Parity) -> str:
         for values, (label, style) in zip(by_kind, styles, strict=True):
             axes.plot(stages, [max(value, 1e-9) for value in values], style, alpha=0.6, label=label if first else None)
     axes.set(yscale="log", ylabel="relative error")
+    axes.tick_params("x", rotation=20)
     axes.legend()
     axes.grid(alpha=0.3)
     text = io.StringIO()

@@ -17,14 +17,6 @@ if TYPE_CHECKING:
     from conversion.certificate import Certificate
     from conversion.planning import Plan
 
-PUBLISHED = {  # Source.published, said to a person
-    "sha256 matches": "the published one",
-    "sha256 prefix matches": "begins as the published file's name says",
-    "no digest published": "no digest of this file is published",
-    "digest differs": "NOT THE PUBLISHED ONE: the file has a published name, and other content",
-    "unknown": "not a published file",
-}
-
 
 def add(commands: Any) -> None:
     """Declare the command."""
@@ -101,6 +93,8 @@ def _plain(plan: Plan) -> dict[str, Any]:
 
 def _lines(certificate: Certificate, output: Any) -> Iterable[str]:
     """What was done, a line a fact."""
+    from conversion.certificate import PUBLISHED
+
     source = certificate.source
     yield f"{output}: {certificate.model}.{certificate.tag}, {certificate.num_classes} classes"
     yield f"source      {source.name}, {source.format}, {certificate.family}"
