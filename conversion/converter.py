@@ -1,34 +1,39 @@
 """A published checkpoint as an artifact, with a certificate of how it came about."""
 
 import logging
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Literal
 
 import keras
 import tensorflow as tf
 from pydantic import TypeAdapter, ValidationError
 
 from conversion import export
-from conversion.certificate import CERTIFICATE_FILE, REPORT_FILE, Certificate, Parity, Source
+from conversion.certificate import (
+    CERTIFICATE_FILE,
+    REPORT_FILE,
+    Certificate,
+    Parity,
+    Published,
+    Source,
+    verdict_of,
+)
 from conversion.planning import Plan
 from conversion.preparation import Conversion, prepare
+from conversion.readers import known_format
+from conversion.writers.complete import complete
 from mpncov_zoo import __version__, artifact, registry
-from mpncov_zoo.documents import first_problem
 from mpncov_zoo.errors import ConversionError, InputError, IntegrityError, ParityError
 from mpncov_zoo.hub.verification import sha256
-from mpncov_zoo.manifest import DESCRIPTION_FILE, Name, WeightsEntry, load_manifest, parse_description
+from mpncov_zoo.manifest import DESCRIPTION_FILE, Name, Upstream, WeightsEntry, load_manifest, parse_description
 from mpncov_zoo.zoo import load
 
 logger = logging.getLogger("mpncov_zoo.conversion")
 
 SAME = 1e-5  # of a stage's largest value: another order of the same sums, on the machine that recorded them
 UNNAMED_TAG = "converted"  # of weights that the manifest does not know
-
-Published = Literal["sha256 matches", "sha256 prefix matches", "no digest published", "digest differs", "unknown"]
 
 
 def plan(source: str | PathLike[str], *, model: str, to: str = "tensorflow") -> Plan:
@@ -64,7 +69,7 @@ def convert(
     """Convert a published checkpoint, or one's own of such a network, into an artifact; or an artifact back.
 
     Args:
-        source: a `.pth` (any age), `.pth.tar`, `.safetensors`, or the published TensorFlow code's `.mat` or `.h5`.
+        source: a `.pth` (legacy or zip), `.pth.tar`, `.safetensors`, or upstream's `.mat` or `.h5`.
         model: name or alias of the network; the file must hold exactly its tensors, for any number of classes.
         output: the artifact's directory, which must not exist; it appears complete or not at all.
         to: "pytorch" for the way back: `source` is an artifact directory then, `output` a `.pth` or `.safetensors`.
@@ -100,6 +105,8 @@ def convert(
     digest = _digest(path)
     entry, published = _published(path, digest, name)
     conversion = prepare(path, name, entry=entry, labels=None if labels is None else Path(labels))
+    if entry is not None and entry.num_classes != conversion.model.num_classes:  # a name alone says little
+        entry, published = None, "unknown"
     logger.info("%s: %s, %s, sha256 %s", path, conversion.format, conversion.plan.family, digest)
     conversion.place()
     logger.info("%d tensors placed, each once", len(conversion.plan.placements))
@@ -129,7 +136,7 @@ def _require_name(tag: str) -> None:
     try:
         TypeAdapter(Name).validate_python(tag)
     except ValidationError as error:
-        raise InputError(f"tag: {first_problem(error)}") from None
+        raise InputError(f"tag: {error.errors()[0]['msg']}. Received: {tag!r}.") from None
 
 
 def _is_back(to: str) -> bool:
@@ -144,28 +151,31 @@ def _convert_back(
     """An artifact as PyTorch's file, which is read again, and held to the artifact's network if there is a device."""
     if tag is not None or labels is not None:
         raise InputError("A file for PyTorch has no place for a tag or labels.")
-    export.require_output(output)
+    path = export.require_output(output)
     model = load(name, True, hub=source)
-    source = Path(model.load_report.source or source)  # the artifact itself, where a directory of them was given
-    export.write_pytorch(model, output)
-    written = replace(prepare(output, name), model=model)
-    description = parse_description(source / DESCRIPTION_FILE)
-    size = sum(file.size for file in description.files)
-    return _certify(
-        written,
-        tag=description.tag,
-        source=Source(
-            name=source.name,
-            format="artifact",
-            size=size,
-            sha256=sha256(source / DESCRIPTION_FILE),
-            published="unknown",
-        ),
-        parity=_check_parity(written, device) if device else None,
-    )
+    directory = Path(model.load_report.source or source)  # the artifact, where a directory of them was given
+    description = parse_description(directory / DESCRIPTION_FILE)
+    with complete(path) as partial:
+        export.write_pytorch(model, partial)
+        written = replace(prepare(partial, name, architecture=model.architecture), model=model)
+        certificate = _certify(
+            written,
+            tag=description.tag,
+            source=Source(
+                name=directory.name,
+                format="artifact",
+                size=sum(file.size for file in description.files),
+                sha256=sha256(directory / DESCRIPTION_FILE),
+                published="unknown",
+            ),
+            parity=_check_parity(written, device) if device else None,
+        )
+        _require_passed(certificate, "no file was written")
+    return certificate
 
 
 def _digest(path: Path) -> str:
+    known_format(path)  # a device or a pipe would never end
     try:
         return sha256(path)
     except OSError as error:
@@ -181,10 +191,16 @@ def _published(path: Path, digest: str, model: str) -> tuple[WeightsEntry | None
         if upstream.sha256_prefix is not None and digest.startswith(upstream.sha256_prefix):
             return entry, "sha256 prefix matches"
     for entry, upstream in entries:
-        if upstream.file_name == path.name:
-            known = upstream.sha256 or upstream.sha256_prefix
-            return (None, "digest differs") if known else (entry, "no digest published")
+        if upstream.file_name == path.name and (upstream.sha256 or upstream.sha256_prefix):
+            return None, "digest differs"
+        if upstream.file_name == path.name and _has_published_size(path, upstream):
+            return entry, "no digest published"
     return None, "unknown"
+
+
+def _has_published_size(path: Path, upstream: Upstream) -> bool:
+    """As far as a size is published, which is rounded to a tenth of a MiB; another size is somebody's own file."""
+    return upstream.size_mib is None or abs(path.stat().st_size / 2**20 - upstream.size_mib) < 0.1
 
 
 def _source(path: Path, format: str, digest: str, published: Published) -> Source:
@@ -219,7 +235,7 @@ def _certify(conversion: Conversion, *, tag: str, source: Source, parity: Parity
         notes=[note] if note else [],
         versions=versions,
         parity=parity,
-        verdict="unchecked" if parity is None else "failed" if parity.first_drift else "passed",
+        verdict=verdict_of(parity),
     )
 
 
@@ -230,9 +246,9 @@ def _write(conversion: Conversion, directory: Path, certificate: Certificate) ->
         from conversion.report import html_report
 
         documents[REPORT_FILE] = html_report(certificate)
-    if certificate.verdict == "failed" and certificate.parity is not None:
+    if certificate.verdict == "failed":
         _write_evidence(directory, documents)
-        raise ParityError(f"{certificate.parity.first_drift}. See {directory / REPORT_FILE}; no weights were written.")
+    _require_passed(certificate, f"See {directory / REPORT_FILE}; no weights were written")
     provenance = {
         "kind": "conversion",
         "source": certificate.source.model_dump(mode="json"),
@@ -244,15 +260,14 @@ def _write(conversion: Conversion, directory: Path, certificate: Certificate) ->
     logger.info("%s written", directory)
 
 
+def _require_passed(certificate: Certificate, outcome: str) -> None:
+    if certificate.parity is not None and certificate.parity.first_drift:
+        raise ParityError(f"{certificate.parity.first_drift}. {outcome[0].upper()}{outcome[1:]}.")
+
+
 def _write_evidence(directory: Path, documents: Mapping[str, str]) -> None:
-    """The documents alone, complete or not at all."""
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as scratch:
-            partial = Path(scratch) / directory.name
-            partial.mkdir()
-            for name, text in documents.items():
-                (partial / name).write_text(text, encoding="utf-8")
-            partial.rename(directory)
-    except OSError as error:
-        raise InputError(f"{directory} cannot be written: {error.strerror}.") from error
+    """The documents alone."""
+    with complete(directory) as partial:
+        partial.mkdir()
+        for name, text in documents.items():
+            (partial / name).write_text(text, encoding="utf-8")

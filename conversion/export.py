@@ -1,14 +1,16 @@
 """Back to PyTorch: a network of ours as the file that the published code loads."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
+import keras
 import numpy as np
 
-from conversion.maps import INVERSES, Family, Step, families_of, pytorch_steps
+from conversion.maps import INVERSES, TRANSFORMS, Family, Step, families_of, pytorch_steps
 from conversion.planning import Placement, Plan
 from conversion.readers import read_checkpoint
+from conversion.writers.complete import complete
 from conversion.writers.pytorch import write_pth
 from conversion.writers.safetensors import write_safetensors
 from mpncov_zoo.classifier import ImageClassifier
@@ -55,12 +57,9 @@ def write_pytorch(model: ImageClassifier, output: str | PathLike[str]) -> None:
     _, steps = _published_names(model)
     variables = model.named_variables()
     tensors = {step.source: INVERSES[step.transform](np.asarray(variables[step.target].value)) for step in steps}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        WRITERS[path.suffix](tensors, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
-    _require_written(path, tensors)
+    with complete(path) as partial:
+        WRITERS[path.suffix](tensors, partial)
+        _require_written(partial, steps, variables)
 
 
 def require_output(output: str | PathLike[str]) -> Path:
@@ -86,7 +85,12 @@ def _published_names(model: ImageClassifier) -> tuple[Family, tuple[Step, ...]]:
     raise ConversionError(f"No published PyTorch code is known for {model.name} with these options.")
 
 
-def _require_written(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+def _require_written(path: Path, steps: Sequence[Step], variables: Mapping[str, keras.Variable]) -> None:
+    """Read the file as a conversion would, and compare every variable bit for bit."""
     stored = read_checkpoint(path).tensors
-    if list(stored) != list(tensors) or any(stored[name].tobytes() != tensors[name].tobytes() for name in tensors):
+    if list(stored) != [step.source for step in steps]:
         raise ConversionError(f"{path} was not written as it is: is the disk full or damaged?")
+    for step in steps:
+        read = np.ascontiguousarray(TRANSFORMS[step.transform](stored[step.source]))
+        if read.tobytes() != np.asarray(variables[step.target].value).tobytes():
+            raise ConversionError(f"{path}: {step.source} is not what {step.target} is.")

@@ -13,6 +13,7 @@ from mpncov_zoo import registry
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import ConversionError
 
+MOST = 2000  # names in a message: all of any network's, not all of any file's
 LOGITS = "classifier/logits/bias"  # as long as there are classes
 
 
@@ -45,7 +46,7 @@ class Placement:
 
     def __str__(self) -> str:
         step = self.step
-        return f"{step.source} {self.source_shape} -> {step.target} {self.target_shape}, {step.transform}"
+        return f"{shown(step.source)} {self.source_shape} -> {step.target} {self.target_shape}, {step.transform}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Plan:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def __str__(self) -> str:
-        unused = (f"{name}: not used, counts training steps" for name in self.unused)
+        unused = (f"{shown(name)}: not used, counts training steps" for name in self.unused)
         head = f"{self.model}, {self.num_classes} classes, from {self.family}: {len(self.placements)} tensors"
         return "\n".join([head, *map(str, self.placements), *unused])
 
@@ -124,16 +125,26 @@ class _Attempt:
 
 def _refuse(found: list[str], architecture: registry.Architecture, closest: _Attempt) -> NoReturn:
     other = _model_of(found)
-    hint = f" These are the names of {other}: pass that as the model." if other else ""
+    hint = f" They are those of {other}: pass that as the model. Here" if other else ""
     sides = (
         ("tensors without a variable", closest.extra),
         ("variables without a tensor", closest.missing),
         ("tensors of one meaning", closest.repeated),
     )
-    lists = "; ".join(f"{len(names)} {what}: {', '.join(names)}" for what, names in sides if names)
+    lists = "; ".join(f"{len(names)} {what}: {_listed(names)}" for what, names in sides if names)
     raise ConversionError(
-        f"The file's {len(found)} tensors are not those of {architecture.name} ({closest.family.name}): {lists}.{hint}"
+        f"The file's {len(found)} tensors are not those of {architecture.name} ({closest.family.name}).{hint} {lists}."
     )
+
+
+def shown(name: str) -> str:
+    """A name out of a file for one line of text, whatever is in it."""
+    return name if name.isprintable() else ascii(name)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    return ", ".join(map(shown, names[:MOST])) + more
 
 
 def _model_of(found: list[str]) -> str | None:

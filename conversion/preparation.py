@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from conversion.maps import TRANSFORMS
-from conversion.planning import Plan, Recognition, make_plan, num_classes, recognise
+from conversion.planning import Plan, Recognition, make_plan, num_classes, recognise, shown
 from conversion.readers import read_checkpoint
 from conversion.readers.reading import release
 from mpncov_zoo import registry
@@ -27,6 +27,7 @@ class Conversion:
         model: built; its weights are undefined until `place`.
         recognition: of the file's names.
         plan: what goes where.
+        path: of the file.
         tensors: the file's, by its own names.
         format: of the file.
     """
@@ -34,6 +35,7 @@ class Conversion:
     model: ImageClassifier
     recognition: Recognition
     plan: Plan
+    path: Path
     tensors: Mapping[str, np.ndarray]
     format: str
 
@@ -44,7 +46,10 @@ class Conversion:
             ConversionError: a tensor cannot be float32 without loss, is not finite, or is a negative variance.
         """
         for step in self.recognition.steps:
-            _require_sound(step.source, step.target, self.tensors[step.source])
+            try:
+                _require_sound(step.source, step.target, self.tensors[step.source])
+            except ConversionError as error:
+                raise ConversionError(f"{self.path}: {error}") from None
             release(self.tensors[step.source])
         variables = self.model.named_variables()
         largest_first = sorted(self.recognition.steps, key=lambda step: -self.tensors[step.source].size)
@@ -55,7 +60,12 @@ class Conversion:
 
 
 def prepare(
-    path: Path, model: str, *, entry: WeightsEntry | None = None, labels: str | Path | None = None
+    path: Path,
+    model: str,
+    *,
+    entry: WeightsEntry | None = None,
+    labels: str | Path | None = None,
+    architecture: registry.Architecture | None = None,
 ) -> Conversion:
     """Read, recognise, build and plan.
 
@@ -64,6 +74,7 @@ def prepare(
         model: canonical name of the network.
         entry: the manifest's, if the file is a published one: it says how images are prepared and what classes are.
         labels: a file of class names instead.
+        architecture: of a network with options of its own; by default the published one.
 
     Raises:
         ConversionError, InputError: of `conversion.convert`.
@@ -72,7 +83,8 @@ def prepare(
     row = registry.backbone_of(model)
     specification = entry.input if entry is not None else InputSpecification.model_validate(row.input)
     try:
-        recognition = recognise(stored.tensors, registry.architecture(model))
+        standard = registry.architecture(model, options=entry.options if entry is not None else None)
+        recognition = recognise(stored.tensors, architecture or standard)
         classes = num_classes(recognition, stored.tensors)
         network = ImageClassifier(
             recognition.architecture,
@@ -85,12 +97,13 @@ def prepare(
         plan = make_plan(recognition, stored.tensors, network)
     except ConversionError as error:
         raise ConversionError(f"{path}: {error}") from None
-    return Conversion(network, recognition, plan, stored.tensors, stored.format)
+    return Conversion(network, recognition, plan, path, stored.tensors, stored.format)
 
 
 def _labels(given: str | Path | None, entry: WeightsEntry | None, classes: int) -> Sequence[str] | None:
     """The names of the classes: given, or a published file's; none for what nobody has named."""
-    path = LABELS / f"{entry.dataset}.txt" if given is None and entry is not None else given
+    published = entry is not None and entry.num_classes == classes
+    path = LABELS / f"{entry.dataset}.txt" if given is None and entry is not None and published else given
     if path is None:
         return None
     try:
@@ -109,11 +122,13 @@ def _as_tensor(array: np.ndarray) -> tf.Tensor:
 
 def _require_sound(source: str, target: str, array: np.ndarray) -> None:
     if array.dtype.kind not in "fV" or (array.dtype.kind == "V" and array.dtype.name != "bfloat16"):
-        raise ConversionError(f"{source} is of {array.dtype}; allowed are floating-point numbers.")
+        raise ConversionError(f"{shown(source)} is of {array.dtype}; allowed are floating-point numbers.")
     single = array.astype(np.float32, copy=False)
     if not np.isfinite(single).all():
-        raise ConversionError(f"{source} holds NaN or infinity; nothing was converted.")
+        raise ConversionError(f"{shown(source)} holds NaN or infinity; nothing was converted.")
     if array.dtype.itemsize > 4 and not np.array_equal(single, array):
-        raise ConversionError(f"{source} is of {array.dtype} and would lose digits in float32; nothing was converted.")
+        raise ConversionError(
+            f"{shown(source)} is of {array.dtype} and would lose digits in float32; nothing was converted."
+        )
     if target.endswith("/moving_variance") and single.min(initial=0) < 0:
-        raise ConversionError(f"{source} holds a negative variance; nothing was converted.")
+        raise ConversionError(f"{shown(source)} holds a negative variance; nothing was converted.")

@@ -11,7 +11,9 @@ from filelock import FileLock
 from mpncov_zoo.errors import FetchError
 from mpncov_zoo.hub.cache import CACHE_VARIABLE, cache_root
 from mpncov_zoo.hub.checkpoints import obtain
-from mpncov_zoo.manifest import WeightsEntry
+from mpncov_zoo.hub.sources import digest_file
+from mpncov_zoo.hub.verification import sha256
+from mpncov_zoo.manifest import DESCRIPTION_FILE, WeightsEntry
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ def _convert(entry: WeightsEntry, root: Path, directory: Path, offline: bool) ->
     try:
         convert(checkpoint, model=entry.model, output=scratch / entry.name, tag=entry.tag)
         self_check(scratch / entry.name, model=entry.model)
+        digest_file(directory).write_text(sha256(scratch / entry.name / DESCRIPTION_FILE))
         (scratch / entry.name).rename(directory)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

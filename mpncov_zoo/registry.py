@@ -89,10 +89,10 @@ def _tuples(name: str, options: Any) -> Options:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
 
 
-def _resnet(block: str, *repeats: int, **options: bool) -> Backbone:
+def _resnet(block: str, *repeats: int, conv1_stride: bool = False) -> Backbone:
     return Backbone(
         "resnet:resnet",
-        {"block": block, "repeats": repeats, **options},
+        {"block": block, "repeats": repeats, **({"conv1_stride": True} if conv1_stride else {})},
         second_order={"last_stride": 1},
         representation={"mpncov": {"dimension_reduction": 256}},
     )

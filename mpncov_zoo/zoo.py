@@ -93,7 +93,8 @@ def load(
         The network; `load_report` says what was loaded and what is fresh.
 
     Raises:
-        UnknownModel, NoPretrainedWeights: no such model or weights. Random weights never stand in for pretrained ones.
+        UnknownModel, NoPretrainedWeights: no such model or weights. Random weights never stand in for pretrained ones,
+            but for an entry of the manifest that is a trunk alone: all else is fresh then, which one warning says.
         FetchError, IntegrityError: the weights are not at hand, or are not the published ones.
         ConversionError: a published checkpoint, converted on its first use, is not of this network.
         ManifestError: the manifest or the artifact's model.json is malformed, or describes no network of this version.
@@ -112,7 +113,9 @@ def load(
             raise InputError(f"hub={str(hub)!r} was given, but no weights were asked for: pass pretrained=True.")
         loaded = build(model, num_classes=num_classes, input_shape=input_shape, representation=representation)
     else:
+        asked = model
         model, tag, representation = _with_trunk(model, tag, hub, representation)
+        trunk_only = model != asked
         found = sources.resolve(
             model,
             tag,
@@ -122,6 +125,9 @@ def load(
             convert=partial(converted, cache_dir=cache_dir, offline=bool(offline)),
         )
         loaded = _pretrained(found, num_classes, input_shape, representation)
+        if trunk_only and loaded.load_report.fresh:
+            weights = loaded.load_report.weights
+            logger.warning("%s: only the trunk is pretrained (%s); the rest is fresh, to be trained", asked, weights)
     logger.info("%s: %s", loaded.name, loaded.load_report)
     return loaded
 
@@ -189,7 +195,6 @@ def _with_trunk(
     entry = load_manifest().published(model, tag) if hub is None else None
     if entry is None or entry.trunk is None:
         return model, tag, representation
-    logger.warning("%s: only the trunk is pretrained (%s); the rest is fresh, to be trained", entry.name, entry.trunk)
     trunk, _, trunk_tag = entry.trunk.partition(".")
     return trunk, trunk_tag, representation or registry.MODELS[model][1]
 

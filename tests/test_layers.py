@@ -34,6 +34,7 @@ IMPORT_BY_NAME = {  # lazy names, tables, Keras, what an extra brings
     FACADE,
     "conversion",
     "conversion.readers.reading",
+    "conversion.reference.source",
     "mpncov_zoo.classifier",
     "mpncov_zoo.keras_registration",
 }

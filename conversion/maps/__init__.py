@@ -30,6 +30,9 @@ class Family:
         rows: an architecture's layers.
         steps: the tensors of these layers.
         names: the names in a file as the family's.
+        fits: whether networks of an architecture have files of this family.
+        reference: its network in PyTorch, "module:class" under conversion.reference.
+        called: what to call that.
         options: architecture options of the networks that this family's files hold, by part.
         note: what a reader of the certificate must know.
     """
@@ -38,6 +41,9 @@ class Family:
     rows: Rows
     steps: Callable[[list[Row]], list[Step]]
     names: Callable[[Iterable[str]], Names]
+    fits: Callable[[Architecture], bool]
+    reference: str
+    called: str = "the published network, written from its facts"
     options: Mapping[str, Options] = field(default_factory=dict)
     note: str = ""
 
@@ -92,31 +98,80 @@ STRIDE_NOT_IN_THE_FILE = (
     "pytorchcv's 50 and 50b, 101 and 101b have the same tensors: the model's name alone says which it is"
 )
 
-FAMILIES: Mapping[str, tuple[Family, ...]] = {  # the first is what a network is written as for PyTorch
+
+def _of(*representations: str) -> Callable[[Architecture], bool]:
+    """Networks with these representations, whose bottlenecks have their stride on the 3x3."""
+    return lambda architecture: (
+        architecture.representation in representations and not architecture.features_options.get("conv1_stride", False)
+    )
+
+
+def _isqrtcov(architecture: Architecture) -> bool:
+    return architecture.representation == "mpncov"
+
+
+FAMILIES: Mapping[str, tuple[Family, ...]] = {  # the first of PyTorch's is what a network is written as
     "resnet:resnet": (
-        Family("upstream PyTorch", upstream_resnet, pytorch_steps, pytorch_names(FINE_TUNED_RESNET)),
-        Family("pytorchcv", pytorchcv_resnet, pytorch_steps, pytorch_names(), note=STRIDE_NOT_IN_THE_FILE),
-        Family("upstream TensorFlow, .mat", upstream_resnet, mat_steps, mat_names),
-        Family("upstream TensorFlow, .h5", upstream_resnet, h5_steps, h5_names),
+        Family(
+            "upstream PyTorch",
+            upstream_resnet,
+            pytorch_steps,
+            pytorch_names(FINE_TUNED_RESNET),
+            fits=_of("mpncov", "gap"),
+            reference="resnet:ResNet",
+        ),
+        Family(
+            "pytorchcv",
+            pytorchcv_resnet,
+            pytorch_steps,
+            pytorch_names(),
+            fits=_isqrtcov,
+            reference="pytorchcv:PytorchcvResNet",
+            called="pytorchcv's network",
+            note=STRIDE_NOT_IN_THE_FILE,
+        ),
+        Family(
+            "upstream TensorFlow, .mat", upstream_resnet, mat_steps, mat_names, _of("mpncov"), reference="resnet:ResNet"
+        ),
+        Family(
+            "upstream TensorFlow, .h5", upstream_resnet, h5_steps, h5_names, _of("mpncov"), reference="resnet:ResNet"
+        ),
     ),
     "vgg:vgg": (
-        Family("upstream PyTorch", upstream_vgg, pytorch_steps, pytorch_names()),
+        Family(
+            "upstream PyTorch",
+            upstream_vgg,
+            pytorch_steps,
+            pytorch_names(),
+            fits=_of("mpncov", "flatten"),
+            reference="vgg:VGG",
+        ),
         Family(
             "upstream PyTorch, fine-tuned with one linear layer",
             upstream_vgg,
             pytorch_steps,
             pytorch_names(),
+            fits=_of("mpncov"),
+            reference="vgg:VGG",
             options={"classifier": {"hidden": ()}},
         ),
-        Family("upstream TensorFlow, .mat", upstream_vgg, mat_steps, mat_names),
-        Family("upstream TensorFlow, .h5", upstream_vgg, h5_steps, h5_names),
+        Family("upstream TensorFlow, .mat", upstream_vgg, mat_steps, mat_names, _of("mpncov"), reference="vgg:VGG"),
+        Family("upstream TensorFlow, .h5", upstream_vgg, h5_steps, h5_names, _of("mpncov"), reference="vgg:VGG"),
     ),
     "efficientnet_lite:efficientnet_lite": (
-        Family("efficientnet_lite_pytorch", efficientnet_lite, pytorch_steps, pytorch_names()),
+        Family(
+            "efficientnet_lite_pytorch",
+            efficientnet_lite,
+            pytorch_steps,
+            pytorch_names(),
+            fits=_of("gap", "mpncov"),  # the second with upstream's names for the reduction
+            reference="efficientnet_lite:EfficientNetLite",
+        ),
     ),
 }
 
 
 def families_of(architecture: Architecture) -> tuple[Family, ...]:
     """The families whose files may hold this network; none where nobody published any."""
-    return FAMILIES.get(BACKBONES[architecture.backbone].function, ())
+    known = FAMILIES.get(BACKBONES[architecture.backbone].function, ())
+    return tuple(family for family in known if family.fits(architecture))

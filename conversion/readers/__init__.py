@@ -56,14 +56,19 @@ def read_checkpoint(path: Path) -> StoredTensors:
     Raises:
         ConversionError: there is no such file, or it is of no known format, damaged, empty or refused by its reader.
     """
-    kind = _format(path)
+    kind = known_format(path)
     tensors = kind.read(path)
     if not tensors:
         raise ConversionError(f"{path} holds no tensors.")
     return StoredTensors(tensors, kind.name)
 
 
-def _format(path: Path) -> _Format:
+def known_format(path: Path) -> _Format:
+    """The format that a file's first bytes tell.
+
+    Raises:
+        ConversionError: there is no such file, it is empty, or of no known format.
+    """
     try:
         if path.exists() and not path.is_file():
             raise ConversionError(f"{path} is no file.")

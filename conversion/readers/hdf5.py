@@ -5,16 +5,22 @@ in other files, links, and compressed pieces, whose size only unpacking tells.
 """
 
 import math
+import re
+import struct
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from conversion.readers.reading import Refused, optional, reading, short
+from conversion.readers.reading import Refused, mapped, optional, reading, short
 
 TOP_LEVEL = "top_level_model_weights"  # of variables that belong to no layer; not among the layers' names
+MAX_TEXTS = 2**28  # bytes of texts of variable length, each taken to be as long as the longest
+HEAP = re.compile(rb"GCOL\x01")  # how the pieces of a file begin in which such texts lie
 
 
 def read_h5(path: Path) -> dict[str, np.ndarray]:
@@ -35,7 +41,7 @@ def read_h5(path: Path) -> dict[str, np.ndarray]:
         objects = dict(_walk(h5py, file))
         prefix, root = _root(objects, file)
         limit = path.stat().st_size
-        listed = list(_listed(h5py, objects, root, prefix, limit))
+        listed = list(_listed(h5py, objects, root, prefix, _Room(h5py, file, mapped(path))))
         found = {name for name, item in objects.items() if name.startswith(prefix) and isinstance(item, h5py.Dataset)}
         _require_same(listed, found)
         _check(h5py, {name: objects[name] for name in listed}, limit)
@@ -69,29 +75,65 @@ def _root(objects: dict[str, Any], file: Any) -> tuple[str, Any]:
     raise Refused("it has no layer_names, which Keras' weights have")
 
 
-def _listed(h5py: Any, objects: dict[str, Any], root: Any, prefix: str, limit: int) -> Iterator[str]:
+@dataclass
+class _Room:
+    """What the lists of names take of a file, all together.
+
+    Keras by h5py 3 writes texts of variable length: references of 16 bytes, of which any number may be to one long
+    text. How long it is HDF5 tells by reading it; no text is longer than the heap that it lies in.
+    """
+
+    h5py: Any
+    file: Any
+    data: memoryview
+    listed: int = 0  # bytes
+    texts: int = 0  # of variable length
+
+    def take(self, name: str, attribute: Any) -> None:
+        count, dtype = math.prod(attribute.shape), attribute.dtype
+        self.listed += count * dtype.itemsize
+        if self.listed > len(self.data):
+            raise Refused(f"{short(name)} is larger than the file")
+        if dtype.hasobject:
+            self.texts += count
+            if not self.h5py.check_string_dtype(dtype):
+                raise Refused(f"{short(name)} are not names")
+            if self.texts * self.longest > MAX_TEXTS:
+                raise Refused(
+                    f"{short(name)} has too many texts, if each is of {self.longest} bytes; save the weights alone"
+                )
+
+    @cached_property
+    def longest(self) -> int:
+        """The bytes of the largest heap that lies within the file; HDF5 reads no others."""
+        if self.file.id.get_create_plist().get_sizes() != (8, 8):
+            raise Refused("its sizes are not of 8 bytes")
+        starts = (found.start() for found in HEAP.finditer(self.data, 0, max(0, len(self.data) - 16)))
+        sizes = ((start, *struct.unpack_from("<Q", self.data, start + 8)) for start in starts)
+        return max((size for start, size in sizes if start + size <= len(self.data)), default=0)
+
+
+def _listed(h5py: Any, objects: dict[str, Any], root: Any, prefix: str, room: _Room) -> Iterator[str]:
     """The paths of the tensors, as the attributes list them."""
-    layers = _names(root, "layer_names", limit)
+    layers = _names(root, "layer_names", room)
     if f"{prefix}{TOP_LEVEL}" in objects and TOP_LEVEL not in layers:
         layers.append(TOP_LEVEL)
     for layer in layers:
         group = objects.get(f"{prefix}{layer}")
         if not isinstance(group, h5py.Group):
             raise Refused(f"layer {short(layer)} is listed, but not there")
-        for weight in _names(group, "weight_names", limit):
+        for weight in _names(group, "weight_names", room):
             yield f"{prefix}{layer}/{weight}"
 
 
-def _names(group: Any, attribute: str, limit: int) -> list[str]:
+def _names(group: Any, attribute: str, room: _Room) -> list[str]:
     """An attribute's texts; Keras spreads long lists over `<attribute>0`, `<attribute>1` ..."""
     attributes = [attribute] if attribute in group.attrs else []
     while attribute not in attributes and f"{attribute}{len(attributes)}" in group.attrs:
         attributes.append(f"{attribute}{len(attributes)}")
     names: list[str] = []
     for name in attributes:
-        about = group.attrs.get_id(name)
-        if math.prod(about.shape) * about.dtype.itemsize > limit:
-            raise Refused(f"{short(name)} is larger than the file")
+        room.take(name, group.attrs.get_id(name))
         values = np.asarray(group.attrs[name]).ravel().tolist()
         names += [value.decode() if isinstance(value, bytes) else value for value in values]
     if not all(isinstance(name, str) for name in names):

@@ -16,7 +16,7 @@ import numpy as np
 from conversion.readers.reading import Refused, mapped, reading, short
 
 VARIABLE = "params"
-MAX_EXPANSION = 20  # unpacked over packed bytes: weights, as all noise, hardly shrink
+MAX_EXPANSION = 20  # all that is unpacked or converted, over the file's bytes: weights, as all noise, hardly shrink
 HEADER = 128  # bytes
 
 UINT32, INT32, MATRIX, COMPRESSED = 6, 5, 14, 15  # kinds of elements
@@ -51,9 +51,9 @@ def read_mat(path: Path) -> dict[str, np.ndarray]:
         data = mapped(path)
         if data[124:128] != b"\x00\x01IM":
             raise Refused(_other_version(bytes(data[:HEADER])))
-        limit = MAX_EXPANSION * len(data)
-        arrays, room = {}, limit
-        for entry in _entries(_variable(data, limit)):
+        arrays = {}
+        variable, room = _variable(data, MAX_EXPANSION * len(data))
+        for entry in _entries(variable):
             arrays[entry.name] = array = entry.array(room)
             array.flags.writeable = False
             room -= array.nbytes
@@ -101,18 +101,24 @@ class _Matrix:
         return stored.astype(dtype, copy=False).reshape(shape, order="F")
 
 
-def _variable(data: memoryview, limit: int) -> _Matrix:
-    """`params` among the file's variables."""
-    found, others = [], []
+def _variable(data: memoryview, room: int) -> tuple[_Matrix, int]:
+    """`params` among the file's variables, and what these leave of the room, in bytes."""
+    found, others = None, []
     for kind, content in _elements(data, HEADER):
         if kind == COMPRESSED:
-            kind, content = MATRIX, _unpacked(content, limit)
+            kind, content = MATRIX, _unpacked(content, room)
+            room -= len(content)
         matrix = _matrix(kind, content, "a variable")
         name = matrix.parts()[1] if matrix.kind != 17 else ""
-        (found if name == VARIABLE else others).append(matrix if name == VARIABLE else short(name))
-    if len(found) != 1:
-        raise Refused(f"it has {len(found)} variables {VARIABLE!r}, not one, beside {', '.join(others) or 'no other'}")
-    return found[0]
+        if name != VARIABLE:
+            others.append(short(name))
+        elif found:
+            raise Refused(f"it has more than one variable {VARIABLE!r}")
+        else:
+            found = matrix
+    if not found:
+        raise Refused(f"it has no variable {VARIABLE!r}, but {', '.join(others) or 'no other either'}")
+    return found, room
 
 
 def _entries(variable: _Matrix) -> Iterator[_Matrix]:
@@ -137,12 +143,15 @@ def _matrix(kind: int, content: memoryview, name: str) -> _Matrix:
     return _Matrix(name, flags[0], flags[1], content[position:])
 
 
-def _unpacked(content: memoryview, limit: int) -> memoryview:
+def _unpacked(content: memoryview, room: int) -> memoryview:
     """A compressed matrix, without its tag, which says how long it is before any of it is unpacked."""
     tag = zlib.decompressobj().decompress(content, 8)
+    if len(tag) < 8:
+        raise Refused("it is cut off")
     kind, size = struct.unpack("<II", tag)
-    if kind != MATRIX or size > limit:
-        raise Refused(f"a variable of kind {kind} unpacks to {size} bytes, more than {MAX_EXPANSION} times the file")
+    if kind != MATRIX or size > room:
+        most = f"all together may unpack to {MAX_EXPANSION} times the file"
+        raise Refused(f"a variable of kind {kind} unpacks to {size} bytes; {most}")
     unpacking = zlib.decompressobj()
     whole = unpacking.decompress(content, len(tag) + size + 1)
     if len(whole) != len(tag) + size or not unpacking.eof:

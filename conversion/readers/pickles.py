@@ -2,12 +2,14 @@
 
 A pickle is a program. Its instructions are looked at before the first is executed: only those that PyTorch writes are
 known. None of them reaches an object's attributes, and only texts and numbers are keys, for Python hashes tuples within
-tuples without a limit, which ends the process.
+tuples without a limit, which ends the process. What takes three bytes to call again, with the same arguments, must not
+copy much: memory and time stay in proportion to the pickle's length.
 """
 
+import io
 import pickle
 import pickletools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -16,7 +18,8 @@ import numpy as np
 
 from conversion.readers.reading import Refused, short
 
-MAX_PICKLE = 8 * 2**20  # bytes of instructions; a network of a thousand layers needs a tenth
+MAX_PICKLE = 2 * 2**20  # bytes of instructions; a network of a thousand layers needs one MiB
+MAX_VALUES = 16  # of a call's arguments, and of a tensor's dimensions
 STORAGES = {
     "DoubleStorage": np.float64,
     "FloatStorage": np.float32,
@@ -78,13 +81,13 @@ class _StorageType:
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
     """torch._utils._rebuild_tensor and _v2; their further arguments (requires_grad, hooks) say nothing of numbers."""
-    numbers = (offset, *shape, *strides)
-    whole = all(type(number) is int for number in numbers)
-    if not isinstance(storage, Storage) or not whole or len(shape) != len(strides) or len(shape) > 16:
+    plain = isinstance(storage, Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)
+    numbers = [offset, *shape, *strides] if plain and len(shape) == len(strides) <= MAX_VALUES else []
+    if not numbers or not all(type(number) is int for number in numbers):
         raise Refused("a tensor is described in a way that PyTorch does not write")
     if min(numbers) < 0:
         raise Refused(f"a tensor has shape {shape}, strides {strides} and offset {offset}")
-    return Tensor(storage, offset, tuple(shape), tuple(strides))
+    return Tensor(storage, offset, shape, strides)
 
 
 def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
@@ -94,17 +97,12 @@ def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
 
 def _size(values: Any = ()) -> tuple[Any, ...]:
     """torch.Size."""
+    if not isinstance(values, tuple | list) or len(values) > MAX_VALUES:
+        raise Refused(f"a shape in it is {short(values)}, or of more than {MAX_VALUES} numbers")
     return tuple(values)
 
 
-def _ordered_dict(pairs: Iterable[tuple[Any, Any]] = ()) -> dict[Any, Any]:
-    """collections.OrderedDict; Python 2 wrote its pairs as an argument."""
-    plain = [(_key(name), value) for name, value in pairs]
-    return dict(plain)
-
-
 CALLABLE: dict[tuple[str, str], Callable[..., Any]] = {
-    ("collections", "OrderedDict"): _ordered_dict,
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
@@ -113,23 +111,39 @@ CALLABLE: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Unpickler(pickle._Unpickler):  # the one in Python, whose instructions can be replaced
-    """Python's, with the names of `CALLABLE` and the storage types as all there is; it notes the storages."""
+    """Python's, with the names of `CALLABLE`, OrderedDict and the storage types as all there is; it notes the storages.
+
+    Its `room` is the number of pairs that may still be copied into dictionaries.
+    """
 
     dispatch = dict(pickle._Unpickler.dispatch)
 
-    def __init__(self, stream: BinaryIO):
+    def __init__(self, stream: BinaryIO, room: int):
         super().__init__(stream, encoding="utf-8")
         self.storages: dict[str, Storage] = {}
+        self.room = room
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return self.ordered_dict
         if (module, name) in CALLABLE:
             return CALLABLE[module, name]
         if module == "torch" and name in STORAGES:
             return _StorageType(np.dtype(STORAGES[name]))
-        raise Refused(f"it asks for {short(f'{module}.{name}')}, which no tensor needs; nothing of it was run")
+        raise Refused(
+            f"it asks for {short(f'{module}.{name}')}, which no tensor needs; nothing of it was run (of a training checkpoint, save model.state_dict() alone)"
+        )
+
+    def ordered_dict(self, pairs: Sequence[tuple[Any, Any]] = ()) -> dict[Any, Any]:
+        """collections.OrderedDict; Python 2 wrote its pairs as an argument."""
+        self.room -= len(pairs)
+        if self.room < 0:
+            raise Refused("it copies more into dictionaries than it holds")
+        return dict([(_key(name), value) for name, value in pairs])
 
     def persistent_load(self, pid: Any) -> Storage:
-        if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage" and isinstance(pid[1], _StorageType)):
+        described = isinstance(pid, tuple) and 5 <= len(pid) <= 6
+        if not (described and pid[0] == "storage" and isinstance(pid[1], _StorageType)):
             raise Refused(f"it refers to {short(pid)}, which is no storage")
         _, kind, key, _, numel, *view = pid
         if not isinstance(key, str) or type(numel) is not int or numel < 0:
@@ -137,9 +151,10 @@ class _Unpickler(pickle._Unpickler):  # the one in Python, whose instructions ca
         if view and view[0] is not None:
             raise Refused("it holds views of storages, which PyTorch has not written since 0.4")
         storage = Storage(key, kind.dtype, numel)
-        if self.storages.setdefault(key, storage) != storage:
+        first = self.storages.setdefault(key, storage)
+        if first != storage:
             raise Refused(f"storage {short(key)} is described in two ways")
-        return storage
+        return first
 
 
 def _key(value: Any) -> Any:
@@ -158,6 +173,14 @@ def _refuse_object(unpickler: Any) -> None:
     raise Refused("it makes an object that is no tensor")
 
 
+def _call(unpickler: Any) -> None:
+    """REDUCE, with few arguments: Python copies those beyond the ones that a function names."""
+    arguments = unpickler.stack[-1]
+    if not isinstance(arguments, tuple) or len(arguments) > MAX_VALUES:
+        raise Refused(f"it calls something with {short(arguments)}, or more than {MAX_VALUES} values")
+    pickle._Unpickler.dispatch[pickle.REDUCE[0]](unpickler)
+
+
 def _with_plain_keys(instruction: Callable[[Any], None], keys: slice) -> Callable[[Any], None]:
     def checked(unpickler: Any) -> None:
         for key in unpickler.stack[keys]:
@@ -169,6 +192,7 @@ def _with_plain_keys(instruction: Callable[[Any], None], keys: slice) -> Callabl
 
 _Unpickler.dispatch[pickle.BUILD[0]] = _skip_attributes
 _Unpickler.dispatch[pickle.NEWOBJ[0]] = _refuse_object
+_Unpickler.dispatch[pickle.REDUCE[0]] = _call
 for _opcode, _keys in ((pickle.SETITEM[0], slice(-2, -1)), (pickle.SETITEMS[0], slice(0, None, 2))):
     _Unpickler.dispatch[_opcode] = _with_plain_keys(_Unpickler.dispatch[_opcode], _keys)
 
@@ -179,12 +203,19 @@ def unpickle(stream: BinaryIO) -> tuple[Any, dict[str, Storage]]:
     Raises:
         Refused: it has an instruction, name or size that PyTorch does not write.
     """
-    start = stream.tell()
-    for opcode, _, position in pickletools.genops(stream):
-        if opcode.name not in OPCODES:
-            raise Refused(f"its pickle has the instruction {opcode.name}, which PyTorch does not write")
-        if (position or 0) - start > MAX_PICKLE:
-            raise Refused(f"its pickle has more than {MAX_PICKLE} bytes")
-    stream.seek(start)
-    unpickler = _Unpickler(stream)
-    return unpickler.load(), unpickler.storages
+    start, length = stream.tell(), 0
+    head = io.BytesIO(stream.read(MAX_PICKLE))  # no more, whatever its instructions say of lengths
+    try:
+        for opcode, _, position in pickletools.genops(head):
+            length = position or 0
+            if opcode.name not in OPCODES:
+                raise Refused(f"its pickle has the instruction {opcode.name}, which PyTorch does not write")
+    except ValueError:
+        if len(head.getbuffer()) == MAX_PICKLE:
+            raise Refused(f"its pickle has more than {MAX_PICKLE} bytes") from None
+        raise
+    head.seek(0)
+    unpickler = _Unpickler(head, room=length)
+    content = unpickler.load()
+    stream.seek(start + head.tell())
+    return content, unpickler.storages

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from conversion.readers.pickles import Storage, Tensor, unpickle
+from conversion.readers.pickles import MAX_PICKLE, Storage, Tensor, unpickle
 from conversion.readers.reading import Refused, mapped, reading, short
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -53,7 +53,7 @@ def _open_zip(file: BinaryIO, data: memoryview) -> tuple[Any, Elements]:
     order = entries.get(f"{roots[0]}byteorder")
     if order is not None and bytes(_stored(data, order)) != b"little":
         raise Refused("its numbers are big-endian")
-    content, _ = unpickle(io.BytesIO(_stored(data, entries[f"{roots[0]}data.pkl"])))
+    content, _ = unpickle(io.BytesIO(_stored(data, entries[f"{roots[0]}data.pkl"])[: MAX_PICKLE + 1]))
 
     def elements(storage: Storage) -> np.ndarray:
         entry = entries.get(f"{roots[0]}data/{storage.key}")

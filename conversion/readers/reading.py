@@ -2,6 +2,7 @@
 
 import mmap
 import pickle
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ NONSENSE = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
     zlib.error,
+    struct.error,
     NotImplementedError,
     EOFError,
     OSError,
@@ -26,7 +28,6 @@ NONSENSE = (
     TypeError,
     LookupError,
     AttributeError,
-    MemoryError,
     ArithmeticError,
     RuntimeError,  # RecursionError, too
 )
@@ -46,12 +47,14 @@ def reading(path: Path, kind: str, *also: type[Exception]) -> Iterator[None]:
         also: exceptions of a library for a file that makes no sense.
 
     Raises:
-        ConversionError: something was refused, or made no sense.
+        ConversionError: something was refused, made no sense, or needs more memory than there is.
     """
     try:
         yield
     except Refused as refusal:
         raise ConversionError(f"{path}: {refusal}.") from None
+    except MemoryError as error:
+        raise ConversionError(f"{path} needs more memory than there is.") from error
     except (*NONSENSE, *also) as error:
         raise ConversionError(f"{path} is damaged, or no {kind} file: {reason(error)}.") from error
 

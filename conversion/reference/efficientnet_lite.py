@@ -6,6 +6,7 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from conversion.reference.covariance import covariance_stages, reduced_channels
 from mpncov_zoo.backbones.efficientnet_lite import HEAD, STEM, Block, blocks
 from mpncov_zoo.registry import Architecture
 
@@ -17,24 +18,30 @@ class EfficientNetLite(nn.Module):
     the size that the network was published for.
 
     Args:
-        architecture: of a network with the representation "gap".
+        architecture: of a network with the representation "gap", or "mpncov" behind a reduction.
         num_classes: length of the logits.
 
     Raises:
-        ValueError: another representation; no names of its tensors are published.
+        ValueError: another representation, or an option that the published layer has not.
     """
 
     def __init__(self, architecture: Architecture, num_classes: int = 1000):
         super().__init__()
-        if architecture.representation != "gap":
-            raise ValueError(f"The representation must be 'gap'. Received: {architecture.representation!r}")
+        if architecture.representation not in ("gap", "mpncov"):
+            raise ValueError(f"The representation must be 'gap' or 'mpncov'. Received: {architecture.representation!r}")
+        self.architecture = architecture
         rows = blocks(architecture.features_options["width"], architecture.features_options["depth"])
         channels = [STEM, *(block.channels for block in rows)]
         self._conv_stem, self._bn0 = SameConv2d(3, STEM, 3, 2), _normalization(STEM)
         pairs = zip(channels[:-1], rows, strict=True)
         self._blocks = nn.ModuleList(InvertedResidual(before, block) for before, block in pairs)
         self._conv_head, self._bn1 = SameConv2d(channels[-1], HEAD, 1), _normalization(HEAD)
-        self._fc = nn.Linear(HEAD, num_classes)
+        features = HEAD
+        if architecture.representation == "mpncov":
+            reduced = reduced_channels(architecture) or HEAD
+            self.layer_reduce, self.layer_reduce_bn = nn.Conv2d(HEAD, reduced, 1, bias=False), nn.BatchNorm2d(reduced)
+            features = reduced * (reduced + 1) // 2
+        self._fc = nn.Linear(features, num_classes)
         self.stages = [f"stage{block.stage}" for block in rows]
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -47,8 +54,12 @@ class EfficientNetLite(nn.Module):
         for stage, block in zip(self.stages, self._blocks, strict=True):
             outputs[stage] = x = block(x)
         outputs["head"] = x = functional.relu6(self._bn1(self._conv_head(x)))
-        outputs["representation"] = x = x.mean((2, 3))
-        outputs["logits"] = self._fc(x)
+        if self.architecture.representation == "mpncov":
+            outputs["reduction"] = x = self.layer_reduce_bn(self.layer_reduce(x)).relu()
+            outputs |= covariance_stages(x, self.architecture)
+        else:
+            outputs["representation"] = x.mean((2, 3))
+        outputs["logits"] = self._fc(outputs["representation"])
         return outputs
 
 

@@ -6,14 +6,16 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conversion.maps.seed import count_by_role
+from conversion.maps.seed import count_by_role, h5_steps, mat_steps
+from conversion.maps.tables import pytorch_steps
 from conversion.planning import Recognition
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.registry import BACKBONES, Architecture
+from mpncov_zoo.registry import Architecture
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,36 +82,22 @@ def source_network(
     """
     import torch
 
-    build, name, state = _SOURCES[recognition.family.name]
-    network = build(recognition.architecture, num_classes)
+    family = recognition.family
+    network = _network_class(family.reference)(recognition.architecture, num_classes)
     weights = {usual: tensors[own] for own, usual in recognition.names.items()}
     counters = {key: value for key, value in network.state_dict().items() if key.endswith("num_batches_tracked")}
-    loaded = {key: torch.from_numpy(np.array(value, np.float32)) for key, value in state(network, weights).items()}
+    state = _LAYOUTS[family.steps](network, weights)
+    loaded = {key: torch.from_numpy(np.array(value, np.float32)) for key, value in state.items()}
     network.load_state_dict({**counters, **loaded}, strict=True)
-    return Reference(network), name
+    return Reference(network), family.called
 
 
-def _twin(architecture: Architecture, num_classes: int) -> "nn.Module":
-    from conversion.reference.efficientnet_lite import EfficientNetLite
-    from conversion.reference.resnet import ResNet
-    from conversion.reference.vgg import VGG
-
-    twins = {
-        "resnet:resnet": ResNet,
-        "vgg:vgg": VGG,
-        "efficientnet_lite:efficientnet_lite": EfficientNetLite,
-    }
-    return twins[BACKBONES[architecture.backbone].function](architecture, num_classes)
-
-
-def _pytorchcv(architecture: Architecture, num_classes: int) -> "nn.Module":
+def _network_class(reference: str) -> Callable[[Architecture, int], Any]:
+    module, name = reference.split(":")
     try:
-        from conversion.reference.pytorchcv import PytorchcvResNet
+        return getattr(import_module(f"conversion.reference.{module}"), name)
     except ImportError as error:
-        raise InputError(
-            f"The reference of this file is pytorchcv's network: pip install pytorchcv ({error})."
-        ) from None
-    return PytorchcvResNet(architecture, num_classes)
+        raise InputError(f"The reference of this file is {module}'s own network: pip install {error.name}") from None
 
 
 def _by_name(network: "nn.Module", weights: State) -> State:
@@ -150,14 +138,8 @@ def _pytorch_axes(array: np.ndarray) -> np.ndarray:
     return array
 
 
-TWIN = "the published network, written from its facts"
-Source = tuple[Callable[[Architecture, int], Any], str, Callable[[Any, State], State]]
-
-_SOURCES: Mapping[str, Source] = {  # by the name of the family: the network, what it is called, whose names it has
-    "upstream PyTorch": (_twin, TWIN, _by_name),
-    "upstream PyTorch, fine-tuned with one linear layer": (_twin, TWIN, _by_name),
-    "efficientnet_lite_pytorch": (_twin, TWIN, _by_name),
-    "pytorchcv": (_pytorchcv, "pytorchcv's network", _by_name),
-    "upstream TensorFlow, .mat": (_twin, TWIN, _by_position),
-    "upstream TensorFlow, .h5": (_twin, TWIN, _by_role),
+_LAYOUTS: Mapping[Any, Callable[[Any, State], State]] = {  # how a family's tensors are PyTorch's
+    pytorch_steps: _by_name,
+    mat_steps: _by_position,
+    h5_steps: _by_role,
 }

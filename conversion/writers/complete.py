@@ -1,16 +1,25 @@
-"""A file that appears complete or not at all."""
+"""A file or directory that appears complete or not at all."""
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mpncov_zoo.errors import InputError
+
 
 @contextmanager
 def complete(path: Path) -> Iterator[Path]:
-    """A path beside the given one to write to, which takes its name at the end, or is removed after an error."""
-    partial = path.with_name(f".{path.name}.partial")
+    """A path of the same name, in a new directory beside the given one, which takes its place at the end.
+
+    Raises:
+        InputError: the disk or the file system refuses.
+    """
     try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
+            partial = Path(scratch) / path.name
+            yield partial
+            partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error

@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
         "convert",
         run,
         help="convert a published checkpoint, or your own of such a network, into an artifact; or back to PyTorch",
-        details="SOURCE is a .pth (any age), .pth.tar or .safetensors, or the published TensorFlow code's .mat\n"
+        details="SOURCE is a .pth (legacy or zip), .pth.tar or .safetensors, or the published TensorFlow code's .mat\n"
         "or .h5; it needs no PyTorch. DIR is then what --hub of the other commands takes; certificate.json in it says\n"
         "what was converted and how. --parity runs the source network in PyTorch beside ours and leaves a\n"
         'report.html; it needs pip install "mpncov-zoo[conversion]". Exit code 1: ours computes something else.\n'
@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
     canonical_name(args.model)  # a misspelt name is refused before TensorFlow's seconds
     if args.output is None and not args.dry_run:
         raise InputError("convert needs --output (or --dry-run).")
-    if args.dry_run and args.parity:
-        raise InputError("--dry-run computes nothing, so that there is no parity to check: leave one of the two out.")
+    if args.dry_run and (args.parity or args.tag or args.labels):
+        raise InputError("--dry-run writes and computes nothing: leave out --parity, --tag and --labels.")
     if args.device != "cpu" and not args.parity:
         raise InputError("--device is where parity is checked: add --parity.")
     import_tensorflow()

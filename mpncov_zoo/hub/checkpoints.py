@@ -13,6 +13,7 @@ from mpncov_zoo.progress import progress_bar
 
 LOCAL_VARIABLE = "MPNCOV_ZOO_UPSTREAM"  # a directory that holds published files under their names
 TIMEOUT = (10, 60)  # seconds: to connect, between two pieces
+LARGEST = 4096  # MiB, of a file whose size is not published
 SLACK = 1.05  # a published size is rounded; a file beyond that is not it
 
 
@@ -95,7 +96,7 @@ def _install(package: PythonPackage) -> str:
 def _fetch(url: str, target: Path, upstream: Upstream) -> None:
     """Stream a file beside its place, verify it, and move it there."""
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    limit = SLACK * upstream.size_mib * 2**20 if upstream.size_mib else None
+    limit = upstream.size_bytes or int(SLACK * (upstream.size_mib or LARGEST) * 2**20)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with requests.get(url, stream=True, timeout=TIMEOUT) as response, open(partial, "wb") as file:
@@ -103,9 +104,14 @@ def _fetch(url: str, target: Path, upstream: Upstream) -> None:
             with progress_bar(int(response.headers.get("Content-Length", 0)), "B") as bar:
                 for piece in response.iter_content(CHUNK):
                     bar.update(file.write(piece))
-                    if limit is not None and file.tell() > limit:
-                        raise IntegrityError(f"{url} sends more than the {upstream.size_mib} MiB that are published")
-        require_published(partial, upstream)
+                    if file.tell() > limit:
+                        raise IntegrityError(f"{url} sends more than {limit:,} bytes; the published file has fewer")
+        digest = sha256(partial)
+        if not digest.startswith(upstream.sha256 or upstream.sha256_prefix or ""):
+            raise IntegrityError(
+                f"{url}: expected sha256 {upstream.sha256 or upstream.sha256_prefix}, got {digest}. Nothing was kept; "
+                "try again, or obtain the file elsewhere"
+            )
         partial.replace(target)
     except requests.RequestException as error:
         raise FetchError(f"{url} cannot be fetched ({error}). {_remedy(upstream)}") from error

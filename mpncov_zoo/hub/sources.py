@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 
-from mpncov_zoo.errors import FetchError, IntegrityError, NoPretrainedWeights
-from mpncov_zoo.hub.verification import verify_digests, verify_files
+from mpncov_zoo.errors import FetchError, IntegrityError, ManifestError, NoPretrainedWeights
+from mpncov_zoo.hub.verification import OBTAIN_AGAIN, sha256, verify_digests, verify_files
 from mpncov_zoo.manifest import (
     DESCRIPTION_FILE,
     ArtifactDescription,
@@ -149,7 +149,13 @@ def _converted(
             f"{entry.name} is published as {upstream.file_name} at {' or '.join(upstream.locations)}, which is to be "
             "converted: mpncov-zoo convert"
         )
-    found = _verified(convert(entry), entry.name, manifest, put_off_variables)
+    directory = convert(entry)
+    try:
+        _verify_description(directory)
+        found = _verified(directory, entry.name, manifest, put_off_variables)
+    except (IntegrityError, ManifestError) as error:
+        reason = str(error).removesuffix(f". {OBTAIN_AGAIN}")
+        raise IntegrityError(f"{reason}. Remove {directory}; the next load converts again") from None
     source = found.description.provenance.get("source")
     digest = str(source.get("sha256")) if isinstance(source, dict) else ""
     expected = upstream.sha256 or upstream.sha256_prefix or ""
@@ -165,6 +171,19 @@ def _converted(
         f"(sha256 {digest}, {held})"
     )
     return replace(found, entry=entry, trust=trust)
+
+
+def digest_file(directory: Path) -> Path:
+    """Where the sha256 of a converted artifact's model.json stands, which vouches for all its other files."""
+    return directory.with_name(f"{directory.name}.sha256")
+
+
+def _verify_description(directory: Path) -> None:
+    path = digest_file(directory)
+    expected = path.read_text() if path.is_file() else "the one recorded by its conversion"
+    found = sha256(directory / DESCRIPTION_FILE) if (directory / DESCRIPTION_FILE).is_file() else "no such file"
+    if found != expected:
+        raise IntegrityError(f"{directory}: {DESCRIPTION_FILE!r}: expected sha256 {expected}, got {found}")
 
 
 def _local_directory(hub: str | PathLike[str]) -> Path:

@@ -13,16 +13,18 @@ import pytest
 
 import conversion
 import mpncov_zoo
-from conversion.certificate import CERTIFICATE_FILE
-from conversion.maps import TRANSFORMS
+from conversion import converter, export
+from conversion.certificate import CERTIFICATE_FILE, Case, Parity, StageErrors
+from conversion.maps import INVERSES, TRANSFORMS
 from conversion.preparation import prepare
 from conversion.readers import read_checkpoint
 from conversion.writers.pytorch import write_pth
 from conversion.writers.safetensors import write_safetensors
 from mpncov_zoo import artifact
-from mpncov_zoo.errors import ConversionError, InputError, ZooError
+from mpncov_zoo.errors import ConversionError, InputError, ParityError, ZooError
 from mpncov_zoo.hub.sources import TRUST_OWN
 from mpncov_zoo.manifest import Manifest, load_manifest
+from tests import networks
 from tests.conversion.checkpoints import CLASSES, MODEL, tensors
 
 Names = dict[str, np.ndarray]
@@ -257,3 +259,85 @@ def test_published_files_are_known_by_their_digest(
     certificate = conversion.convert(tmp_path / name, model=MODEL, output=tmp_path / "artifact")
     assert (certificate.source.published, certificate.tag) == (published, tag)
     assert written[0].model.labels == (("a", "b", "c") if tag == "imagenet" else None)
+
+
+# --- the way back -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(TRANSFORMS))
+def test_every_transform_has_its_inverse(name: str) -> None:
+    shape = {"transposed": (3, 2), "as it is": (2, 3), "first row": (1, 5)}.get(name, (2, 3, 4, 5))
+    array = np.arange(np.prod(shape)).reshape(shape)
+    np.testing.assert_array_equal(INVERSES[name](TRANSFORMS[name](array)), array)
+
+
+def test_a_wrong_inverse_is_seen(converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {**INVERSES, "OIHW to HWIO": lambda kernel: kernel.transpose(3, 2, 1, 0)}
+    monkeypatch.setattr("conversion.export.INVERSES", wrong)
+    with pytest.raises(ConversionError, match=r"conv1\.weight is not what features/stem_conv/kernel is"):
+        conversion.convert(converted, model=MODEL, output=tmp_path / "back.pth", to="pytorch")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_parity_leaves_no_file(converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    errors = StageErrors(stage="stage2", pytorch=1e-6, tensorflow=0.5, bound=4.2e-5)
+    case = Case(weights="as read", shape=(1, 8, 8, 3), stages=[errors], top5_agreement=0)
+    failed = Parity(device="cpu", reference="it", cases=[case])
+    monkeypatch.setattr("conversion.converter._check_parity", lambda prepared, device: failed)
+    with pytest.raises(ParityError, match=r"stage2 differs by 5\.0e-01 .*No file was written\.$"):
+        conversion.convert(converted, model=MODEL, output=tmp_path / "back.pth", to="pytorch", parity=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_artifact_with_options_of_its_own(tmp_path: Path) -> None:
+    model = mpncov_zoo.build(MODEL, num_classes=2, options={"representation": {"dimension_reduction": 16}})
+    artifact.write(model, tmp_path / "artifact", tag="own", provenance={"kind": "test"})
+    conversion.convert(tmp_path / "artifact", model=MODEL, output=tmp_path / "back.pth", to="pytorch")
+    written = read_checkpoint(tmp_path / "back.pth").tensors
+    assert written["layer_reduce.weight"].shape == (16, 512, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        ("mpncov_resnet18", "upstream PyTorch"),
+        ("resnet18", "upstream PyTorch"),
+        ("mpncov_resnet50_v1", "pytorchcv"),  # upstream's names would be loaded with the stride elsewhere
+        ("mpncov_efficientnet_lite0", "efficientnet_lite_pytorch"),
+    ],
+)
+def test_what_a_network_is_written_as(model: str, family: str) -> None:
+    assert export.plan(networks.bare(model, CLASSES)).family == family
+
+
+@pytest.mark.parametrize("model", ["resnet50_v1", "bcnn_resnet18", "cbp_resnet18", "mpncov_cifar_resnet20"])
+def test_networks_that_nobody_s_code_has(model: str) -> None:
+    with pytest.raises(ConversionError, match=f"No published PyTorch code is known for {model}"):
+        export.plan(networks.bare(model, CLASSES))
+
+
+def test_names_out_of_a_file_stay_on_one_line(tmp_path: Path) -> None:
+    write_pth({"a\nb\x1b[31m": np.zeros(1, np.float32)}, tmp_path / "net.pth")
+    with pytest.raises(ConversionError, match=r"'a\\nb\\x1b\[31m'") as caught:
+        conversion.convert(tmp_path / "net.pth", model=MODEL, output=tmp_path / "artifact")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_verdict_is_that_of_its_parity(converted: Path) -> None:
+    record = json.loads((converted / CERTIFICATE_FILE).read_text())
+    with pytest.raises(ValueError, match="the parity says 'unchecked'"):
+        conversion.Certificate.model_validate({**record, "verdict": "passed"})
+
+
+@pytest.mark.parametrize(("size", "published"), [(0.1, "unknown"), (None, "no digest published")])
+def test_a_name_alone_does_not_make_a_file_the_published_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: float | None, published: str
+) -> None:
+    entry = load_manifest().published("mpncov_vgg16_bn").model_dump(mode="json")
+    entry["upstream"]["size_mib"] = size
+    known = Manifest.model_validate({"schema_version": 1, "entries": [entry]})
+    monkeypatch.setattr("conversion.converter.load_manifest", lambda: known)
+    (tmp_path / "mpncovvgg16_bn.pth").write_bytes(b"")
+    found = converter._published(tmp_path / "mpncovvgg16_bn.pth", "0" * 64, "mpncov_vgg16_bn")
+    assert found[1] == published

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import conversion
 from conversion import parity
@@ -19,7 +20,7 @@ from conversion.preparation import Conversion, prepare
 from conversion.report import html_report
 from conversion.writers.safetensors import write_safetensors
 from mpncov_zoo import registry
-from mpncov_zoo.errors import InputError
+from mpncov_zoo.errors import InputError, ParityError
 from tests.conversion.checkpoints import MODEL, tensors
 
 torch = pytest.importorskip("torch")
@@ -118,6 +119,39 @@ def test_the_file_s_weights_are_back_afterwards(tmp_path: Path) -> None:
     parity.check(prepared)
     variance = prepared.model.named_variables()["features/stem_bn/moving_variance"].numpy()
     np.testing.assert_array_equal(variance, prepared.tensors["bn1.running_var"])
+
+
+def test_a_source_network_that_is_not_finite_proves_nothing(tmp_path: Path) -> None:
+    prepared = written(tmp_path)
+    constant = {"layer_reduce_bn.weight": 0, "layer_reduce_bn.bias": -1}  # all zeros after the ReLU: no trace
+    changed = {name: np.full_like(prepared.tensors[name], value) for name, value in constant.items()}
+    with pytest.raises(ParityError, match="the source network itself is not finite from covariance on"):
+        parity.check(replace(prepared, tensors={**prepared.tensors, **changed}))
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        ("mpncov_vgg16_bn", "upstream PyTorch, fine-tuned with one linear layer"),
+        ("mpncov_efficientnet_lite0", "efficientnet_lite_pytorch"),
+        ("efficientnet_lite0", "efficientnet_lite_pytorch"),
+    ],
+)
+def test_other_backbones_have_their_reference(tmp_path: Path, model: str, family: str) -> None:
+    write_safetensors(tensors(model, names=family), tmp_path / "net")
+    assert parity.check(prepare(tmp_path / "net", model)).first_drift is None
+
+
+def test_tf32_is_as_it_was_afterwards() -> None:
+    def flags() -> tuple[bool, ...]:
+        tensorflow = tf.config.experimental.tensor_float_32_execution_enabled()
+        return tensorflow, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    before = flags()
+    for allowed in (True, False):
+        with parity._tf32(allowed):
+            assert flags() == (allowed,) * 3
+        assert flags() == before
 
 
 def test_what_is_not_finite_has_drifted() -> None:

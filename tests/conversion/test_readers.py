@@ -1,6 +1,7 @@
 """The format of a checkpoint is what its first bytes say; whatever cannot be read is one line that names the file."""
 
 import builtins
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,13 @@ import pytest
 
 from conversion import readers
 from conversion.readers import read_checkpoint
+from conversion.readers.reading import reading
+from conversion.writers.complete import complete
 from conversion.writers.pytorch import write_pth
 from conversion.writers.safetensors import write_safetensors
 from mpncov_zoo.errors import ConversionError
 
-TENSORS = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.float32([1, 2])}
+TENSORS = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.array([1, 2], np.float32)}
 
 
 @pytest.mark.parametrize(("write", "name"), [(write_pth, "PyTorch zip"), (write_safetensors, "safetensors")])
@@ -113,3 +116,31 @@ def test_files_without_tensors(tmp_path: Path) -> None:
     write_safetensors({}, tmp_path / "a")
     with pytest.raises(ConversionError, match="a holds no tensors"):
         read_checkpoint(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (struct.error("unpack requires 8 bytes"), "a is damaged, or no MATLAB file: unpack requires 8 bytes."),
+        (MemoryError("Unable to allocate 1 TiB"), "a needs more memory than there is."),
+        (RecursionError("too deep"), "a is damaged, or no MATLAB file: too deep."),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence(error: Exception, message: str) -> None:
+    with pytest.raises(ConversionError) as raised, reading(Path("a"), "MATLAB"):
+        raise error
+    assert str(raised.value) == message
+
+
+def test_two_write_one_file_at_once(tmp_path: Path) -> None:
+    """Whoever ends last has the whole file; neither takes the other's."""
+    path = tmp_path / "a.pth"
+    with complete(path) as slow:
+        slow.write_bytes(b"slow")
+        with complete(path) as fast:
+            assert not fast.exists()
+            fast.write_bytes(b"fast")
+        assert path.read_bytes() == b"fast"
+        assert slow.read_bytes() == b"slow"
+    assert path.read_bytes() == b"slow"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,5 +1,7 @@
 """`.h5` weights of Keras 2, as the published TensorFlow code writes them, and hostile ones."""
 
+import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conversion.readers import read_checkpoint
+from conversion.readers import hdf5, read_checkpoint
 from conversion.readers.hdf5 import read_h5
 from mpncov_zoo.errors import ConversionError
 
@@ -115,6 +117,47 @@ def write(path: Path, change: Callable[[Any], Any] = lambda file: None, **attrib
 def test_texts_and_bytes(names: list[Any], tmp_path: Path) -> None:
     write(tmp_path / "a.h5", weights=names)
     assert read_h5(tmp_path / "a.h5")["a/a/kernel:0"].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_many_references_to_one_long_text(tmp_path: Path) -> None:
+    """300 references to a text of 1 MB take 5 kB of the file."""
+    size = 10**6
+    write(tmp_path / "a.h5", weights=["x" * size] + 299 * ["y"])
+    content = (tmp_path / "a.h5").read_bytes()
+    found = re.search(re.escape(struct.pack("<I", size)) + b"(?!\0{4}).{12}", content, re.DOTALL)
+    assert found, "length, address of the heap, number in it"
+    place, reference = found.start(), found.group()
+    (tmp_path / "a.h5").write_bytes(content[:place] + 300 * reference + content[place + 300 * 16 :])
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert {len(name) for name in file["a"].attrs["weight_names"]} == {size}
+    with pytest.raises(ConversionError, match="'weight_names' has too many texts, if each is of"):
+        read_h5(tmp_path / "a.h5")
+
+
+def test_the_limit_of_texts_is_that_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def second_layer(file: Any) -> None:
+        file.attrs["layer_names"] = [b"a", b"b"]
+        file.create_group("b").attrs["weight_names"] = ["kernel:0"]
+        file["b/kernel:0"] = np.ones(1, np.float32)
+
+    write(tmp_path / "a.h5", second_layer, weights=["a/kernel:0"])
+    heap = 4096  # bytes, HDF5's smallest
+    monkeypatch.setattr(hdf5, "MAX_TEXTS", 4 * heap)  # for h5py writes bytes so, too
+    assert list(read_h5(tmp_path / "a.h5")) == ["a/a/kernel:0", "b/kernel:0"]
+    monkeypatch.setattr(hdf5, "MAX_TEXTS", 4 * heap - 1)
+    with pytest.raises(ConversionError, match="has too many texts, if each is of"):
+        read_h5(tmp_path / "a.h5")
+
+
+def test_lists_of_texts_within_texts(tmp_path: Path) -> None:
+    """Their number is not known before they are read."""
+    write(tmp_path / "a.h5")
+    rows = np.empty(1, object)
+    rows[0] = np.arange(3)
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["a"].attrs.create("weight_names", rows, dtype=h5py.vlen_dtype(np.int64))
+    with pytest.raises(ConversionError, match="'weight_names' are not names"):
+        read_h5(tmp_path / "a.h5")
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i8", "u1"])

@@ -24,7 +24,7 @@ ARRAYS = [
     np.zeros((0, 3)),
     np.arange(3),
     np.array([[1, 2], [250, 4]], np.uint8),
-    np.float32([7]),
+    np.array([7], np.float32),
 ]
 
 
@@ -102,8 +102,8 @@ def test_only_arrays_of_numbers(value: Any, message: str, packed: bool, tmp_path
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({}, "has 0 variables 'params', not one, beside no other"),
-        ({"weights": np.ones(2), "more": 1}, "has 0 variables 'params', not one, beside 'weights', 'more'"),
+        ({}, "has no variable 'params', but no other either"),
+        ({"weights": np.ones(2), "more": 1}, "has no variable 'params', but 'weights', 'more'"),
         ({"params": np.ones((2, 3))}, r"params is an array of shape \(2, 3\); it should be a cell array of one row"),
         ({"params": {"a": 1}}, "params is a struct"),
         ({"params": "text"}, "params is text"),
@@ -172,9 +172,11 @@ def nested(depth: int) -> bytes:
         ([params(element(14, b""))], "cut off"),
         ([params(TWO)], "element of kind 9, which is no matrix"),
         ([params(element(14, TWO))], "does not begin as a matrix does"),
-        ([params(ONE), params(ONE)], "has 2 variables 'params', not one"),
+        ([params(ONE), params(ONE), b"garbage"], "has more than one variable 'params'"),  # before what follows
         ([element(15, b"no zlib stream")], "damaged"),
         ([packed(params(ONE))[:-1]], "cut off"),
+        ([packed(b"")], "cut off"),
+        ([packed(params(ONE)[:7])], "it is cut off"),
         ([packed(params(ONE) + b"more")], "does not unpack to the"),
         ([packed(params(ONE)[:-8])], "does not unpack to the"),
         ([packed(packed(params(ONE)))], "a variable of kind 15 unpacks"),
@@ -208,6 +210,19 @@ def test_what_unpacks_to_much_takes_no_memory(content: bytes, tmp_path: Path, mo
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 * len(content) + 2**20
+
+
+@pytest.mark.parametrize("last", [matrix(6, (1, 2**14), element(2, bytes(2**14))), b""])
+def test_the_limit_is_that_of_the_file(last: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the variables, and the array in the last, unpacks to less than twice the file; all together do not."""
+    monkeypatch.setattr("conversion.readers.mat.MAX_EXPANSION", 2)
+    noise = matrix(9, (1, 2**16), element(2, RNG.bytes(2**16)), b"noise")
+    zeros = packed(matrix(9, (1, 70_000), element(2, bytes(70_000)), b"zeros"))
+    write(tmp_path / "a.mat", noise, params(last or ONE), zeros, b"" if last else zeros)
+    with pytest.raises(ConversionError, match=r"params\[0\] .* unpacks to too much|unpacks to .* all together"):
+        read_mat(tmp_path / "a.mat")
+    write(tmp_path / "a.mat", noise, params(ONE), zeros)
+    assert read_mat(tmp_path / "a.mat")["params[0]"].tolist() == [[1, 2]]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -204,6 +205,32 @@ def test_pickles_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         read_pth(tmp_path / "a.pth")
 
 
+LIST_OF_10000 = b"](" + 10_000 * b"N" + b"eq\x00"
+PAIRS = b"](" + b"".join(b"K" + bytes([n]) + b"N\x86" for n in range(200)) + b"eq\x00"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (LIST_OF_10000 + b"ctorch\nSize\n" + 2000 * b"h\x00\x85R", "a shape in it is a list, or of more than 16"),
+        (b"ctorch\nSize\nX\x03\x00\x00\x00abc\x85R", "a shape in it is 'abc'"),
+        (PAIRS + b"ccollections\nOrderedDict\nq\x01" + 2000 * b"h\x01h\x00\x85R", "copies more into dictionaries"),
+        (b"(" + 10_000 * b"N" + b"tq\x00ctorch._utils\n_rebuild_parameter\nh\x00R", "or more than 16 values"),
+        (b"(" + 10_000 * b"N" + b"tq\x00ctorch._utils\n_rebuild_tensor\n(NNh\x00h\x00tR", "in a way that PyTorch does"),
+        (b"((U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x06" + 10_000 * b"N" + b"tQ", "which is no storage"),
+    ],
+)
+def test_copies_that_grow_with_the_calls(content: bytes, message: str, tmp_path: Path) -> None:
+    """Few bytes call a function again with the same long argument."""
+    write_zip(b"\x80\x02" + content + b".", tmp_path / "a.pth", {})
+    tracemalloc.start()
+    with pytest.raises(ConversionError, match=message):
+        read_pth(tmp_path / "a.pth")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * 2**20
+
+
 def test_attributes_of_a_state_dict_are_passed_over(tmp_path: Path) -> None:
     """torch notes the versions of modules on it."""
     torch = pytest.importorskip("torch", reason="needs torch")
@@ -248,3 +275,16 @@ def test_writer_refuses_what_pytorch_has_no_type_for(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="complex64"):
         write_pth({"a": np.zeros(2, np.complex64)}, tmp_path / "a.pth")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_text_longer_than_any_pickle_is_not_read(tmp_path: Path) -> None:
+    """A sparse file of 3 GiB takes no disk, and must take no memory either."""
+    with open(tmp_path / "net.pth", "wb") as file:
+        file.write(b"\x80\x02X" + (3 * 2**30).to_bytes(4, "little"))
+        file.truncate(3 * 2**30 + 7)
+    tracemalloc.start()
+    with pytest.raises(ConversionError, match="its pickle has more than"):
+        read_pth(tmp_path / "net.pth")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**26

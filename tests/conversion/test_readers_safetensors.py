@@ -12,7 +12,7 @@ import pytest
 from conversion.readers.safetensors import TYPES, read_safetensors
 from conversion.writers import safetensors as writer
 from conversion.writers.safetensors import write_safetensors
-from mpncov_zoo.errors import ConversionError
+from mpncov_zoo.errors import ConversionError, InputError
 
 library = pytest.importorskip("safetensors.numpy", reason="needs safetensors")
 
@@ -91,7 +91,7 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path, monkeypatch:
 
     write_safetensors({"a": np.ones(1, np.float32)}, tmp_path / "a")
     before = (tmp_path / "a").read_bytes()
-    with pytest.raises(OSError, match="disk is full"):
+    with pytest.raises(InputError, match="a cannot be written: the disk is full"):
         write_safetensors({"a": Broken()}, tmp_path / "a")  # pyright: ignore
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_bytes() == before

@@ -99,5 +99,5 @@ def test_published_file_loads_strictly(depth: int) -> None:
 
 
 def test_other_representations_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"'gap'\. Received: 'mpncov'"):
-        EfficientNetLite(registry.architecture("mpncov_efficientnet_lite0"))
+    with pytest.raises(ValueError, match=r"'gap' or 'mpncov'\. Received: 'bcnn'"):
+        EfficientNetLite(registry.architecture("bcnn_efficientnet_lite0"))

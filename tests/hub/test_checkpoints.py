@@ -114,7 +114,7 @@ def test_it_is_fetched_once_and_verified(tmp_path: Path, server: str) -> None:
     ("path", "limits", "error", "message"),
     [
         ("other.pth", {}, IntegrityError, f"expected sha256 {DIGEST[:8]}"),
-        ("net.pth", {"size_mib": 0.001}, IntegrityError, r"sends more than the 0\.001 MiB"),
+        ("net.pth", {"size_bytes": 6999}, IntegrityError, "sends more than 6,999 bytes"),
         ("missing.pth", {}, FetchError, "404.*MPNCOV_ZOO_UPSTREAM"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from mpncov_zoo.errors import FetchError, IntegrityError, ManifestError, NoPretrainedWeights
 from mpncov_zoo.hub import sources
 from mpncov_zoo.hub.sources import TRUST_MANIFEST, TRUST_OWN, resolve
-from mpncov_zoo.hub.verification import describe_files
+from mpncov_zoo.hub.verification import describe_files, sha256
 from mpncov_zoo.manifest import load_manifest
 from tests.hub.artifacts import make_artifact, manifest, published, upstream
 
@@ -122,6 +122,15 @@ def test_what_was_converted_from_another_file_is_refused(tmp_path: Path, provena
 def set_provenance(artifact: Path, provenance: dict[str, object]) -> None:
     data = json.loads((artifact / "model.json").read_text())
     (artifact / "model.json").write_text(json.dumps({**data, "provenance": provenance}))
+    sources.digest_file(artifact).write_text(sha256(artifact / "model.json"))
+
+
+def test_an_edited_description_of_a_conversion_is_refused(tmp_path: Path) -> None:
+    directory = make_artifact(tmp_path / "tiny.toy")
+    set_provenance(directory, {"source": {"sha256": DIGEST}})
+    (directory / "model.json").write_text((directory / "model.json").read_text() + " ")
+    with pytest.raises(IntegrityError, match=r"'model\.json': expected sha256 .* Remove .*tiny\.toy; the next load"):
+        resolve("tiny", None, manifest=manifest(upstream()), convert=lambda entry: directory)
 
 
 def test_every_published_upstream_entry_says_where_it_is() -> None:
