@@ -131,7 +131,8 @@ class _Unpickler(pickle._Unpickler):  # the one in Python, whose instructions ca
         if module == "torch" and name in STORAGES:
             return _StorageType(np.dtype(STORAGES[name]))
         raise Refused(
-            f"it asks for {short(f'{module}.{name}')}, which no tensor needs; nothing of it was run (of a training checkpoint, save model.state_dict() alone)"
+            f"it asks for {short(f'{module}.{name}')}, which no tensor needs; nothing of it was run "
+            "(of a training checkpoint, save model.state_dict() alone)"
         )
 
     def ordered_dict(self, pairs: Sequence[tuple[Any, Any]] = ()) -> dict[Any, Any]:
