@@ -191,7 +191,7 @@ def _published(path: Path, digest: str, model: str) -> tuple[WeightsEntry | None
         if upstream.sha256_prefix is not None and digest.startswith(upstream.sha256_prefix):
             return entry, "sha256 prefix matches"
     for entry, upstream in entries:
-        if upstream.file_name == path.name and (upstream.sha256 or upstream.sha256_prefix):
+        if upstream.file_name == path.name and upstream.digest:
             return None, "digest differs"
         if upstream.file_name == path.name and _has_published_size(path, upstream):
             return entry, "no digest published"

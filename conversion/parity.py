@@ -73,7 +73,7 @@ def check(conversion: Conversion, device: str = "cpu") -> Parity:
         device: "cpu" or "gpu"; on a GPU with TF32 off, and once more with TF32 on.
 
     Returns:
-        The errors of every stage in every case; the images of the first and the last of each half have batch 1.
+        The errors of every stage in every case, and which network they are measured against.
 
     Raises:
         InputError: PyTorch, a GPU or the reference network's package is not there.

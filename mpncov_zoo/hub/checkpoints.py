@@ -39,7 +39,7 @@ def obtain(name: str, upstream: Upstream, directory: Path, *, offline: bool = Fa
     fetched = directory / upstream.file_name
     for path in (_local(upstream), _packaged(upstream), fetched):
         if path is not None and path.is_file():
-            require_published(path, upstream)
+            require_published(path, upstream, remedy=f"Remove {path}, and obtain it again")
             return path
     if upstream.url is None or offline:
         error = OfflineError if offline and upstream.url else FetchError
@@ -48,18 +48,22 @@ def obtain(name: str, upstream: Upstream, directory: Path, *, offline: bool = Fa
     return fetched
 
 
-def require_published(path: Path, upstream: Upstream) -> str:
+def require_published(path: Path, upstream: Upstream, *, remedy: str, source: object = None) -> str:
     """The SHA-256 of a file.
+
+    Args:
+        path: the file.
+        upstream: what it should be.
+        remedy: what to do where it is not.
+        source: what to call the file; by default its path.
 
     Raises:
         IntegrityError: it is not the one that was published.
     """
-    digest, expected = sha256(path), upstream.sha256 or upstream.sha256_prefix or ""
-    if not digest.startswith(expected):
-        raise IntegrityError(
-            f"{path}: expected sha256 {expected}{'' if upstream.sha256 else '...'}, got {digest}. "
-            "Remove it, and obtain it again"
-        )
+    digest = sha256(path)
+    if not digest.startswith(upstream.digest):
+        expected = upstream.sha256 or f"{upstream.digest}..."
+        raise IntegrityError(f"{source or path}: expected sha256 {expected}, got {digest}. {remedy}")
     return digest
 
 
@@ -106,12 +110,8 @@ def _fetch(url: str, target: Path, upstream: Upstream) -> None:
                     bar.update(file.write(piece))
                     if file.tell() > limit:
                         raise IntegrityError(f"{url} sends more than {limit:,} bytes; the published file has fewer")
-        digest = sha256(partial)
-        if not digest.startswith(upstream.sha256 or upstream.sha256_prefix or ""):
-            raise IntegrityError(
-                f"{url}: expected sha256 {upstream.sha256 or upstream.sha256_prefix}, got {digest}. Nothing was kept; "
-                "try again, or obtain the file elsewhere"
-            )
+        remedy = "Nothing was kept; try again, or obtain the file elsewhere"
+        require_published(partial, upstream, remedy=remedy, source=url)
         partial.replace(target)
     except requests.RequestException as error:
         raise FetchError(f"{url} cannot be fetched ({error}). {_remedy(upstream)}") from error

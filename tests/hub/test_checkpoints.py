@@ -64,7 +64,7 @@ def test_another_file_of_the_published_name_is_refused(tmp_path: Path, monkeypat
 
 def test_a_file_without_a_published_digest_is_taken_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "net.pth").write_bytes(CONTENT)
-    assert require_published(tmp_path / "net.pth", upstream(sha256_prefix=None)) == DIGEST
+    assert require_published(tmp_path / "net.pth", upstream(sha256_prefix=None), remedy="") == DIGEST
 
 
 def test_an_installed_package_carries_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
