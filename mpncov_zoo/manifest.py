@@ -1,7 +1,8 @@
 """The trust root: which weights are published, from where, with which digests, and what an artifact says of itself.
 
-Two JSON files are described here by frozen, typed models: `weights_manifest.json` (`Manifest`, ships in the wheel) and
-the `model.json` of every artifact directory (`ArtifactDescription`). Unknown fields are errors in both.
+Three JSON files are described here by frozen, typed models: `weights_manifest.json` (`Manifest`, ships in the wheel),
+the `model.json` of every artifact directory (`ArtifactDescription`) and the `index.json` of a hub (`HubIndex`).
+Unknown fields are errors in all.
 
 `python -m mpncov_zoo.manifest > docs/weights_manifest.schema.json` renews the exported JSON schema.
 """
@@ -21,6 +22,8 @@ from mpncov_zoo.errors import NoPretrainedWeights
 
 MANIFEST_FILE = "weights_manifest.json"
 DESCRIPTION_FILE = "model.json"
+INDEX_FILE = "index.json"
+DEVICES = {"CON", "PRN", "AUX", "NUL"} | {f"{port}{number}" for port in ("COM", "LPT") for number in range(10)}
 
 
 def _relative_path(path: str) -> str:
@@ -29,6 +32,9 @@ def _relative_path(path: str) -> str:
     plain = all(re.fullmatch(r"[A-Za-z0-9._-]+", component) for component in components)
     if not plain or {".", ".."} & set(components):
         raise ValueError("allowed: a relative path of letters, digits, '.', '_', '-', joined by '/', without '..'")
+    foreign = [name for name in components if name.endswith(".") or name.partition(".")[0].upper() in DEVICES]
+    if foreign:
+        raise ValueError(f"{foreign[0]!r} means something else on Windows; allowed: any other name")
     return path
 
 
@@ -113,7 +119,7 @@ class BundledSource(StrictModel):
 
 
 class HuggingFaceSource(StrictModel):
-    """A repository of the Hugging Face Hub at one commit: a branch name would float."""
+    """A repository of the Hugging Face Hub that holds `<model>.<tag>/`, at one commit: a branch name would float."""
 
     kind: Literal["huggingface"]
     repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")]
@@ -121,14 +127,14 @@ class HuggingFaceSource(StrictModel):
 
 
 class HttpsSource(StrictModel):
-    """A static file server that holds the artifact directory under `url`."""
+    """A static file server that holds `<model>.<tag>/` under `url`."""
 
     kind: Literal["https"]
     url: Annotated[str, Field(pattern=r"^https://[^\s/]+\S*$")]
 
 
 class FileSource(StrictModel):
-    """An artifact directory on this machine or a mounted share."""
+    """A directory on this machine or a mounted share that holds `<model>.<tag>/`."""
 
     kind: Literal["file"]
     path: Text
@@ -309,6 +315,13 @@ class ArtifactDescription(StrictModel):
         return self
 
 
+class HubIndex(StrictModel):
+    """The `index.json` of a hub: which `<model>.<tag>/` it holds, for servers that cannot list. It vouches for none."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    artifacts: list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*\.[a-z0-9][a-z0-9_-]*$")]]
+
+
 def no_weights(situation: str, tag: str | None, tags: list[str]) -> NoReturn:
     """Raise NoPretrainedWeights with the tag asked for and those there are."""
     received = "the default tag" if tag is None else f"tag {tag!r}"
@@ -331,6 +344,15 @@ def parse_description(path: str | PathLike[str]) -> ArtifactDescription:
         ManifestError: naming file, field, what was received and what is allowed.
     """
     return load_document(Path(path), ArtifactDescription, "format_version")
+
+
+def parse_index(path: str | PathLike[str]) -> HubIndex:
+    """Read and validate a hub's `index.json`.
+
+    Raises:
+        ManifestError: naming file, field, what was received and what is allowed.
+    """
+    return load_document(Path(path), HubIndex, "format_version")
 
 
 @functools.cache

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -19,8 +18,8 @@ from mpncov_zoo.classifier import (
     check_input_shape,
     check_num_classes,
 )
-from mpncov_zoo.errors import FetchError, InputError, ManifestError
-from mpncov_zoo.first_use import converted
+from mpncov_zoo.errors import InputError, ManifestError
+from mpncov_zoo.first_use import convert_into
 from mpncov_zoo.hub import sources
 from mpncov_zoo.manifest import DESCRIPTION_FILE, ArtifactDescription, InputSpecification, load_manifest
 
@@ -84,10 +83,11 @@ def load(
         num_classes: another number gets a fresh classifier, 0 none: the output is the representation.
         input_shape: (height, width, channels); height and width may be None for any size.
         representation: another than the model's own; it and the classifier are then fresh.
-        hub: an artifact directory, or a directory of `<model>.<tag>/` ones; by default what the manifest names.
-        revision: of a remote hub; remote hubs are not supported yet.
+        hub: the only place to look for the weights: an artifact directory, a directory of `<model>.<tag>/` ones, an
+            `https://` URL or `hf:owner/name@<40-hex commit>` of such. By default MPNCOV_ZOO_HUB, then the manifest's.
+        revision: the commit, if `hub` is `hf:owner/name` without it.
         cache_dir: where downloads and conversions are kept; by default MPNCOV_ZOO_CACHE or the platform's place.
-        offline: forbid downloads.
+        offline: forbid the network; MPNCOV_ZOO_OFFLINE=1 and HF_HUB_OFFLINE=1 do, too.
 
     Returns:
         The network; `load_report` says what was loaded and what is fresh.
@@ -95,7 +95,8 @@ def load(
     Raises:
         UnknownModel, NoPretrainedWeights: no such model or weights. Random weights never stand in for pretrained ones,
             but for an entry of the manifest that is a trunk alone: all else is fresh then, which one warning says.
-        FetchError, IntegrityError: the weights are not at hand, or are not the published ones.
+        FetchError: the weights cannot be had; OfflineError, a kind of it, where only the network is missing.
+        IntegrityError: they are not the published ones.
         ConversionError: a published checkpoint, converted on its first use, is not of this network.
         ManifestError: the manifest or the artifact's model.json is malformed, or describes no network of this version.
         InputError: an argument cannot be used.
@@ -106,8 +107,6 @@ def load(
         [[('Ankle boot', 0.9228610655804985)]]
     """
     model, tag = split_name(name, pretrained)
-    if revision is not None:
-        raise FetchError(f"revision={revision!r} is of a remote hub; this version of mpncov_zoo has only local ones.")
     if pretrained is False and tag is None:
         if hub is not None:
             raise InputError(f"hub={str(hub)!r} was given, but no weights were asked for: pass pretrained=True.")
@@ -120,9 +119,12 @@ def load(
             model,
             tag,
             hub=hub,
+            revision=revision,
             manifest=load_manifest(),
+            cache_dir=cache_dir,
+            offline=offline,
             put_off_variables=True,
-            convert=partial(converted, cache_dir=cache_dir, offline=bool(offline)),
+            convert=convert_into,
         )
         loaded = _pretrained(found, num_classes, input_shape, representation)
         if trunk_only and loaded.load_report.fresh:
@@ -152,10 +154,10 @@ def feature_extractor(
         pretrained: which weights to load for a name; they are needed, for features of random weights say nothing.
         input_shape: of `load`, for a name; as the following are.
         representation: another than the model's own; it is fresh where it has weights.
-        hub: an artifact directory, or a directory of `<model>.<tag>/` ones.
-        revision: of a remote hub.
-        cache_dir: where downloads go.
-        offline: forbid downloads.
+        hub: the only place to look, as `load` takes it.
+        revision: of `load`.
+        cache_dir: of `load`.
+        offline: of `load`.
 
     Returns:
         A Keras model from (batch, height, width, channels) to {stage: tensor}; it has `preprocess` too.

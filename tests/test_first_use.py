@@ -80,8 +80,21 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cached(root: Path) -> list[str]:
-    """Every file and directory of a cache, but for the locks."""
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.suffix != ".lock" and path.is_file())
+    """Every file of a cache, but for the locks, its tag, and the digests of checkpoints."""
+    files = (path.relative_to(root) for path in root.rglob("*") if path.is_file() and path.name != "CACHEDIR.TAG")
+    return sorted(str(path) for path in files if path.parts[0] != "locks" and path.parts[:2] != ("refs", "checkpoints"))
+
+
+def artifact_in(root: Path) -> Path:
+    """The one artifact directory of a cache."""
+    (directory,) = (root / "artifacts").glob(f"{NAME}@*")
+    return directory
+
+
+def edit(path: Path, content: bytes) -> None:
+    """Put another file in a file's place, as an editor does."""
+    path.unlink()
+    path.write_bytes(content)
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -116,9 +129,10 @@ def test_the_first_load_converts_and_the_second_finds_it(
     if name == CACHE_VARIABLE:
         monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     options: dict[str, Any] = {"cache_dir": tmp_path} if name == "cache_dir" else {}
-    directory = tmp_path / "converted" / NAME
     first = mpncov_zoo.load(MODEL, pretrained=True, **options)
-    assert warnings(caplog) == [f"Converting {checkpoint} to {directory}, once; this takes a minute or less"]
+    directory = artifact_in(tmp_path)
+    said = f"Converting {checkpoint} to an artifact in {tmp_path}, once; this takes a minute or less"
+    assert warnings(caplog) == [said]
     caplog.clear()
     monkeypatch.delenv(LOCAL_VARIABLE)  # the checkpoint is needed no more
     second = mpncov_zoo.load(NAME, cache_dir=tmp_path, offline=True)
@@ -133,13 +147,13 @@ def test_the_first_load_converts_and_the_second_finds_it(
     digest = sha256(checkpoint)
     assert second.load_report.trust == (
         f"every file agrees with the digests of its conversion on this machine from {FILE} "
-        f"(sha256 {digest}, which agrees with the published prefix {digest[:8]})"
+        f"(sha256 {digest}, which agrees with the published prefix {digest[:8]}: that finds damage, and stops no "
+        "attacker; the file is pinned by its full digest since its first use here)"
     )
 
 
 def test_a_hit_writes_nothing(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a cache may be one of an administrator's, which users cannot write."""
-    (filled / "converted" / f".{NAME}.lock").unlink(missing_ok=True)
     folders = [filled, *(path for path in filled.rglob("*") if path.is_dir())]
     before = {path: path.stat().st_mtime_ns for path in filled.rglob("*")}
     for folder in folders:
@@ -237,15 +251,15 @@ def test_an_interruption_before_the_self_check_leaves_nothing(tmp_path: Path, mo
     monkeypatch.setattr("mpncov_zoo.artifact.selftest", interrupted)
     with pytest.raises(KeyboardInterrupt):
         mpncov_zoo.load(MODEL, pretrained=True, cache_dir=tmp_path)
-    assert not (tmp_path / "converted" / NAME).exists()
+    assert not list((tmp_path / "artifacts").iterdir())
 
 
 @pytest.mark.parametrize("file", ["variables/variables.data-00000-of-00001", "certificate.json", "assets/labels.txt"])
 def test_a_cached_artifact_that_was_edited(filled: Path, file: str) -> None:
-    path = filled / "converted" / NAME / file
+    path = artifact_in(filled) / file
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    edit(path, bytes(content))
     with pytest.raises(IntegrityError, match=rf"{re.escape(file)}.*expected sha256"):
         mpncov_zoo.load(MODEL, pretrained=True, cache_dir=filled)
 
@@ -259,19 +273,17 @@ def test_the_conversion_of_another_checkpoint(filled: Path, publish: Callable[..
 
 
 def test_a_cached_description_that_was_edited(filled: Path) -> None:
-    description = filled / "converted" / NAME / "model.json"
+    description = artifact_in(filled) / "model.json"
     text = json.loads(description.read_text())
-    description.write_text(json.dumps({**text, "provenance": {}}))
-    with pytest.raises(
-        IntegrityError, match=r"'model\.json': expected sha256 .* Remove .*; the next load converts again"
-    ):
+    edit(description, json.dumps({**text, "provenance": {}}).encode())
+    with pytest.raises(IntegrityError, match=r"'model\.json': expected .* bytes, got .* mpncov-zoo cache repair"):
         mpncov_zoo.load(MODEL, pretrained=True, cache_dir=filled)
 
 
 @pytest.mark.usefixtures("publish")
 @pytest.mark.parametrize("name", [MODEL, NAME])
 def test_offline_and_not_at_hand(tmp_path: Path, name: str) -> None:
-    remedy = rf"{NAME} is converted from {FILE}, which is not on this machine\. .*download it as {FILE}, and set "
+    remedy = rf"{NAME} is converted from {FILE}, which is not on this machine, and .*download it as {FILE}, and set "
     with pytest.raises(OfflineError, match=f"{remedy}{LOCAL_VARIABLE} to its directory"):
         mpncov_zoo.load(name, pretrained=True, cache_dir=tmp_path, offline=True)
     assert cached(tmp_path) == []

@@ -1,15 +1,212 @@
-"""Where things are kept between runs."""
+"""What is kept between runs, by content: blobs named by their sha256, and directories made of them.
 
+    blobs/<sha256>                   a file's content, complete
+    artifacts/<name>@<16 digits>/    a directory of such files, complete or absent; the digits are its list's digest
+    refs/<kind>/<name>               the sha256 of a model.json or checkpoint that was found or made on this machine
+    partial/                         downloads under way, or broken off
+    locks/                           save double work; nothing depends on them
+
+Everything appears by a rename, so any number of processes may work here, and may be killed at any time. What is here
+is trusted no more than what comes over the network: whoever reads it verifies it.
+"""
+
+import hashlib
+import json
+import logging
 import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from typing import Literal
 
+from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
+from mpncov_zoo.errors import FetchError
+from mpncov_zoo.hub.verification import describe_files, sha256
+from mpncov_zoo.manifest import DESCRIPTION_FILE, ArtifactDescription, FileEntry, parse_description
+
 CACHE_VARIABLE = "MPNCOV_ZOO_CACHE"
+LONGEST_WAIT = 3600  # seconds for another process, before its work is done a second time
+TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of mpncov_zoo: see https://bford.info/cachedir/\n"
+
+Kind = Literal["checkpoints", "converted", "hubs"]
+logger = logging.getLogger(__name__)
 
 
 def cache_root(cache_dir: str | PathLike[str] | None = None) -> Path:
     """The argument, else the directory in MPNCOV_ZOO_CACHE, else the platform's own place; it need not exist."""
     chosen = cache_dir or os.environ.get(CACHE_VARIABLE)
     return Path(chosen).expanduser().absolute() if chosen else user_cache_path("mpncov_zoo")
+
+
+class Cache:
+    """The cache under one directory, which need not exist, and may be read-only: it then serves what it has.
+
+    Args:
+        root: of `cache_root`.
+
+    Attributes:
+        root, blobs, artifacts, refs, partial, locks: its directories.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.blobs, self.artifacts, self.refs = root / "blobs", root / "artifacts", root / "refs"
+        self.partial, self.locks = root / "partial", root / "locks"
+
+    def blob(self, digest: str) -> Path:
+        """Where the content of this sha256 is kept, if it is."""
+        return self.blobs / digest
+
+    def holds(self, file: FileEntry) -> bool:
+        """Whether the content of a file is here and sound."""
+        path = self.blob(file.sha256)
+        return path.is_file() and path.stat().st_size == file.size and sha256(path) == file.sha256
+
+    def store(self, path: Path, digest: str) -> Path:
+        """Move a complete file, whose sha256 this is, to its blob."""
+        with self.writing():
+            self.blobs.mkdir(parents=True, exist_ok=True)
+            path.chmod(0o444)
+            try:
+                path.replace(self.blob(digest))
+            except FileNotFoundError:  # another process had the same content, and tidied up
+                if not self.blob(digest).is_file():
+                    raise
+            _synchronize(self.blobs)
+        return self.blob(digest)
+
+    def tree(self, name: str, files: Iterable[FileEntry]) -> Path:
+        """Where the directory of these files is kept, if it is."""
+        listed = json.dumps(sorted((file.path, file.sha256) for file in files))
+        return self.artifacts / f"{name}@{hashlib.sha256(listed.encode()).hexdigest()[:16]}"
+
+    def materialise(self, name: str, files: Iterable[FileEntry]) -> Path:
+        """Make the directory of these files, whose blobs are all here, unless it is there."""
+        files = list(files)
+        tree = self.tree(name, files)
+        if tree.is_dir():
+            return tree
+        with self.scratch(name) as scratch, self.writing():
+            for file in files:
+                place = scratch / tree.name / file.path
+                place.parent.mkdir(parents=True, exist_ok=True)
+                _link(self.blob(file.sha256), place)
+            try:
+                (scratch / tree.name).rename(tree)
+            except OSError:  # another process was first
+                if not tree.is_dir():
+                    raise
+            _synchronize(self.artifacts)
+        return tree
+
+    def adopt(self, directory: Path, name: str) -> Path:
+        """Move the files of a directory that was made here into the cache; returns their new directory."""
+        files = describe_files(directory, exclude=())
+        for file in files:
+            self.store(directory / file.path, file.sha256)
+        return self.materialise(name, files)
+
+    def description(self, digest: str) -> tuple[ArtifactDescription, list[FileEntry]] | None:
+        """The `model.json` of this sha256, and every file of its artifact, itself included; None if it is not here.
+
+        Raises:
+            ManifestError: it is malformed.
+        """
+        path = self.blob(digest)
+        if not path.is_file() or sha256(path) != digest:
+            return None
+        description = parse_description(path)
+        own = FileEntry(path=DESCRIPTION_FILE, size=path.stat().st_size, sha256=digest)
+        return description, [own, *description.files]
+
+    def recall(self, kind: Kind, name: str) -> str | None:
+        """The sha256 that was remembered."""
+        try:
+            text = self._ref(kind, name).read_text().strip()
+        except OSError:
+            return None
+        return text if re.fullmatch("[0-9a-f]{64}", text) else None
+
+    def remember(self, kind: Kind, name: str, digest: str) -> None:
+        """Keep a sha256 under a name, in place of another."""
+        with self.scratch(kind) as scratch, self.writing():
+            (scratch / "ref").write_text(f"{digest}\n")
+            self._ref(kind, name).parent.mkdir(parents=True, exist_ok=True)
+            (scratch / "ref").replace(self._ref(kind, name))
+
+    def _ref(self, kind: Kind, name: str) -> Path:
+        return self.refs / kind / name
+
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[Path]:
+        """A directory for things on their way into the cache; it is removed afterwards."""
+        with self.writing():
+            self.artifacts.mkdir(parents=True, exist_ok=True)
+            if not (self.root / "CACHEDIR.TAG").exists():
+                (self.root / "CACHEDIR.TAG").write_text(TAG)
+            scratch = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self.artifacts))
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Let one process at a time do a piece of work; where locks do not work, let all."""
+        lock = None
+        try:
+            self.locks.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.locks / f"{name}.lock")
+            lock.acquire(timeout=LONGEST_WAIT)
+        except (OSError, NotImplementedError, Timeout) as error:
+            logger.info("%s: no lock (%s); going on without", name, error)
+        try:
+            yield
+        finally:
+            if lock is not None:
+                lock.release()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Say of any error of the file system what was to be written, and what to do.
+
+        Raises:
+            FetchError: in its place.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise FetchError(
+                f"the cache {self.root} cannot be written: {error.strerror}. Nothing there was changed; make room, or "
+                f"give another cache_dir, or set {CACHE_VARIABLE}"
+            ) from error
+
+
+def _link(blob: Path, place: Path) -> None:
+    """A second name for a blob, or a copy where the file system has no such thing."""
+    try:
+        os.link(blob, place)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(blob, place)
+
+
+def _synchronize(directory: Path) -> None:
+    """Make renames in a directory outlive a power cut, where the system can."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)

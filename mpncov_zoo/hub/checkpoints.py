@@ -1,32 +1,40 @@
-"""The published checkpoints that artifacts are converted from: found or fetched, and held to their digest."""
+"""The published checkpoints that artifacts are converted from: found or fetched, and held to their digest.
+
+Where only a few digits of a digest are published, or none, a file stays untrusted input to the readers of `conversion`,
+which run nothing in it; the cache remembers its full digest, and takes no other file afterwards.
+"""
 
 import importlib.metadata
 import os
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-import requests
-
 from mpncov_zoo.errors import FetchError, IntegrityError, OfflineError
-from mpncov_zoo.hub.verification import CHUNK, sha256
-from mpncov_zoo.manifest import PythonPackage, Upstream
+from mpncov_zoo.hub import transport
+from mpncov_zoo.hub.cache import Cache
+from mpncov_zoo.hub.download import NOTHING_KEPT, Expected, download
+from mpncov_zoo.hub.transport import Address
+from mpncov_zoo.hub.verification import sha256
+from mpncov_zoo.manifest import FileEntry, PythonPackage, Upstream
 from mpncov_zoo.progress import progress_bar
 
 LOCAL_VARIABLE = "MPNCOV_ZOO_UPSTREAM"  # a directory that holds published files under their names
-TIMEOUT = (10, 60)  # seconds: to connect, between two pieces
+DRIVE = "gdrive:"
 LARGEST = 4096  # MiB, of a file whose size is not published
 SLACK = 1.05  # a published size is rounded; a file beyond that is not it
 
 
-def obtain(name: str, upstream: Upstream, directory: Path, *, offline: bool = False) -> Path:
+def obtain(name: str, upstream: Upstream, cache: Cache, *, offline: bool = False) -> Path:
     """A published checkpoint on this machine, verified.
 
-    Looked for in this order: the directory in MPNCOV_ZOO_UPSTREAM, an installed package that carries it, `directory`;
-    then it is fetched.
+    Looked for in this order: the directory in MPNCOV_ZOO_UPSTREAM, an installed package that carries it, the cache;
+    then it is fetched from where it is published, one place after the other.
 
     Args:
         name: of the weights, for messages.
         upstream: the file.
-        directory: where a fetched file is kept.
+        cache: where a fetched file is kept, and the digest of any.
         offline: forbid to fetch.
 
     Returns:
@@ -34,37 +42,40 @@ def obtain(name: str, upstream: Upstream, directory: Path, *, offline: bool = Fa
 
     Raises:
         FetchError, OfflineError: it is not here, and cannot or must not be fetched; the message says what to do.
-        IntegrityError: it is not the published file.
+        IntegrityError: it is not the published file, or not the one that was first used here.
     """
-    fetched = directory / upstream.file_name
-    for path in (_local(upstream), _packaged(upstream), fetched):
+    for path in (_local(upstream), _packaged(upstream)):
         if path is not None and path.is_file():
-            require_published(path, upstream, remedy=f"Remove {path}, and obtain it again")
+            digest = _require_published(path, upstream, cache)
+            _pin(upstream, cache, digest)
             return path
-    if upstream.url is None or offline:
-        error = OfflineError if offline and upstream.url else FetchError
-        raise error(f"{name} is converted from {upstream.file_name}, which is not on this machine. {_remedy(upstream)}")
-    _fetch(upstream.url, fetched, upstream)
-    return fetched
+    with cache.lock(f"checkpoint-{upstream.file_name}"):
+        return _cached(upstream, cache) or _fetched(name, upstream, cache, offline)
 
 
-def require_published(path: Path, upstream: Upstream, *, remedy: str, source: object = None) -> str:
-    """The SHA-256 of a file.
-
-    Args:
-        path: the file.
-        upstream: what it should be.
-        remedy: what to do where it is not.
-        source: what to call the file; by default its path.
-
-    Raises:
-        IntegrityError: it is not the one that was published.
-    """
+def _require_published(path: Path, upstream: Upstream, cache: Cache) -> str:
+    """The SHA-256 of a file, if it is the published one."""
     digest = sha256(path)
+    _require_digest(str(path), digest, upstream, cache, f"Remove {path}, and obtain it again")
+    return digest
+
+
+def _require_digest(source: str, digest: str, upstream: Upstream, cache: Cache, remedy: str) -> None:
     if not digest.startswith(upstream.digest):
         expected = upstream.sha256 or f"{upstream.digest}..."
-        raise IntegrityError(f"{source or path}: expected sha256 {expected}, got {digest}. {remedy}")
-    return digest
+        raise IntegrityError(f"{source}: expected sha256 {expected}, got {digest}. {remedy}")
+    pinned = cache.recall("checkpoints", upstream.file_name)
+    if pinned not in (None, digest):
+        raise IntegrityError(
+            f"{source}: expected sha256 {pinned}, which {upstream.file_name} had when it was first used here, got "
+            f"{digest}. If this one is right, remove {cache.refs / 'checkpoints' / upstream.file_name}"
+        )
+
+
+def _pin(upstream: Upstream, cache: Cache, digest: str) -> None:
+    """Remember which file it was, where its publisher does not say."""
+    if upstream.sha256 is None and cache.recall("checkpoints", upstream.file_name) is None:
+        cache.remember("checkpoints", upstream.file_name, digest)
 
 
 def _local(upstream: Upstream) -> Path | None:
@@ -83,6 +94,85 @@ def _packaged(upstream: Upstream) -> Path | None:
     return next((Path(str(file.locate())) for file in files if file.name == upstream.file_name), None)
 
 
+def _cached(upstream: Upstream, cache: Cache) -> Path | None:
+    digest = upstream.sha256 or cache.recall("checkpoints", upstream.file_name)
+    if digest is None or not cache.blob(digest).is_file():
+        return None
+    entry = FileEntry(path=upstream.file_name, size=cache.blob(digest).stat().st_size, sha256=digest)
+    return cache.materialise(upstream.file_name, [entry]) / upstream.file_name if cache.holds(entry) else None
+
+
+def _fetched(name: str, upstream: Upstream, cache: Cache, offline: bool) -> Path:
+    """The file from the first place that has it."""
+    if offline:
+        raise OfflineError(f"{_absent(name, upstream)}, and the network is switched off. {_remedy(upstream)}")
+    problems: list[FetchError | IntegrityError] = []
+    for fetch in _places(upstream, cache):
+        try:
+            _pin(upstream, cache, fetch())
+            path = _cached(upstream, cache)
+            if path is not None:
+                return path
+        except (FetchError, IntegrityError) as error:
+            problems.append(error)
+    kind = IntegrityError if any(isinstance(problem, IntegrityError) for problem in problems) else FetchError
+    met = f" ({'; '.join(map(str, problems))})" if problems else ""
+    raise kind(f"{_absent(name, upstream)}, and cannot be fetched{met}. {_remedy(upstream)}")
+
+
+def _places(upstream: Upstream, cache: Cache) -> Iterator[Callable[[], str]]:
+    """A way to fetch the file from each place where it is published, in order; each returns the digest of a blob."""
+    for place in upstream.locations:
+        if place.startswith(DRIVE):
+            yield partial(_from_drive, place.removeprefix(DRIVE), upstream, cache)
+        elif place.startswith(("http://", "https://")):
+            yield partial(_from_url, place, upstream, cache)
+
+
+def _from_url(url: str, upstream: Upstream, cache: Cache) -> str:
+    address = Address(url, plain_http=bool(upstream.digest))
+    pinned = cache.recall("checkpoints", upstream.file_name)
+    expected = Expected(upstream.file_name, pinned or upstream.digest, upstream.size_bytes, _limit(upstream))
+    with progress_bar(upstream.size_bytes or 0, "B", label=upstream.file_name) as bar:
+        return download(address, expected, cache, limits=transport.LIMITS, progress=bar.update)
+
+
+def _from_drive(identifier: str, upstream: Upstream, cache: Cache) -> str:
+    """By gdown, which knows the confirmation pages of Google Drive."""
+    try:
+        import gdown  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise FetchError(f'{DRIVE}{identifier} needs gdown: pip install "mpncov-zoo[gdrive]"') from None
+    with cache.scratch(upstream.file_name) as scratch:
+        path = scratch / upstream.file_name
+        try:
+            gdown.download(id=identifier, output=str(path), quiet=False)
+        except Exception as error:  # gdown's own, of requests, of the file system: all of them mean no file
+            raise FetchError(f"{DRIVE}{identifier}: {str(error).strip().partition(chr(10))[0]}") from error
+        if not path.is_file():
+            raise FetchError(f"{DRIVE}{identifier}: Google Drive gave no file")
+        digest = sha256(path)
+        _require_size(identifier, path.stat().st_size, upstream)
+        _require_digest(f"{DRIVE}{identifier}", digest, upstream, cache, NOTHING_KEPT)
+        cache.store(path, digest)
+        return digest
+
+
+def _require_size(identifier: str, size: int, upstream: Upstream) -> None:
+    if size > _limit(upstream) or upstream.size_bytes not in (None, size):
+        raise IntegrityError(
+            f"{DRIVE}{identifier}: expected at most {_limit(upstream)} bytes, got {size}. {NOTHING_KEPT}"
+        )
+
+
+def _limit(upstream: Upstream) -> int:
+    return upstream.size_bytes or int(SLACK * (upstream.size_mib or LARGEST) * 2**20)
+
+
+def _absent(name: str, upstream: Upstream) -> str:
+    return f"{name} is converted from {upstream.file_name}, which is not on this machine"
+
+
 def _remedy(upstream: Upstream) -> str:
     if upstream.package is not None:
         return f"It comes with a package: {_install(upstream.package)}"
@@ -95,27 +185,3 @@ def _remedy(upstream: Upstream) -> str:
 def _install(package: PythonPackage) -> str:
     pinned = f"pip install {package.name}=={package.version}"
     return f'pip install "mpncov-zoo[{package.extra}]" (or {pinned})' if package.extra else pinned
-
-
-def _fetch(url: str, target: Path, upstream: Upstream) -> None:
-    """Stream a file beside its place, verify it, and move it there."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    limit = upstream.size_bytes or int(SLACK * (upstream.size_mib or LARGEST) * 2**20)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with requests.get(url, stream=True, timeout=TIMEOUT) as response, open(partial, "wb") as file:
-            response.raise_for_status()
-            with progress_bar(int(response.headers.get("Content-Length", 0)), "B") as bar:
-                for piece in response.iter_content(CHUNK):
-                    bar.update(file.write(piece))
-                    if file.tell() > limit:
-                        raise IntegrityError(f"{url} sends more than {limit:,} bytes; the published file has fewer")
-        remedy = "Nothing was kept; try again, or obtain the file elsewhere"
-        require_published(partial, upstream, remedy=remedy, source=url)
-        partial.replace(target)
-    except requests.RequestException as error:
-        raise FetchError(f"{url} cannot be fetched ({error}). {_remedy(upstream)}") from error
-    except OSError as error:
-        raise FetchError(f"{target} cannot be written: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -1,17 +1,32 @@
 """From a name to a verified artifact directory. No TensorFlow: nothing is opened by it before all digests agree.
 
-Known here: the weights bundled in the wheel, directories (`hub=`), and what was converted from a published checkpoint.
-Other downloads are refused with what to do instead.
+A hub that is asked for is the only one that is; else the one in MPNCOV_ZOO_HUB is tried, then those of the manifest, in
+its order. Whichever brings the files, the manifest of this installation decides whether they are the right ones.
 """
 
+import logging
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from os import PathLike, fspath
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike
 from pathlib import Path
 
-from mpncov_zoo.errors import FetchError, IntegrityError, ManifestError, NoPretrainedWeights
-from mpncov_zoo.hub.verification import OBTAIN_AGAIN, sha256, verify_digests, verify_files
+from mpncov_zoo.errors import (
+    FetchError,
+    InputError,
+    IntegrityError,
+    ManifestError,
+    NoPretrainedWeights,
+    OfflineError,
+    ZooError,
+)
+from mpncov_zoo.hub.cache import Cache, cache_root
+from mpncov_zoo.hub.local import LocalHub, chosen_name
+from mpncov_zoo.hub.locations import HUB_VARIABLE, Remote, locate, of_source
+from mpncov_zoo.hub.remote import RemoteHub
+from mpncov_zoo.hub.transport import is_offline
+from mpncov_zoo.hub.verification import OBTAIN_AGAIN, verify_digests, verify_files
 from mpncov_zoo.manifest import (
     DESCRIPTION_FILE,
     ArtifactDescription,
@@ -20,14 +35,15 @@ from mpncov_zoo.manifest import (
     Manifest,
     Upstream,
     WeightsEntry,
-    no_weights,
     parse_description,
 )
 
 BUNDLED = Path(__file__).resolve().parent.parent / "bundled"
-REMOTE_SCHEMES = frozenset({"http", "https", "hf", "gs", "s3", "ftp"})
+REPAIR = "Something changed it in the cache: mpncov-zoo cache repair"
 TRUST_MANIFEST = "every file agrees with the digests in mpncov_zoo's weights_manifest.json"
 TRUST_OWN = "every file agrees with the artifact's own model.json; mpncov_zoo's manifest has no digests for it"
+Converter = Callable[[Cache, WeightsEntry, bool], None]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,7 @@ class ResolvedArtifact:
         trust: one sentence that says what the files were checked against.
         description: the artifact's `model.json`.
         pending: files whose digests `verify_pending` still has to check, before anything reads them.
+        remedy: what to do if one of them is another.
     """
 
     directory: Path
@@ -47,6 +64,7 @@ class ResolvedArtifact:
     trust: str
     description: ArtifactDescription
     pending: tuple[FileEntry, ...] = ()
+    remedy: str = OBTAIN_AGAIN
 
     def verify_pending(self) -> None:
         """Check the digests that were put off.
@@ -54,7 +72,7 @@ class ResolvedArtifact:
         Raises:
             IntegrityError: a file is not the one that was published.
         """
-        verify_digests(self.directory, self.pending)
+        verify_digests(self.directory, self.pending, remedy=self.remedy)
 
 
 def resolve(
@@ -62,58 +80,188 @@ def resolve(
     tag: str | None,
     *,
     hub: str | PathLike[str] | None = None,
+    revision: str | None = None,
     manifest: Manifest,
+    cache_dir: str | PathLike[str] | None = None,
+    offline: bool | None = None,
     put_off_variables: bool = False,
-    convert: Callable[[WeightsEntry], Path] | None = None,
+    convert: Converter | None = None,
 ) -> ResolvedArtifact:
-    """Find the weights of a model and verify every file of them.
+    """Find the weights of a model, fetch what is not here, and verify every file.
 
     Args:
         model: canonical name of the model.
-        tag: which weights; None for the default ones, or for whatever the artifact directory `hub` holds.
-        hub: an artifact directory, or a directory of them (`<model>.<tag>/`); None for this installation's own.
+        tag: which weights; None for the default ones, or for whatever the artifact `hub` holds.
+        hub: the only place to look: an artifact directory, a directory of them (`<model>.<tag>/`), an https URL or
+            `hf:owner/name@<40-hex commit>` of such; None for MPNCOV_ZOO_HUB, then what the manifest names.
+        revision: the commit, if `hub` is `hf:owner/name` without it.
         manifest: the published weights.
+        cache_dir: where what is fetched is kept; None for MPNCOV_ZOO_CACHE or the platform's place.
+        offline: forbid the network; MPNCOV_ZOO_OFFLINE and HF_HUB_OFFLINE do, too.
         put_off_variables: leave the digests of variables/ to `verify_pending`, so that a caller can do it in parallel.
-        convert: makes or finds the artifact of an entry that is published as a checkpoint; without it such are refused.
+        convert: `mpncov_zoo.first_use.convert_into`, for entries that are published as a checkpoint; None refuses them.
 
     Returns:
         The verified artifact.
 
     Raises:
         NoPretrainedWeights: there are no weights of that model and tag; the message lists those there are.
-        FetchError: there are, but not on this machine; the message says where and what to do.
+        FetchError, OfflineError: there are, but they cannot be had; the message says where and what to do.
         IntegrityError: the files are not the ones that were published.
         ManifestError: the artifact's `model.json` is malformed.
+        InputError: an argument or variable is not one that is allowed.
 
     Example:
         >>> artifact = resolve("mpncov_resnet50", None, hub="exported", manifest=load_manifest())
         >>> print(artifact.directory, artifact.trust)
     """
-    if hub is None:
-        entry = manifest.published(model, tag)
+    search = _Search(manifest, Cache(cache_root(cache_dir)), is_offline(offline), put_off_variables, convert)
+    if hub is not None:
+        return search.in_hub(locate(hub, revision), model, tag)
+    if revision is not None:
+        raise InputError(f"revision={revision!r} is of a Hugging Face repository: pass hub='hf:owner/name', too.")
+    entry = manifest.default(model) if tag is None else manifest.get(f"{model}.{tag}")
+    attempts: list[Callable[[], ResolvedArtifact]] = []
+    site = os.environ.get(HUB_VARIABLE)
+    if site:
+        attempts.append(lambda: search.in_hub(_of_site(site), model, entry.tag if entry else tag))
+    if entry is not None or not site:
+        attempts += search.published(manifest.published(model, tag))
+    return _first(attempts)
+
+
+def _of_site(site: str) -> Remote | Path:
+    try:
+        return locate(site)
+    except ZooError as error:
+        raise type(error)(f"{HUB_VARIABLE}: {error}") from None
+
+
+def _first(attempts: Sequence[Callable[[], ResolvedArtifact]]) -> ResolvedArtifact:
+    """The first attempt that succeeds; what the others met is said."""
+    problems: list[ZooError] = []
+    for attempt in attempts:
+        try:
+            return attempt()
+        except (FetchError, IntegrityError, ManifestError, NoPretrainedWeights) as error:
+            problems.append(error)
+            if len(problems) < len(attempts):
+                logger.warning("%s. Trying the next source", str(error).rstrip("."))
+    if len(problems) == 1:
+        raise problems[0]
+    worst = next(
+        kind
+        for kind in (IntegrityError, ManifestError, OfflineError, FetchError, NoPretrainedWeights)
+        if any(isinstance(problem, kind) for problem in problems)
+    )
+    raise worst("No source has it. " + "; ".join(f"({n}) {problem}" for n, problem in enumerate(problems, 1)))
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What all ways of finding an artifact need."""
+
+    manifest: Manifest
+    cache: Cache
+    offline: bool
+    put_off_variables: bool
+    convert: Converter | None
+
+    def published(self, entry: WeightsEntry) -> Iterator[Callable[[], ResolvedArtifact]]:
+        """What to try for an entry of the manifest, in its order."""
         if entry.upstream is not None:
-            return _converted(entry, entry.upstream, manifest, put_off_variables, convert)
-        return _verified(_bundled_directory(entry), entry.name, manifest, put_off_variables)
-    directory = _local_directory(hub)
-    if _is_artifact(directory):
-        return _verified(directory, _held_name(directory, model, tag), manifest, put_off_variables)
-    name = _listed_name(directory, model, tag, manifest)
-    return _verified(directory / name, name, manifest, put_off_variables)
+            yield partial(self._converted, entry, entry.upstream)
+        for source in entry.sources:
+            if isinstance(source, BundledSource):
+                yield partial(self._bundled, entry)
+            else:
+                yield partial(self.in_hub, of_source(source), entry.model, entry.tag)
 
+    def in_hub(self, hub: Remote | Path, model: str, tag: str | None) -> ResolvedArtifact:
+        """The artifact of a hub."""
+        if isinstance(hub, Path):
+            directory, name = LocalHub(hub).find(model, tag, self.manifest)
+            return self._verified(directory, name)
+        remote = RemoteHub(hub, self.cache, self.offline)
+        name = f"{model}.{tag}" if tag else self._remote_name(remote, model)
+        entry = self.manifest.get(name)
+        known = entry is not None and bool(entry.files)
+        files = entry.files if entry is not None and known else remote.files(name)
+        trust = TRUST_MANIFEST if known else f"{TRUST_OWN}. It came from {hub}"
+        return self._checked(remote.directory(name, files), name, files, trust, entry if known else None, REPAIR)
 
-def _verified(directory: Path, name: str, manifest: Manifest, put_off_variables: bool) -> ResolvedArtifact:
-    def pending(files: Sequence[FileEntry]) -> tuple[FileEntry, ...]:
-        return tuple(file for file in files if put_off_variables and file.path.startswith("variables/"))
+    def _remote_name(self, remote: RemoteHub, model: str) -> str:
+        default = self.manifest.default(model)
+        names = None if self.offline else remote.names()
+        if names is not None:
+            return chosen_name(remote.location, names, model, None, self.manifest)
+        if default is None:
+            raise NoPretrainedWeights(
+                f"{remote.location} does not say which weights of {model!r} it has: ask for '{model}.<tag>'"
+            )
+        return default.name
 
-    entry = manifest.get(name)
-    if entry is not None and entry.files:
-        later = pending(entry.files)
-        verify_files(directory, entry.files, later=later)
-        return ResolvedArtifact(directory, entry, TRUST_MANIFEST, _description(directory, name), later)
-    description = _description(directory, name)
-    later = pending(description.files)
-    verify_files(directory, description.files, ignore=(DESCRIPTION_FILE,), later=later)
-    return ResolvedArtifact(directory, None, TRUST_OWN, description, later)
+    def _bundled(self, entry: WeightsEntry) -> ResolvedArtifact:
+        directory = BUNDLED / entry.name
+        if not directory.is_dir():
+            raise FetchError(f"{directory} is missing, so this installation is incomplete. Reinstall mpncov-zoo")
+        return self._verified(directory, entry.name)
+
+    def _verified(self, directory: Path, name: str) -> ResolvedArtifact:
+        """A directory that is used where it lies."""
+        entry = self.manifest.get(name)
+        if entry is not None and entry.files:
+            return self._checked(directory, name, entry.files, TRUST_MANIFEST, entry, OBTAIN_AGAIN)
+        description = _description(directory, name)
+        later = self._pending(description.files)
+        verify_files(directory, description.files, ignore=(DESCRIPTION_FILE,), later=later)
+        return ResolvedArtifact(directory, None, TRUST_OWN, description, later)
+
+    def _checked(
+        self,
+        directory: Path,
+        name: str,
+        files: Sequence[FileEntry],
+        trust: str,
+        entry: WeightsEntry | None,
+        remedy: str,
+    ) -> ResolvedArtifact:
+        """A directory of exactly these files, model.json among them."""
+        later = self._pending(files)
+        verify_files(directory, files, later=later, remedy=remedy)
+        return ResolvedArtifact(directory, entry, trust, _description(directory, name), later, remedy)
+
+    def _pending(self, files: Sequence[FileEntry]) -> tuple[FileEntry, ...]:
+        return tuple(file for file in files if self.put_off_variables and file.path.startswith("variables/"))
+
+    def _converted(self, entry: WeightsEntry, upstream: Upstream) -> ResolvedArtifact:
+        """What was made of a published checkpoint, by this package and on this machine, if it was made of that one."""
+        if self._conversion(entry) is None:
+            if self.convert is None:
+                raise FetchError(
+                    f"{entry.name} is published as {upstream.file_name} at {' or '.join(upstream.locations)}, which "
+                    "is to be converted: mpncov-zoo convert"
+                )
+            self.convert(self.cache, entry, self.offline)
+        found = self._conversion(entry)
+        if found is None:
+            raise IntegrityError(f"{entry.name} was converted, and is not in the cache {self.cache.root}. {REPAIR}")
+        description, files = found
+        digest = _source_digest(description)
+        if not digest or not digest.startswith(upstream.digest):
+            raise IntegrityError(
+                f"{self.cache.tree(entry.name, files)}: expected a conversion of {upstream.file_name} with sha256 "
+                f"{upstream.digest}, got one of {digest or 'something else'}. Remove the directory; the next load "
+                "converts again"
+            )
+        trust = _trust_of_conversion(upstream, digest)
+        return self._checked(self.cache.tree(entry.name, files), entry.name, files, trust, entry, REPAIR)
+
+    def _conversion(self, entry: WeightsEntry) -> tuple[ArtifactDescription, list[FileEntry]] | None:
+        """The remembered conversion, if its directory is there."""
+        digest = self.cache.recall("converted", entry.name)
+        found = None if digest is None else self.cache.description(digest)
+        return found if found is not None and self.cache.tree(entry.name, found[1]).is_dir() else None
 
 
 def _description(directory: Path, name: str) -> ArtifactDescription:
@@ -123,116 +271,22 @@ def _description(directory: Path, name: str) -> ArtifactDescription:
     return description
 
 
-def _bundled_directory(entry: WeightsEntry) -> Path:
-    if not any(isinstance(source, BundledSource) for source in entry.sources):
-        kinds = ", ".join(source.kind for source in entry.sources)
-        raise FetchError(
-            f"{entry.name} is published as {kinds}, and this version of mpncov_zoo does not download. "
-            "Download the artifact directory and pass hub=DIRECTORY"
-        )
-    directory = BUNDLED / entry.name
-    if not directory.is_dir():
-        raise FetchError(f"{directory} is missing, so this installation is incomplete. Reinstall mpncov-zoo")
-    return directory
+def _source_digest(description: ArtifactDescription) -> str:
+    source = description.provenance.get("source")
+    return str(source.get("sha256")) if isinstance(source, dict) else ""
 
 
-def _converted(
-    entry: WeightsEntry,
-    upstream: Upstream,
-    manifest: Manifest,
-    put_off_variables: bool,
-    convert: Callable[[WeightsEntry], Path] | None,
-) -> ResolvedArtifact:
-    """What was made of a published checkpoint, by this package and for this machine, if it was made of that one."""
-    if convert is None:
-        raise FetchError(
-            f"{entry.name} is published as {upstream.file_name} at {' or '.join(upstream.locations)}, which is to be "
-            "converted: mpncov-zoo convert"
+def _trust_of_conversion(upstream: Upstream, digest: str) -> str:
+    if upstream.sha256:
+        held = "which agrees with the manifest's sha256"
+    elif upstream.sha256_prefix:
+        held = (
+            f"which agrees with the published prefix {upstream.sha256_prefix}: that finds damage, and stops no "
+            "attacker; the file is pinned by its full digest since its first use here"
         )
-    directory = convert(entry)
-    try:
-        _verify_description(directory)
-        found = _verified(directory, entry.name, manifest, put_off_variables)
-    except (IntegrityError, ManifestError) as error:
-        reason = str(error).removesuffix(f". {OBTAIN_AGAIN}")
-        raise IntegrityError(f"{reason}. Remove {directory}; the next load converts again") from None
-    source = found.description.provenance.get("source")
-    digest = str(source.get("sha256")) if isinstance(source, dict) else ""
-    if not digest or not digest.startswith(upstream.digest):
-        raise IntegrityError(
-            f"{found.directory}: expected a conversion of {upstream.file_name} with sha256 {upstream.digest}, "
-            f"got one of {digest or 'something else'}. Remove the directory; the next load converts again"
-        )
-    agrees = "the manifest's sha256" if upstream.sha256 else f"the published prefix {upstream.sha256_prefix}"
-    held = f"which agrees with {agrees}" if upstream.digest else "for which no digest is published"
-    trust = (
+    else:
+        held = "for which no digest is published; the file is pinned by this one since its first use here"
+    return (
         f"every file agrees with the digests of its conversion on this machine from {upstream.file_name} "
         f"(sha256 {digest}, {held})"
     )
-    return replace(found, entry=entry, trust=trust)
-
-
-def digest_file(directory: Path) -> Path:
-    """Where the sha256 of a converted artifact's model.json stands, which vouches for all its other files."""
-    return directory.with_name(f"{directory.name}.sha256")
-
-
-def _verify_description(directory: Path) -> None:
-    path = digest_file(directory)
-    expected = path.read_text() if path.is_file() else "the one recorded by its conversion"
-    found = sha256(directory / DESCRIPTION_FILE) if (directory / DESCRIPTION_FILE).is_file() else "no such file"
-    if found != expected:
-        raise IntegrityError(f"{directory}: {DESCRIPTION_FILE!r}: expected sha256 {expected}, got {found}")
-
-
-def _local_directory(hub: str | PathLike[str]) -> Path:
-    scheme, colon, _ = fspath(hub).partition(":")
-    if colon and scheme.lower() in REMOTE_SCHEMES:
-        raise FetchError(
-            f"hub={fspath(hub)!r}: this version of mpncov_zoo does not support remote hubs. "
-            "Download the artifact directory and pass hub=DIRECTORY"
-        )
-    directory = Path(hub).expanduser().absolute()
-    if not directory.is_dir():
-        raise FetchError(
-            f"hub={fspath(hub)!r}: no such directory. Allowed: an artifact directory (it holds {DESCRIPTION_FILE}), "
-            "or a directory of <model>.<tag>/ ones"
-        )
-    if not os.access(directory, os.R_OK | os.X_OK):
-        raise FetchError(f"{directory} cannot be read: permission denied")
-    return directory
-
-
-def _is_artifact(directory: Path) -> bool:
-    return (directory / DESCRIPTION_FILE).is_file()
-
-
-def _held_name(directory: Path, model: str, tag: str | None) -> str:
-    """The name of the one artifact, if it is of the model and tag asked for."""
-    description = parse_description(directory / DESCRIPTION_FILE)
-    if description.model != model:
-        raise NoPretrainedWeights(f"{directory} holds weights of {description.model!r}, not of {model!r}")
-    if tag not in (None, description.tag):
-        no_weights(f"{directory} holds other weights of {model!r}", tag, [description.tag])
-    return description.name
-
-
-def _listed_name(directory: Path, model: str, tag: str | None, manifest: Manifest) -> str:
-    """Which of the directory's artifacts is meant: the tag asked for, else the default one, else the only one."""
-    names = sorted(child.name for child in directory.iterdir() if _is_artifact(child))
-    tags = [name.partition(".")[2] for name in names if name.partition(".")[0] == model]
-    if not tags:
-        held = ", ".join(names) or f"no <model>.<tag>/ directory with a {DESCRIPTION_FILE}"
-        raise NoPretrainedWeights(f"{directory} holds no weights of {model!r}. It holds: {held}")
-    return f"{model}.{_chosen_tag(directory, model, tag, tags, manifest)}"
-
-
-def _chosen_tag(directory: Path, model: str, tag: str | None, tags: list[str], manifest: Manifest) -> str:
-    if tag is not None:
-        return tag if tag in tags else no_weights(f"{directory} holds other weights of {model!r}", tag, tags)
-    default = manifest.default(model)
-    if default is not None and default.tag in tags:
-        return default.tag
-    if len(tags) == 1:
-        return tags[0]
-    no_weights(f"{directory} holds several weights of {model!r}, none of them its default", tag, tags)

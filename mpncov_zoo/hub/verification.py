@@ -1,6 +1,7 @@
 """Is an artifact directory exactly the files that were published? No TensorFlow: this runs before it sees a byte."""
 
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Collection, Iterable
@@ -24,10 +25,14 @@ CHUNK = 2**24  # bytes; long steps outside the interpreter lock, so that another
 
 def sha256(path: str | PathLike[str]) -> str:
     """The SHA-256 of a file's content, 64 lower-case hex digits."""
-    digest, buffer = hashlib.sha256(), memoryview(bytearray(CHUNK))
     with open(path, "rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            digest.update(buffer[:count])
+        return _digest_of(file)
+
+
+def _digest_of(file: io.FileIO) -> str:
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(CHUNK))
+    while count := file.readinto(buffer):
+        digest.update(buffer[:count])
     return digest.hexdigest()
 
 
@@ -60,6 +65,7 @@ def verify_files(
     *,
     ignore: Collection[str] = (),
     later: Collection[FileEntry] = (),
+    remedy: str = OBTAIN_AGAIN,
 ) -> None:
     """Check that a directory holds exactly the given files: the set first, then the sizes, then the digests.
 
@@ -68,6 +74,7 @@ def verify_files(
         files: what it must hold.
         ignore: paths that may be there without being listed; they too must be regular files.
         later: of the files, those whose digests the caller checks by `verify_digests` before it uses them.
+        remedy: what to do where a file is missing or another.
 
     Raises:
         IntegrityError: naming the directory, the file, what was expected and what was found.
@@ -75,14 +82,14 @@ def verify_files(
     root = Path(directory)
     expected = {file.path: file for file in files}
     found = _regular_files(root)
-    _check_set(root, expected, found, ignore)
+    _check_set(root, expected, found, ignore, remedy)
     for path, file in expected.items():
         if found[path] != file.size:
-            _refuse(root, path, f"expected {file.size} bytes, got {found[path]}")
-    verify_digests(root, [file for file in expected.values() if file not in later])
+            _refuse(root, path, f"expected {file.size} bytes, got {found[path]}", remedy)
+    verify_digests(root, [file for file in expected.values() if file not in later], remedy=remedy)
 
 
-def verify_digests(directory: str | PathLike[str], files: Iterable[FileEntry]) -> None:
+def verify_digests(directory: str | PathLike[str], files: Iterable[FileEntry], *, remedy: str = OBTAIN_AGAIN) -> None:
     """Check the digests of files whose presence and sizes `verify_files` has checked.
 
     Raises:
@@ -92,12 +99,14 @@ def verify_digests(directory: str | PathLike[str], files: Iterable[FileEntry]) -
     for file in files:
         digest = _digest(root, file.path)
         if digest != file.sha256:
-            _refuse(root, file.path, f"expected sha256 {file.sha256}, got {digest}")
+            _refuse(root, file.path, f"expected sha256 {file.sha256}, got {digest}", remedy)
 
 
-def _check_set(root: Path, expected: dict[str, FileEntry], found: dict[str, int], ignore: Collection[str]) -> None:
+def _check_set(
+    root: Path, expected: dict[str, FileEntry], found: dict[str, int], ignore: Collection[str], remedy: str
+) -> None:
     for path in sorted(set(expected) - set(found)):
-        _refuse(root, path, f"expected {expected[path].size} bytes, got no such file")
+        _refuse(root, path, f"expected {expected[path].size} bytes, got no such file", remedy)
     for path in sorted(set(found) - set(expected) - set(ignore)):
         _refuse(root, path, f"expected no such file, got {found[path]} bytes", MOVE)
 
@@ -130,8 +139,13 @@ def _children(root: Path, directory: Path) -> list[os.DirEntry[str]]:
 
 
 def _digest(root: Path, path: str) -> str:
+    """The SHA-256 of a file that was seen to be a regular one, and is not followed or waited for if it is no longer."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        return sha256(root / path)
+        with open(root / path, "rb", buffering=0, opener=lambda name, _: os.open(name, flags)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                _refuse(root, path, "expected a regular file, got a link or device", REPLACE)
+            return _digest_of(file)
     except OSError as error:
         _refuse(root, path, f"expected a readable file, got: {error.strerror}")
 

@@ -72,7 +72,7 @@ def entry(*, model: str = "tiny", tag: str = "toy", default: bool = True) -> dic
 
 def published(directory: Path, *, kind: str = "bundled", tag: str = "toy", default: bool = True) -> dict[str, Any]:
     """An entry with the true digests of an artifact directory and one source."""
-    source = {"bundled": {}, "https": {"url": "https://example.org/tiny.toy"}}[kind]
+    source = {"bundled": {}, "https": {"url": "https://example.org"}}[kind]
     files = [file.model_dump() for file in describe_files(directory, exclude=())]
     return {**entry(tag=tag, default=default), "files": files, "sources": [{"kind": kind, **source}]}
 

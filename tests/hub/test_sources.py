@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from mpncov_zoo.errors import FetchError, IntegrityError, ManifestError, NoPretrainedWeights
+from mpncov_zoo.errors import FetchError, IntegrityError, ManifestError, NoPretrainedWeights, OfflineError
 from mpncov_zoo.hub import sources
 from mpncov_zoo.hub.sources import TRUST_MANIFEST, TRUST_OWN, resolve
+from mpncov_zoo.hub.cache import Cache
 from mpncov_zoo.hub.verification import describe_files, sha256
-from mpncov_zoo.manifest import load_manifest
+from mpncov_zoo.manifest import WeightsEntry, load_manifest
 from tests.hub.artifacts import make_artifact, manifest, published, upstream
 
 NOTHING_PUBLISHED = manifest()
@@ -73,10 +74,11 @@ def test_bundled_directory_that_is_missing(bundled: Path) -> None:
         resolve("tiny", None, manifest=known)
 
 
-def test_weights_that_would_have_to_be_downloaded(bundled: Path) -> None:
+def test_weights_that_would_have_to_be_downloaded_are_not_offline(bundled: Path, tmp_path: Path) -> None:
     known = manifest(published(bundled, kind="https"))
-    with pytest.raises(FetchError, match=r"^tiny\.toy is published as https, .* does not download\..*hub=DIRECTORY"):
-        resolve("tiny", None, manifest=known)
+    with pytest.raises(OfflineError, match=r"^tiny\.toy of https://example\.org is not in the cache .*cache prefetch"):
+        resolve("tiny", None, manifest=known, cache_dir=tmp_path / "cache", offline=True)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_weights_that_would_have_to_be_converted() -> None:
@@ -88,49 +90,64 @@ def test_weights_that_would_have_to_be_converted() -> None:
 DIGEST = "0123456789abcdef" * 4
 
 
+class Conversion:
+    """Stands in for the conversion of a checkpoint: an artifact appears in the cache, and is remembered."""
+
+    def __init__(self, provenance: dict[str, object]) -> None:
+        self.calls = 0
+        self._provenance = provenance
+
+    def __call__(self, cache: Cache, entry: WeightsEntry, offline: bool) -> None:
+        self.calls += 1
+        with cache.scratch("conversion") as scratch:
+            artifact = make_artifact(scratch / entry.name)
+            data = json.loads((artifact / "model.json").read_text())
+            (artifact / "model.json").write_text(json.dumps({**data, "provenance": self._provenance}))
+            digest = sha256(artifact / "model.json")
+            cache.adopt(artifact, entry.name)
+        cache.remember("converted", entry.name, digest)
+
+
 @pytest.mark.parametrize(
     ("pinned", "trust"),
     [
-        ({}, "for which no digest is published"),
+        ({}, "for which no digest is published; the file is pinned by this one since its first use here"),
         ({"sha256": DIGEST}, "which agrees with the manifest's sha256"),
-        ({"sha256_prefix": DIGEST[:8]}, "which agrees with the published prefix 01234567"),
+        ({"sha256_prefix": DIGEST[:8]}, "which agrees with the published prefix 01234567: that finds damage, and"),
     ],
 )
 def test_what_was_converted_from_the_published_file(tmp_path: Path, pinned: dict[str, str], trust: str) -> None:
     entry = upstream()
     entry["upstream"] |= pinned
-    directory = make_artifact(tmp_path / "tiny.toy")
-    set_provenance(directory, {"source": {"sha256": DIGEST}})
-    found = resolve("tiny", None, manifest=manifest(entry), convert=lambda entry: directory)
-    assert found.directory == directory and found.entry is not None and found.entry.name == "tiny.toy"
-    assert f"(sha256 {DIGEST}, {trust})" in found.trust
-    (directory / "saved_model.pb").write_bytes(b"GRAPH")
-    with pytest.raises(IntegrityError, match=r"saved_model\.pb"):
-        resolve("tiny", None, manifest=manifest(entry), convert=lambda entry: directory)
+    convert = Conversion({"source": {"sha256": DIGEST}})
+    found = [
+        resolve("tiny", None, manifest=manifest(entry), cache_dir=tmp_path / "cache", convert=convert) for _ in "ab"
+    ]
+    assert convert.calls == 1 and found[0] == found[1]
+    assert found[0].directory.parent == tmp_path / "cache" / "artifacts"
+    assert found[0].entry is not None and found[0].entry.name == "tiny.toy"
+    assert f"(sha256 {DIGEST}, {trust}" in found[0].trust
+
+
+@pytest.mark.parametrize("file", ["saved_model.pb", "model.json", "variables/variables.index"])
+def test_a_conversion_that_was_edited_is_refused(tmp_path: Path, file: str) -> None:
+    convert = Conversion({"source": {"sha256": DIGEST}})
+    options = {"manifest": manifest(upstream()), "cache_dir": tmp_path, "convert": convert}
+    path = resolve("tiny", None, **options).directory / file
+    content = path.read_bytes()
+    path.unlink()  # its blob is the same file under another name
+    path.write_bytes(content + b" ")
+    message = rf"'{file}': expected {len(content)} bytes, got {len(content) + 1}\..*mpncov-zoo cache repair"
+    with pytest.raises(IntegrityError, match=message):
+        resolve("tiny", None, **options)
 
 
 @pytest.mark.parametrize("provenance", [{}, {"source": "x"}, {"source": {"sha256": "f" * 64}}])
 def test_what_was_converted_from_another_file_is_refused(tmp_path: Path, provenance: dict[str, object]) -> None:
     entry = upstream()
     entry["upstream"]["sha256_prefix"] = "01234567"
-    directory = make_artifact(tmp_path / "tiny.toy")
-    set_provenance(directory, provenance)
     with pytest.raises(IntegrityError, match=r"expected a conversion of tiny\.pth with sha256 01234567, got one of"):
-        resolve("tiny", None, manifest=manifest(entry), convert=lambda entry: directory)
-
-
-def set_provenance(artifact: Path, provenance: dict[str, object]) -> None:
-    data = json.loads((artifact / "model.json").read_text())
-    (artifact / "model.json").write_text(json.dumps({**data, "provenance": provenance}))
-    sources.digest_file(artifact).write_text(sha256(artifact / "model.json"))
-
-
-def test_an_edited_description_of_a_conversion_is_refused(tmp_path: Path) -> None:
-    directory = make_artifact(tmp_path / "tiny.toy")
-    set_provenance(directory, {"source": {"sha256": DIGEST}})
-    (directory / "model.json").write_text((directory / "model.json").read_text() + " ")
-    with pytest.raises(IntegrityError, match=r"'model\.json': expected sha256 .* Remove .*tiny\.toy; the next load"):
-        resolve("tiny", None, manifest=manifest(upstream()), convert=lambda entry: directory)
+        resolve("tiny", None, manifest=manifest(entry), cache_dir=tmp_path, convert=Conversion(provenance))
 
 
 def test_every_published_upstream_entry_says_where_it_is() -> None:
@@ -257,12 +274,6 @@ def test_directory_name_that_contradicts_model_json(hub: Path) -> None:
 
 
 # --- hub=: neither ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("remote", ["https://example.org/tiny.toy", "hf:someone/tiny", "HTTP://example.org"])
-def test_remote_hub(remote: str) -> None:
-    with pytest.raises(FetchError, match=r"does not support remote hubs\. Download .* pass hub=DIRECTORY$"):
-        resolve("tiny", None, hub=remote, manifest=NOTHING_PUBLISHED)
 
 
 def test_missing_hub_and_file_as_hub(tmp_path: Path) -> None:

@@ -1,0 +1,160 @@
+"""A file from a URL into the cache: streamed, hashed, held to its size and digest, resumed where it broke off."""
+
+import random
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import requests
+
+from mpncov_zoo.errors import FetchError, IntegrityError
+from mpncov_zoo.hub.cache import Cache
+from mpncov_zoo.hub.partial import PartialFile
+from mpncov_zoo.hub.transport import LIMITS, Address, Broken, Limits, pieces, request
+
+NOTHING_KEPT = "Nothing of it was kept"
+STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]{1,200}"')  # a weak one (W/"...") does not vouch for bytes
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a file has to be.
+
+    Attributes:
+        name: for messages.
+        digest: how its sha256 begins: 64 digits, or as many as are known.
+        size: bytes; None where it is not known.
+        largest: bytes, where the size is not known.
+    """
+
+    name: str
+    digest: str = ""
+    size: int | None = None
+    largest: int = 2**32
+
+    @property
+    def limit(self) -> int:
+        """Bytes that must not be exceeded."""
+        return self.largest if self.size is None else self.size
+
+    @property
+    def key(self) -> str:
+        """What downloads of it are called while they are not complete."""
+        return self.digest if len(self.digest) == 64 else f"{self.digest}-{self.name.replace('/', '-')}"
+
+    def differs(self, size: int, digest: str) -> str:
+        """How a file differs from it; "" if it does not."""
+        if self.size not in (None, size):
+            return f"expected {self.size} bytes, got {size}"
+        known = self.digest if len(self.digest) == 64 else f"{self.digest}..."
+        return "" if digest.startswith(self.digest) else f"expected sha256 {known}, got {digest}"
+
+
+class Stopped(FetchError):
+    """Another file of the same set failed, so this one was not fetched to its end."""
+
+
+def download(
+    address: Address,
+    expected: Expected,
+    cache: Cache,
+    *,
+    limits: Limits = LIMITS,
+    progress: Callable[[int], object] = lambda count: None,
+    stop: threading.Event | None = None,
+) -> str:
+    """Fetch a file into the cache's blobs.
+
+    Args:
+        address: where it is.
+        expected: what it has to be.
+        cache: where it goes; a download of the same digest that broke off there is continued.
+        limits: of the server.
+        progress: is told how many bytes more there are (or fewer, where a download begins anew).
+        stop: ends the download when it is set.
+
+    Returns:
+        Its sha256.
+
+    Raises:
+        FetchError: it cannot be fetched, or not be written. What came so far is kept for the next attempt.
+        IntegrityError: it is not the file expected; nothing of it is kept.
+    """
+    stop = stop or threading.Event()
+    with PartialFile(cache, expected.key, progress) as partial:
+        if len(expected.digest) == 64:
+            partial.inherit(expected.limit)
+        inherited = partial.size > 0
+        _transfer(address, expected, partial, limits, stop)
+        if inherited and expected.differs(partial.size, partial.digest):
+            partial.begin()  # the beginning may have been of another version
+            _transfer(address, expected, partial, limits, stop)
+        difference = expected.differs(partial.size, partial.digest)
+        if difference:
+            raise IntegrityError(f"{address.url}: {expected.name!r}: {difference}. {NOTHING_KEPT}")
+        partial.complete()
+        return partial.digest
+
+
+def _transfer(
+    address: Address, expected: Expected, partial: PartialFile, limits: Limits, stop: threading.Event
+) -> None:
+    """Bring a download to its end, however often it breaks off."""
+    for attempt in range(limits.retries + 1):
+        try:
+            return _receive(address, expected, partial, limits, stop)
+        except Broken:
+            if attempt == limits.retries:
+                raise
+            stop.wait(limits.backoff * (2**attempt - 1 + random.random()))
+
+
+def _receive(address: Address, expected: Expected, partial: PartialFile, limits: Limits, stop: threading.Event) -> None:
+    """One request for what is still missing."""
+    if 0 < partial.size == expected.size:
+        return
+    headers = {"Range": f"bytes={partial.size}-", "If-Range": partial.etag} if partial.size and partial.etag else {}
+    with request(address, limits, headers=headers) as response:
+        _find_place(response, expected, partial)
+        _require_length(address, response, expected, partial)
+        for piece in pieces(response, limits):
+            if stop.is_set():
+                raise Stopped(f"{address.url}: stopped, because another file failed")
+            partial.write(piece)
+            if partial.size > expected.limit:
+                raise _not_it(address, expected, "more")
+    if partial.size < (expected.size or 0):
+        raise Broken(f"{address.url}: {expected.name!r}: expected {expected.size} bytes, it ended after {partial.size}")
+
+
+def _find_place(response: requests.Response, expected: Expected, partial: PartialFile) -> None:
+    """Where in the file the body of an answer begins; what does not continue the partial file starts anew."""
+    if response.status_code == 200:
+        etag = response.headers.get("ETag", "")
+        partial.begin(etag if STRONG_ETAG.fullmatch(etag) else "")
+        return
+    part = re.fullmatch(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)", response.headers.get("Content-Range", ""))
+    start, total = (int(part[1]), part[2]) if part else (0, "*")
+    known = {"*", str(expected.size)} if expected.size is not None else {total}
+    if not start == partial.size > 0 or total not in known:
+        size = partial.size
+        partial.begin()
+        raise Broken(f"{response.url}: asked for what follows byte {size}, got another part ({response.status_code})")
+
+
+def _require_length(address: Address, response: requests.Response, expected: Expected, partial: PartialFile) -> None:
+    """End at once where the server announces another size."""
+    announced = response.headers.get("Content-Length", "")
+    if not re.fullmatch(r"\d{1,15}", announced):
+        return
+    size = partial.size + int(announced)
+    if size > expected.limit or expected.size not in (None, size):
+        raise _not_it(address, expected, str(size))
+
+
+def _not_it(address: Address, expected: Expected, size: str) -> IntegrityError:
+    most = "" if expected.size else "at most "
+    return IntegrityError(
+        f"{address.url}: {expected.name!r}: expected {most}{expected.limit} bytes, got {size}. {NOTHING_KEPT}"
+    )

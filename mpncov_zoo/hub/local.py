@@ -1,0 +1,76 @@
+"""A hub that is a directory on this machine, or an artifact directory itself."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpncov_zoo.errors import FetchError, NoPretrainedWeights
+from mpncov_zoo.manifest import DESCRIPTION_FILE, Manifest, no_weights, parse_description
+
+
+@dataclass(frozen=True)
+class LocalHub:
+    """A directory of `<model>.<tag>/` ones, or one artifact.
+
+    Attributes:
+        path: absolute.
+    """
+
+    path: Path
+
+    def find(self, model: str, tag: str | None, manifest: Manifest) -> tuple[Path, str]:
+        """The directory and the name of the artifact that is meant; nothing of it is verified.
+
+        Raises:
+            FetchError: the directory is not there or cannot be read.
+            NoPretrainedWeights: it holds no such weights; the message says which.
+            ManifestError: the artifact's model.json is malformed.
+        """
+        self._require_readable()
+        if _is_artifact(self.path):
+            return self.path, self._held_name(model, tag)
+        names = sorted(child.name for child in self.path.iterdir() if _is_artifact(child))
+        name = chosen_name(self.path, names, model, tag, manifest)
+        return self.path / name, name
+
+    def _require_readable(self) -> None:
+        if not self.path.is_dir():
+            raise FetchError(
+                f"{self.path}: no such directory. Allowed: an artifact directory (it holds {DESCRIPTION_FILE}), "
+                "or a directory of <model>.<tag>/ ones"
+            )
+        if not os.access(self.path, os.R_OK | os.X_OK):
+            raise FetchError(f"{self.path} cannot be read: permission denied")
+
+    def _held_name(self, model: str, tag: str | None) -> str:
+        """The name of the one artifact, if it is of the model and tag asked for."""
+        description = parse_description(self.path / DESCRIPTION_FILE)
+        if description.model != model:
+            raise NoPretrainedWeights(f"{self.path} holds weights of {description.model!r}, not of {model!r}")
+        if tag not in (None, description.tag):
+            no_weights(f"{self.path} holds other weights of {model!r}", tag, [description.tag])
+        return description.name
+
+
+def chosen_name(hub: object, names: list[str], model: str, tag: str | None, manifest: Manifest) -> str:
+    """Which of a hub's artifacts is meant: the tag asked for, else the default one, else the only one of the model.
+
+    Raises:
+        NoPretrainedWeights: none is; the message says which there are.
+    """
+    tags = [name.partition(".")[2] for name in names if name.partition(".")[0] == model]
+    if not tags:
+        held = ", ".join(names) or f"no <model>.<tag>/ directory with a {DESCRIPTION_FILE}"
+        raise NoPretrainedWeights(f"{hub} holds no weights of {model!r}. It holds: {held}")
+    default = manifest.default(model)
+    if tag is None and default is not None and default.tag in tags:
+        return default.name
+    if tag is None and len(tags) == 1:
+        return f"{model}.{tags[0]}"
+    if tag is None:
+        no_weights(f"{hub} holds several weights of {model!r}, none of them its default", tag, tags)
+    return f"{model}.{tag}" if tag in tags else no_weights(f"{hub} holds other weights of {model!r}", tag, tags)
+
+
+def _is_artifact(directory: Path) -> bool:
+    return (directory / DESCRIPTION_FILE).is_file()

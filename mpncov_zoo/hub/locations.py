@@ -1,0 +1,117 @@
+"""Where a hub is: how `hub=`, MPNCOV_ZOO_HUB and the manifest's sources name it, and which URL a file of it has.
+
+A hub is a directory, here or behind a URL, that holds `<model>.<tag>/` directories, and an `index.json` that lists
+them where a server cannot. It is trusted with nothing.
+"""
+
+import re
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+
+from mpncov_zoo.errors import FetchError, InputError
+from mpncov_zoo.hub.transport import Address, require_safe
+from mpncov_zoo.manifest import FileSource, HttpsSource, HuggingFaceSource
+
+HUB_VARIABLE = "MPNCOV_ZOO_HUB"
+OTHER_SCHEMES = frozenset({"gs", "s3", "ftp", "ftps", "file", "mpncov", "az", "abfs"})
+ALLOWED = "a directory, https://host/path, or hf:owner/name@<40-hex commit>"
+
+
+@dataclass(frozen=True)
+class StaticServer:
+    """Files behind a URL."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def fixed(self) -> bool:
+        """Whether its files can never change."""
+        return False
+
+    def address(self, path: str) -> Address:
+        """Of a file, by its POSIX path below the hub's root."""
+        return Address(f"{self.url}/{path}")
+
+
+@dataclass(frozen=True)
+class HuggingFace:
+    """A repository of the Hugging Face Hub at one commit; URLs and token are those of huggingface_hub."""
+
+    repo: str
+    revision: str
+
+    def __str__(self) -> str:
+        return f"hf:{self.repo}@{self.revision}"
+
+    @property
+    def fixed(self) -> bool:
+        """Whether its files can never change."""
+        return True
+
+    def address(self, path: str) -> Address:
+        """Of a file, by its POSIX path below the hub's root."""
+        from huggingface_hub import hf_hub_url  # late: it takes a while, and other hubs need none of it
+        from huggingface_hub.utils import build_hf_headers
+
+        url = hf_hub_url(self.repo, path, revision=self.revision)
+        return Address(url, build_hf_headers(library_name="mpncov-zoo"))
+
+
+Remote = StaticServer | HuggingFace
+
+
+def locate(hub: str | PathLike[str], revision: str | None = None) -> Remote | Path:
+    """The hub that a user names.
+
+    Args:
+        hub: a directory, a URL, or `hf:owner/name@<40-hex commit>`.
+        revision: the commit, if `hub` does not name it.
+
+    Raises:
+        InputError: no such form, or no commit, or one where there is none.
+        FetchError: a URL that must not be asked.
+    """
+    text = fspath(hub)
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme.lower() == "hf":
+        return _hugging_face(text, rest, revision)
+    if revision is not None:
+        raise InputError(f"revision={revision!r} is of a Hugging Face repository; hub={text!r} is none.")
+    if colon and scheme.lower() in ("http", "https"):
+        return _static_server(text)
+    if colon and scheme.lower() in OTHER_SCHEMES:
+        raise FetchError(f"hub={text!r}: mpncov_zoo does not read {scheme}: itself. Allowed: {ALLOWED}")
+    return Path(text).expanduser().absolute()
+
+
+def of_source(source: HuggingFaceSource | HttpsSource | FileSource) -> Remote | Path:
+    """The hub that an entry of the manifest names."""
+    if isinstance(source, HuggingFaceSource):
+        return HuggingFace(source.repo, source.revision)
+    return _static_server(source.url) if isinstance(source, HttpsSource) else Path(source.path).expanduser().absolute()
+
+
+def _hugging_face(text: str, rest: str, revision: str | None) -> HuggingFace:
+    repo, at, commit = rest.partition("@")
+    if at and revision not in (None, commit):
+        raise InputError(f"hub={text!r} and revision={revision!r} name two commits.")
+    commit = commit if at else revision or ""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo, re.ASCII) or ".." in repo:
+        raise InputError(f"hub={text!r}: allowed: hf:owner/name@<40-hex commit>.")
+    if not re.fullmatch("[0-9a-f]{40}", commit):
+        raise InputError(
+            f"hub={text!r}: expected a commit of 40 hex digits, got {commit or 'none'}: what a branch names changes. "
+            f"The present one: huggingface_hub.model_info({repo!r}).sha"
+        )
+    return HuggingFace(repo, commit)
+
+
+def _static_server(url: str) -> StaticServer:
+    parts = require_safe(url)
+    if parts.query or parts.fragment:
+        raise InputError(f"hub={url!r}: allowed: a URL without '?' and '#', to which names of files are added.")
+    return StaticServer(url.rstrip("/"))

@@ -1,0 +1,132 @@
+"""A download that is not complete: a file of this process alone, which can begin with what another left of the same."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mpncov_zoo.errors import FetchError, IntegrityError
+from mpncov_zoo.hub.cache import Cache
+
+PIECE = 2**20  # bytes
+SUFFIX = ".partial"
+
+
+class PartialFile:
+    """A context in which a file grows; it leaves a blob in the cache, or what can be continued, or nothing.
+
+    Args:
+        cache: where.
+        key: the same for downloads of the same file.
+        progress: is told how many bytes more there are, or fewer.
+
+    Attributes:
+        size: bytes so far.
+        etag: the server's name for this version of the file; "" where it cannot be continued.
+    """
+
+    def __init__(self, cache: Cache, key: str, progress: Callable[[int], object]) -> None:
+        self.size, self.etag = 0, ""
+        self._cache, self._key, self._progress = cache, key, progress
+        self._hash = hashlib.sha256()
+
+    def __enter__(self) -> Self:
+        with self._cache.writing():
+            self._cache.partial.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(prefix=f"{self._key}.", suffix=SUFFIX, dir=self._cache.partial)
+        self._path, self._file = Path(name), os.fdopen(descriptor, "wb", buffering=0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if kind is None or issubclass(kind, IntegrityError) or not (self.size and self.etag):
+            _remove(self._path)
+
+    @property
+    def digest(self) -> str:
+        """The sha256 so far."""
+        return self._hash.hexdigest()
+
+    def begin(self, etag: str = "") -> None:
+        """Start with nothing."""
+        self._progress(-self.size)
+        self.size, self.etag, self._hash = 0, etag, hashlib.sha256()
+        with self._cache.writing():
+            self._file.seek(0)
+            self._file.truncate()
+            _note(self._path).write_text(etag)
+
+    def write(self, piece: bytes) -> None:
+        """Add bytes.
+
+        Raises:
+            FetchError: the disk is full, say; nothing is kept then.
+        """
+        try:
+            with self._cache.writing():
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+        except FetchError:
+            self.etag = ""
+            raise
+        self._hash.update(piece)
+        self.size += len(piece)
+        self._progress(len(piece))
+
+    def inherit(self, limit: int) -> None:
+        """Begin with a copy of the longest download of the same file that broke off.
+
+        A copy, for it may be that of a process that is alive, where locks do not work.
+        """
+        for path in sorted(self._others(), key=_size, reverse=True):
+            etag = _read_note(path)
+            if etag and 0 < _size(path) <= limit:
+                self.begin(etag)
+                with open(path, "rb") as file:
+                    while self.size < limit and (piece := file.read(min(PIECE, limit - self.size))):
+                        self.write(piece)
+                return
+
+    def complete(self) -> None:
+        """Make it the blob of its digest, and remove what others left of the same file."""
+        with self._cache.writing():
+            os.fsync(self._file.fileno())
+        self._file.close()
+        self._cache.store(self._path, self.digest)
+        for path in self._others():
+            _remove(path)
+
+    def _others(self) -> list[Path]:
+        return [path for path in self._cache.partial.glob(f"{self._key}.*{SUFFIX}") if path != self._path]
+
+
+def _note(path: Path) -> Path:
+    """Where the etag of a partial file stands."""
+    return path.with_name(f"{path.name}.etag")
+
+
+def _read_note(path: Path) -> str:
+    try:
+        return _note(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _remove(path: Path) -> None:
+    for name in (path, _note(path)):
+        with contextlib.suppress(OSError):  # another process has it open, on Windows
+            name.unlink(missing_ok=True)

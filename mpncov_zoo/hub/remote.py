@@ -1,0 +1,161 @@
+"""A remote hub: which artifacts it holds, and their files into the cache."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpncov_zoo.errors import NoPretrainedWeights, OfflineError
+from mpncov_zoo.hub import transport
+from mpncov_zoo.hub.cache import Cache
+from mpncov_zoo.hub.download import Expected, download
+from mpncov_zoo.hub.locations import Remote
+from mpncov_zoo.hub.transport import NotFound
+from mpncov_zoo.manifest import DESCRIPTION_FILE, INDEX_FILE, FileEntry, parse_description, parse_index
+from mpncov_zoo.progress import progress_bar
+
+PARALLEL = 4  # files at once
+LARGEST_DOCUMENT = 2**20  # bytes of a model.json or index.json that no digest is known of
+
+
+@dataclass(frozen=True)
+class RemoteHub:
+    """A hub behind URLs, seen through the cache.
+
+    Attributes:
+        location: where it is.
+        cache: where its files go.
+        offline: forbid to ask it.
+    """
+
+    location: Remote
+    cache: Cache
+    offline: bool
+
+    def names(self) -> list[str] | None:
+        """Which `<model>.<tag>` it holds, by its index.json or as an artifact itself; None if it does not say.
+
+        Raises:
+            FetchError, OfflineError: it cannot be asked.
+            ManifestError: its answer is malformed.
+        """
+        try:
+            return parse_index(self._document(INDEX_FILE)).artifacts
+        except NotFound:
+            pass
+        try:
+            return [parse_description(self._document(DESCRIPTION_FILE)).name]
+        except NotFound:
+            return None
+
+    def files(self, name: str) -> list[FileEntry]:
+        """Every file of an artifact, as its own model.json lists them; a hub that can change is asked each time.
+
+        Raises:
+            NoPretrainedWeights: it holds another artifact.
+            FetchError, OfflineError, ManifestError: of `names`.
+        """
+        key = f"{name}@{hashlib.sha256(str(self.location).encode()).hexdigest()[:16]}"
+        known = self.cache.recall("hubs", key) if self.offline or self.location.fixed else None
+        listing = None if known is None else self.cache.description(known)
+        if listing is None:
+            fetched = self._fetch_description(name)
+            listing = self.cache.description(fetched)
+            self.cache.remember("hubs", key, fetched)
+        if listing is None or listing[0].name != name:
+            held = "a damaged one" if listing is None else listing[0].name
+            raise NoPretrainedWeights(f"{self.location} holds no {name!r}. It holds: {held}")
+        return listing[1]
+
+    def directory(self, name: str, files: Sequence[FileEntry]) -> Path:
+        """The directory of these files in the cache; what is missing there is fetched.
+
+        Raises:
+            FetchError, OfflineError: they cannot be had.
+            IntegrityError: the hub's files are others.
+        """
+        tree = self.cache.tree(name, files)
+        if not tree.is_dir():
+            self._fetch(name, [file for file in files if not self.cache.holds(file)])
+            self.cache.materialise(name, files)
+        return tree
+
+    def _fetch(self, name: str, files: Sequence[FileEntry]) -> None:
+        """Fetch an artifact's files; where the smallest is, the others are, too."""
+        if not files:
+            return
+        self._require_online(name)
+        first, *others = sorted(files, key=lambda file: file.size)
+        with progress_bar(sum(file.size for file in files), "B", label=name) as bar:
+            transfer = _Transfer(self, bar.update)
+            base = transfer.find(name, first)
+            with ThreadPoolExecutor(PARALLEL) as pool:
+                try:
+                    for future in as_completed([pool.submit(transfer.file, base, file) for file in others]):
+                        future.result()
+                except BaseException:
+                    transfer.stop.set()
+                    raise
+
+    def _fetch_description(self, name: str) -> str:
+        """The sha256 of an artifact's model.json."""
+        self._require_online(name)
+        for path in (f"{name}/{DESCRIPTION_FILE}", DESCRIPTION_FILE):
+            try:
+                return self._document(path).name
+            except NotFound:
+                pass
+        raise NotFound(f"{self.location} holds no {name}: neither {name}/{DESCRIPTION_FILE} nor {DESCRIPTION_FILE}")
+
+    def _document(self, path: str) -> Path:
+        """A small file that no digest is known of."""
+        self._require_online(path)
+        expected = Expected(path, largest=LARGEST_DOCUMENT)
+        return self.cache.blob(download(self.location.address(path), expected, self.cache, limits=transport.LIMITS))
+
+    def _require_online(self, wanted: str) -> None:
+        if self.offline:
+            raise OfflineError(
+                f"{wanted} of {self.location} is not in the cache {self.cache.root}, and the network is switched off. "
+                "With it: mpncov-zoo cache prefetch NAME; or carry it here: mpncov-zoo cache pack NAME --output DIR"
+            )
+
+
+class _Transfer:
+    """The files of one artifact, several at once; the failure of one stops the others."""
+
+    def __init__(self, hub: RemoteHub, advance: Callable[[int], object]) -> None:
+        self.stop = threading.Event()
+        self._hub, self._advance, self._lock = hub, advance, threading.Lock()
+
+    def find(self, name: str, file: FileEntry) -> str:
+        """Fetch a file from below the artifact's name or from the hub's root; returns which it was."""
+        for base in (f"{name}/", ""):
+            try:
+                self.file(base, file)
+                return base
+            except NotFound:
+                pass
+        raise NotFound(f"{self._hub.location} holds no {name}: neither {name}/{file.path} nor {file.path}")
+
+    def file(self, base: str, file: FileEntry) -> None:
+        """Fetch a file, unless another process did meanwhile."""
+        cache = self._hub.cache
+        with cache.lock(file.sha256):
+            if cache.holds(file):
+                self._progress(file.size)
+                return
+            download(
+                self._hub.location.address(base + file.path),
+                Expected(file.path, file.sha256, file.size),
+                cache,
+                limits=transport.LIMITS,
+                progress=self._progress,
+                stop=self.stop,
+            )
+
+    def _progress(self, count: int) -> None:
+        with self._lock:
+            self._advance(count)
