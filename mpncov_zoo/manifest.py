@@ -38,7 +38,8 @@ def _relative_path(path: str) -> str:
     return path
 
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+NAME = r"[a-z0-9][a-z0-9_-]*"
+Name = Annotated[str, Field(pattern=rf"^{NAME}$")]
 RelativePath = Annotated[str, AfterValidator(_relative_path)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(min_length=1)]
@@ -101,11 +102,14 @@ class FileEntry(StrictModel):
 
 
 def _distinct_paths(files: list[FileEntry]) -> list[FileEntry]:
-    """Refuse two entries that are one file, also where the file system ignores case."""
+    """Refuse two entries that are one file, also where the file system ignores case; and a file that is a directory."""
     folded = Counter(file.path.casefold() for file in files)
+    directories = {path[:end] for path in folded for end, letter in enumerate(path) if letter == "/"}
     for file in files:
         if folded[file.path.casefold()] > 1:
             raise ValueError(f"path {file.path!r} stands more than once (upper and lower case are the same here)")
+        if file.path.casefold() in directories:
+            raise ValueError(f"path {file.path!r} is a file, and other paths are below it")
     return files
 
 
@@ -308,7 +312,7 @@ class ArtifactDescription(StrictModel):
     @model_validator(mode="after")
     def _consistent_files(self) -> Self:
         paths = {file.path for file in self.files}
-        if DESCRIPTION_FILE in paths:
+        if DESCRIPTION_FILE in {path.casefold().partition("/")[0] for path in paths}:
             raise ValueError(f"files holds {DESCRIPTION_FILE!r}, which cannot carry its own digest")
         if self.labels_file is not None and self.labels_file not in paths:
             raise ValueError(f"files lacks labels_file {self.labels_file!r}")
@@ -319,7 +323,7 @@ class HubIndex(StrictModel):
     """The `index.json` of a hub: which `<model>.<tag>/` it holds, for servers that cannot list. It vouches for none."""
 
     format_version: Literal[1] = FORMAT_VERSION
-    artifacts: list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*\.[a-z0-9][a-z0-9_-]*$")]]
+    artifacts: list[Annotated[str, Field(pattern=rf"^{NAME}\.{NAME}$")]]
 
 
 def no_weights(situation: str, tag: str | None, tags: list[str]) -> NoReturn:

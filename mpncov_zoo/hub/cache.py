@@ -2,6 +2,7 @@
 
     blobs/<sha256>                   a file's content, complete
     artifacts/<name>@<16 digits>/    a directory of such files, complete or absent; the digits are its list's digest
+    artifacts/.<name>@<...>.state    what the file system said of them when they were last verified
     refs/<kind>/<name>               the sha256 of a model.json or checkpoint that was found or made on this machine
     partial/                         downloads under way, or broken off
     locks/                           save double work; nothing depends on them
@@ -10,6 +11,7 @@ Everything appears by a rename, so any number of processes may work here, and ma
 is trusted no more than what comes over the network: whoever reads it verifies it.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -125,6 +127,20 @@ class Cache:
         own = FileEntry(path=DESCRIPTION_FILE, size=path.stat().st_size, sha256=digest)
         return description, [own, *description.files]
 
+    def note_state(self, tree: Path) -> None:
+        """Remember what the file system says of a directory that was just verified; where that can be written."""
+        with contextlib.suppress(OSError), tempfile.NamedTemporaryFile("w", dir=self.artifacts, delete=False) as file:
+            json.dump(_state(tree), file)
+            file.close()
+            os.replace(file.name, _state_file(tree))
+
+    def is_unchanged(self, tree: Path) -> bool:
+        """Whether the file system says of every file what it said then: size, times, inode."""
+        try:
+            return json.loads(_state_file(tree).read_bytes()) == _state(tree)
+        except (OSError, ValueError):
+            return False
+
     def recall(self, kind: Kind, name: str) -> str | None:
         """The sha256 that was remembered."""
         try:
@@ -186,6 +202,18 @@ class Cache:
                 f"the cache {self.root} cannot be written: {error.strerror}. Nothing there was changed; make room, or "
                 f"give another cache_dir, or set {CACHE_VARIABLE}"
             ) from error
+
+
+def _state_file(tree: Path) -> Path:
+    return tree.with_name(f".{tree.name}.state")
+
+
+def _state(tree: Path) -> dict[str, list[int]]:
+    states = ((path, path.lstat()) for path in sorted(tree.rglob("*")) if not path.is_dir())
+    return {
+        path.relative_to(tree).as_posix(): [s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_mode]
+        for path, s in states
+    }
 
 
 def _link(blob: Path, place: Path) -> None:

@@ -14,7 +14,6 @@ from mpncov_zoo.hub.partial import PartialFile
 from mpncov_zoo.hub.transport import LIMITS, Address, Broken, Limits, pieces, request
 
 NOTHING_KEPT = "Nothing of it was kept"
-STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]{1,200}"')  # a weak one (W/"...") does not vouch for bytes
 
 
 @dataclass(frozen=True)
@@ -131,8 +130,7 @@ def _receive(address: Address, expected: Expected, partial: PartialFile, limits:
 def _find_place(response: requests.Response, expected: Expected, partial: PartialFile) -> None:
     """Where in the file the body of an answer begins; what does not continue the partial file starts anew."""
     if response.status_code == 200:
-        etag = response.headers.get("ETag", "")
-        partial.begin(etag if STRONG_ETAG.fullmatch(etag) else "")
+        partial.begin(response.headers.get("ETag", ""))
         return
     part = re.fullmatch(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)", response.headers.get("Content-Range", ""))
     start, total = (int(part[1]), part[2]) if part else (0, "*")

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from mpncov_zoo.hub.cache import Cache
 
 PIECE = 2**20  # bytes
 SUFFIX = ".partial"
+STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]{1,200}"')  # a weak one (W/"...") does not vouch for bytes
 
 
 class PartialFile:
@@ -54,13 +56,13 @@ class PartialFile:
         return self._hash.hexdigest()
 
     def begin(self, etag: str = "") -> None:
-        """Start with nothing."""
+        """Start with nothing; an etag that does not identify bytes counts for none."""
         self._progress(-self.size)
-        self.size, self.etag, self._hash = 0, etag, hashlib.sha256()
+        self.size, self.etag, self._hash = 0, etag if STRONG_ETAG.fullmatch(etag) else "", hashlib.sha256()
         with self._cache.writing():
             self._file.seek(0)
             self._file.truncate()
-            _note(self._path).write_text(etag)
+            _note(self._path).write_text(self.etag)
 
     def write(self, piece: bytes) -> None:
         """Add bytes.
@@ -114,9 +116,10 @@ def _note(path: Path) -> Path:
 
 def _read_note(path: Path) -> str:
     try:
-        return _note(path).read_text(encoding="ascii")
+        etag = _note(path).read_bytes().decode("ascii")
     except (OSError, UnicodeDecodeError):
         return ""
+    return etag if STRONG_ETAG.fullmatch(etag) else ""
 
 
 def _size(path: Path) -> int:

@@ -6,6 +6,7 @@ its order. Whichever brings the files, the manifest of this installation decides
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,7 @@ from mpncov_zoo.hub.transport import is_offline
 from mpncov_zoo.hub.verification import OBTAIN_AGAIN, verify_digests, verify_files
 from mpncov_zoo.manifest import (
     DESCRIPTION_FILE,
+    NAME,
     ArtifactDescription,
     BundledSource,
     FileEntry,
@@ -39,6 +41,7 @@ from mpncov_zoo.manifest import (
 )
 
 BUNDLED = Path(__file__).resolve().parent.parent / "bundled"
+VERIFY_VARIABLE = "MPNCOV_ZOO_VERIFY"  # "stat": files of the cache are not read again where they look unchanged
 REPAIR = "Something changed it in the cache: mpncov-zoo cache repair"
 TRUST_MANIFEST = "every file agrees with the digests in mpncov_zoo's weights_manifest.json"
 TRUST_OWN = "every file agrees with the artifact's own model.json; mpncov_zoo's manifest has no digests for it"
@@ -183,6 +186,8 @@ class _Search:
             directory, name = LocalHub(hub).find(model, tag, self.manifest)
             return self._verified(directory, name)
         remote = RemoteHub(hub, self.cache, self.offline)
+        if tag is not None and not re.fullmatch(NAME, tag):  # it becomes part of a URL
+            raise NoPretrainedWeights(f"{hub} holds no weights of {model!r} with tag {tag!r}, which is no name of any")
         name = f"{model}.{tag}" if tag else self._remote_name(remote, model)
         entry = self.manifest.get(name)
         known = entry is not None and bool(entry.files)
@@ -227,8 +232,14 @@ class _Search:
         remedy: str,
     ) -> ResolvedArtifact:
         """A directory of exactly these files, model.json among them."""
-        later = self._pending(files)
+        quick = remedy == REPAIR and _verifies_by_state()
+        if quick and self.cache.is_unchanged(directory):
+            trust = f"{trust} when they were last read, and the file system says that they did not change"
+            return ResolvedArtifact(directory, entry, trust, _description(directory, name), (), remedy)
+        later = () if quick else self._pending(files)
         verify_files(directory, files, later=later, remedy=remedy)
+        if quick:
+            self.cache.note_state(directory)
         return ResolvedArtifact(directory, entry, trust, _description(directory, name), later, remedy)
 
     def _pending(self, files: Sequence[FileEntry]) -> tuple[FileEntry, ...]:
@@ -258,10 +269,22 @@ class _Search:
         return self._checked(self.cache.tree(entry.name, files), entry.name, files, trust, entry, REPAIR)
 
     def _conversion(self, entry: WeightsEntry) -> tuple[ArtifactDescription, list[FileEntry]] | None:
-        """The remembered conversion, if its directory is there."""
+        """The remembered conversion, if its directory is there, or can be made of what is there."""
         digest = self.cache.recall("converted", entry.name)
         found = None if digest is None else self.cache.description(digest)
-        return found if found is not None and self.cache.tree(entry.name, found[1]).is_dir() else None
+        if found is None or self.cache.tree(entry.name, found[1]).is_dir():
+            return found
+        if not all(self.cache.holds(file) for file in found[1]):
+            return None
+        self.cache.materialise(entry.name, found[1])
+        return found
+
+
+def _verifies_by_state() -> bool:
+    value = os.environ.get(VERIFY_VARIABLE, "full")
+    if value not in ("full", "stat"):
+        raise InputError(f"{VERIFY_VARIABLE}={value!r}; allowed: full (every sha256, at every load) or stat.")
+    return value == "stat"
 
 
 def _description(directory: Path, name: str) -> ArtifactDescription:

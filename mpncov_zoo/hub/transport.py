@@ -279,17 +279,22 @@ def _bounded(pool: Any, seconds: float) -> Any:
 
     class Connection(pool.ConnectionCls):
         def getresponse(self) -> Any:
-            watch = threading.Timer(seconds, _shut, [self.sock])
+            late = threading.Event()
+            watch = threading.Timer(seconds, _shut, [self.sock, late])
             watch.daemon = True
             watch.start()
             try:
-                return super().getresponse()
+                response = super().getresponse()
             finally:
                 watch.cancel()
+            if late.is_set():  # the header that was cut short would do for http.client
+                raise TimeoutError(f"no complete answer in {seconds:g} s")
+            return response
 
     return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
 
 
-def _shut(connected: socket.socket) -> None:
+def _shut(connected: socket.socket, late: threading.Event) -> None:
+    late.set()
     with suppress(OSError):  # closed already
         connected.shutdown(socket.SHUT_RDWR)

@@ -8,8 +8,8 @@ import pytest
 
 from mpncov_zoo.errors import FetchError, IntegrityError, ManifestError, NoPretrainedWeights, OfflineError
 from mpncov_zoo.hub import sources
-from mpncov_zoo.hub.sources import TRUST_MANIFEST, TRUST_OWN, resolve
 from mpncov_zoo.hub.cache import Cache
+from mpncov_zoo.hub.sources import TRUST_MANIFEST, TRUST_OWN, resolve
 from mpncov_zoo.hub.verification import describe_files, sha256
 from mpncov_zoo.manifest import WeightsEntry, load_manifest
 from tests.hub.artifacts import make_artifact, manifest, published, upstream
