@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ZOO_SOURCES := setup.cfg setup.py pyproject.toml
 
-.PHONY: demo test test-parity lint format benchmark-load benchmark-head benchmark-convert clean
+.PHONY: demo test test-parity lint format benchmark-load benchmark-head benchmark-convert benchmark-fetch clean
 
 demo: .venv/zoo ## load the bundled network, classify real images, write demo.png
 	$(BIN)/python examples/demo.py
@@ -41,6 +41,9 @@ benchmark-head: .venv/dev ## the covariance head against the published layers, s
 benchmark-convert: .venv/dev ## converting a checkpoint against Keras' export, and reading it against torch.load
 	$(BIN)/pip install --quiet $(TORCH)
 	$(BIN)/python -m benchmarks.convert
+
+benchmark-fetch: .venv/dev ## fetching and verifying 300 MB against huggingface_hub and hashlib
+	$(BIN)/python -m benchmarks.fetch
 
 .venv/zoo: $(ZOO_SOURCES)
 	$(PYTHON) -m venv .venv

@@ -24,15 +24,14 @@ from conversion.planning import Plan
 from conversion.preparation import Conversion, prepare
 from conversion.readers import known_format
 from conversion.writers.complete import complete
-from mpncov_zoo import __version__, artifact, registry
-from mpncov_zoo.errors import ConversionError, InputError, IntegrityError, ParityError
+from mpncov_zoo import __version__, artifact, registry, selftest
+from mpncov_zoo.errors import ConversionError, InputError, ParityError
 from mpncov_zoo.hub.verification import sha256
 from mpncov_zoo.manifest import DESCRIPTION_FILE, Name, Upstream, WeightsEntry, load_manifest, parse_description
 from mpncov_zoo.zoo import load
 
 logger = logging.getLogger("mpncov_zoo.conversion")
 
-SAME = 1e-5  # of a stage's largest value: another order of the same sums, on the machine that recorded them
 UNNAMED_TAG = "converted"  # of weights that the manifest does not know
 
 
@@ -120,16 +119,13 @@ def convert(
     return certificate
 
 
-def self_check(directory: Path, *, model: str) -> None:
+def self_check(directory: Path, *, model: str, bound: float = selftest.SAME_MACHINE) -> None:
     """Load an artifact as a user would, and let it compute its recorded input again.
 
     Raises:
         IntegrityError: it does not load, or a stage differs.
     """
-    loaded = load(model, True, hub=directory)
-    worst = max(artifact.selftest(loaded, directory).items(), key=lambda item: item[1])
-    if worst[1] > SAME:
-        raise IntegrityError(f"{directory}: {worst[0]} differs by {worst[1]:.1e} from what it was when it was written.")
+    selftest.require_same(directory, selftest.differences(load(model, True, hub=directory), directory), bound)
 
 
 def _require_name(tag: str) -> None:

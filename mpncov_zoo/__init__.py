@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mpncov_zoo.keras_registration import register_with_keras
 
 if TYPE_CHECKING:
+    from mpncov_zoo import hub as hub
     from mpncov_zoo.catalog import ModelInfo, info, list_models
     from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier, LoadReport
     from mpncov_zoo.errors import (
@@ -47,6 +48,7 @@ _HOMES = {
     ),
     "zoo": ("build", "feature_extractor", "load"),
 }
+_SUBMODULES = ("hub",)  # public, but not in __all__: TensorFlow Hub goes by that name, too
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -76,10 +78,12 @@ register_with_keras()
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return import_module(f"{__name__}.{name}")
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__, *_SUBMODULES})

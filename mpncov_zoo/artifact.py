@@ -2,7 +2,6 @@
 
 import gc
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -23,13 +22,12 @@ from mpncov_zoo.documents import first_problem
 from mpncov_zoo.errors import InputError, IntegrityError, ManifestError
 from mpncov_zoo.hub.verification import describe_files
 from mpncov_zoo.manifest import DESCRIPTION_FILE, ArtifactDescription, Metric
-from mpncov_zoo.preprocessing import normalize, preprocess_encoded
+from mpncov_zoo.preprocessing import preprocess_encoded
+from mpncov_zoo.selftest import write_record
 
 LABELS_FILE = "assets/labels.txt"
-SELFTEST_FILE = "selftest.npz"
 _KEY_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # what a TensorFlow checkpoint appends to the name of an object's variable
 _RANDOM_STATE = "random_state/"  # of dropout: belongs to the SavedModel's training trace, is no weight
-_SELFTEST_VALUES = 4096  # of each stage, evenly spread, so that the file stays small for any network
 
 
 @dataclass(frozen=True)
@@ -86,8 +84,7 @@ def write(
         _write_saved_model(model, partial)
         for name, text in (documents or {}).items():
             (partial / name).write_text(text, encoding="utf-8")
-        record: dict[str, Any] = _selftest_record(model, _selftest_pixels(model))
-        np.savez_compressed(partial / SELFTEST_FILE, **record)
+        write_record(model, partial)
         describe(model, partial, tag=tag, provenance=provenance, metrics=metrics)
         os.chmod(partial, 0o755)
         partial.rename(target)
@@ -201,30 +198,6 @@ def read_weights(model: ImageClassifier, directory: Path, parts: Sequence[str] =
     checkpoint = read_checkpoint(directory, parts)
     assign_weights(model, checkpoint)
     return checkpoint.unused
-
-
-def selftest(model: ImageClassifier, directory: Path) -> dict[str, float]:
-    """Compute the artifact's recorded input again on this machine.
-
-    Returns:
-        For every stage the largest difference from the record, relative to the stage's largest value; infinity where
-        one of the two holds NaN or infinity.
-
-    Raises:
-        IntegrityError: the record's stages or shapes are not the network's.
-    """
-    with np.load(directory / SELFTEST_FILE, allow_pickle=False) as record:
-        expected = {name: record[name] for name in record.files}
-    actual = _selftest_record(model, expected["pixels"])
-    if {name: array.shape for name, array in actual.items()} != {name: a.shape for name, a in expected.items()}:
-        raise IntegrityError(f"{directory / SELFTEST_FILE} does not describe {model.name}'s stages.")
-    return {name: _difference(actual[name], expected[name]) for name in model.stages}
-
-
-def _difference(actual: np.ndarray, expected: np.ndarray) -> float:
-    if not (np.isfinite(actual).all() and np.isfinite(expected).all()):
-        return math.inf
-    return float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-30))
 
 
 def _check_writable(model: ImageClassifier, target: Path) -> None:
@@ -350,24 +323,6 @@ def _signatures(model: ImageClassifier, servable: Any) -> dict[str, Any]:
 
 def _images(model: ImageClassifier) -> tf.TensorSpec:
     return tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, "images")
-
-
-def _selftest_pixels(model: ImageClassifier) -> np.ndarray:
-    """Seeded noise as uint8 (1, height, width, channels)."""
-    sizes = (
-        given or usual for given, usual in zip(model.input_shape[1:3], model.input_specification.size, strict=True)
-    )
-    return np.random.default_rng(0).integers(0, 256, (1, *sizes, model.input_shape[3]), np.uint8)
-
-
-def _selftest_record(model: ImageClassifier, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    outputs = FeatureExtractor(model, model.stages)(normalize(pixels, model.input_specification), training=False)
-    return {"pixels": pixels, **{name: _spread(np.asarray(value)) for name, value in outputs.items()}}
-
-
-def _spread(values: np.ndarray) -> np.ndarray:
-    flat = values.ravel()
-    return flat[:: -(-flat.size // _SELFTEST_VALUES)]
 
 
 def _name(key: str) -> str:

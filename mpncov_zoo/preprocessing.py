@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "decode_image",
+    "geometry",
     "normalize",
     "normalize_tensor",
     "preprocess",
@@ -95,7 +96,7 @@ def resize_and_crop(image: Image.Image, spec: InputSpecification) -> np.ndarray:
         advice = f"read_image(image, {spec.channel_order!r}) converts it"
         raise InputError(f"received an image of mode {image.mode}; allowed: {spec.channel_order}; {advice}")
     height, width = spec.size
-    (new_height, new_width), (top, left) = _geometry(image.height, image.width, spec)
+    (new_height, new_width), (top, left) = geometry(image.height, image.width, spec)
     if max(image.height * new_width, new_height * width) > _MAX_INTERMEDIATE_PIXELS:
         received = f"received an image of {image.width}x{image.height} pixels"
         raise InputError(f"{received}: too elongated to resize it to {new_width}x{new_height}; crop it first")
@@ -105,7 +106,7 @@ def resize_and_crop(image: Image.Image, spec: InputSpecification) -> np.ndarray:
     return np.asarray(pixels).reshape(height, width, spec.channels)
 
 
-def _geometry(height: Any, width: Any, spec: InputSpecification, maximum: Callable = max) -> tuple[tuple, tuple]:
+def geometry(height: Any, width: Any, spec: InputSpecification, maximum: Callable = max) -> tuple[tuple, tuple]:
     """Return ((height, width) after resizing, (top, left) of the crop), in pixels, of ints or of int32 tensors.
 
     Short side: the smallest size of that aspect ratio which covers the target on both sides, the longer one truncated;
@@ -198,5 +199,5 @@ def resize_and_crop_tensor(image: tf.Tensor, spec: InputSpecification) -> tf.Ten
 
     image = tf.ensure_shape(image, (None, None, spec.channels))
     size = tf.shape(image)
-    resized, start = _geometry(size[0], size[1], spec, maximum=tf.maximum)
+    resized, start = geometry(size[0], size[1], spec, maximum=tf.maximum)
     return graph_images.resample(image, resized, start, spec.size, spec.interpolation)

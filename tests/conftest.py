@@ -20,6 +20,12 @@ TINY_RECIPE = [
 ]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whatever the tests fetch or convert, the user's own cache is left alone."""
+    os.environ["MPNCOV_ZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def artifact_hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory of artifacts with mpncov_cifar_resnet20.test: 28x28x1, 10 classes, random weights and statistics.

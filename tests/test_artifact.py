@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from mpncov_zoo import artifact
+from mpncov_zoo import artifact, selftest
 from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier, precision
 from mpncov_zoo.errors import InputError, IntegrityError, ManifestError
 from mpncov_zoo.hub.verification import verify_files
@@ -327,7 +327,7 @@ def flip(path: Path) -> None:
 
 
 def test_selftest_passes_on_the_same_weights(model: ImageClassifier, directory: Path) -> None:
-    errors = artifact.selftest(model, directory)
+    errors = selftest.differences(model, directory)
     assert tuple(errors) == model.stages
     assert max(errors.values()) < 1e-5
 
@@ -336,7 +336,7 @@ def test_selftest_sees_a_changed_weight_where_it_acts(directory: Path) -> None:
     changed = networks.tiny()
     kernel = changed.named_variables()["features/stage3_block1_conv2/kernel"]
     kernel.assign(keras.ops.convert_to_numpy(kernel) * 1.01)
-    errors = artifact.selftest(changed, directory)
+    errors = selftest.differences(changed, directory)
     assert max(errors[stage] for stage in ("stem", "stage1", "stage2")) < 1e-5
     assert min(errors[stage] for stage in ("stage3", "reduction", "covariance", "representation", "logits")) > 1e-4
 
@@ -345,7 +345,7 @@ def test_selftest_sees_a_changed_weight_where_it_acts(directory: Path) -> None:
 def test_selftest_of_numbers_that_are_not_finite(directory: Path, value: float) -> None:
     broken = networks.tiny()
     broken.named_variables()["classifier/logits/bias"].assign([0, 0, value, 0, 0])
-    errors = artifact.selftest(broken, directory)
+    errors = selftest.differences(broken, directory)
     assert errors["logits"] == np.inf and errors["representation"] < 1e-5
 
 
@@ -353,13 +353,13 @@ def test_selftest_against_a_record_that_is_not_finite(model: ImageClassifier, di
     record = dict(np.load(directory / "selftest.npz"))
     record["stage1"][3] = np.nan
     np.savez(tmp_path / "selftest.npz", **record)
-    errors = artifact.selftest(model, tmp_path)
+    errors = selftest.differences(model, tmp_path)
     assert errors["stage1"] == np.inf and errors["stage2"] < 1e-5
 
 
 def test_selftest_of_another_network(directory: Path) -> None:
     with pytest.raises(IntegrityError, match=r"selftest\.npz does not describe"):
-        artifact.selftest(networks.tiny(num_classes=3), directory)
+        selftest.differences(networks.tiny(num_classes=3), directory)
 
 
 def test_artifact_without_labels_or_fixed_size(tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_artifact_without_labels_or_fixed_size(tmp_path: Path) -> None:
     artifact.write(network, tmp_path / "any", tag="any", provenance={})
     description = parse_description(tmp_path / "any" / "model.json")
     assert description.labels_file is None and artifact.read_labels(tmp_path / "any", description) is None
-    assert max(artifact.selftest(network, tmp_path / "any").values()) < 1e-5
+    assert max(selftest.differences(network, tmp_path / "any").values()) < 1e-5
     loaded = tf.saved_model.load(str(tmp_path / "any"))
     for size in ((16, 20), (33, 9)):
         x = np.random.default_rng(0).normal(0, 1, (2, *size, 3)).astype(np.float32)

@@ -237,8 +237,8 @@ def test_a_checkpoint_that_is_not_of_the_network_leaves_nothing(
 
 @pytest.mark.usefixtures("publish", "upstream")
 def test_a_conversion_that_fails_its_self_check_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mpncov_zoo.artifact.selftest", lambda model, directory: {"stem": 0.0, "stage3": 0.5})
-    with pytest.raises(IntegrityError, match=r"stage3 differs by 5\.0e-01 from what it was when it was written"):
+    monkeypatch.setattr("mpncov_zoo.selftest.differences", lambda model, directory: {"stem": 0.0, "stage3": 0.5})
+    with pytest.raises(IntegrityError, match=r"stage3 differs by 5\.0e-01 of its largest value from the record"):
         mpncov_zoo.load(MODEL, pretrained=True, cache_dir=tmp_path)
     assert cached(tmp_path) == []
 
@@ -248,7 +248,7 @@ def test_an_interruption_before_the_self_check_leaves_nothing(tmp_path: Path, mo
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mpncov_zoo.artifact.selftest", interrupted)
+    monkeypatch.setattr("mpncov_zoo.selftest.differences", interrupted)
     with pytest.raises(KeyboardInterrupt):
         mpncov_zoo.load(MODEL, pretrained=True, cache_dir=tmp_path)
     assert not list((tmp_path / "artifacts").iterdir())

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import mpncov_zoo
-from mpncov_zoo import artifact, zoo
+from mpncov_zoo import selftest, zoo
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import (
     FetchError,
@@ -20,6 +20,7 @@ from mpncov_zoo.errors import (
     IntegrityError,
     ManifestError,
     NoPretrainedWeights,
+    OfflineError,
     UnknownModel,
     ZooError,
 )
@@ -209,7 +210,7 @@ def test_feature_extractor_passes_its_arguments_on(artifact_hub: Path) -> None:
     )
     outputs = extract(grey_images(20, 24))
     np.testing.assert_allclose(outputs["representation"], np.mean(outputs["stage3"], (1, 2)), rtol=1e-4, atol=1e-5)
-    with pytest.raises(FetchError, match="revision"):
+    with pytest.raises(InputError, match="revision"):
         mpncov_zoo.feature_extractor(MODEL, ["stage3"], revision="0" * 40)
 
 
@@ -229,7 +230,7 @@ def test_bundled_weights_load_without_a_hub_and_pass_their_selftest(entry: Weigh
     assert (model.load_report.weights, model.load_report.trust) == (entry.name, TRUST_MANIFEST)
     assert not model.load_report.fresh and not model.load_report.unused
     assert networks.parameters(model) == entry.parameters
-    errors = artifact.selftest(model, Path(model.load_report.source or ""))
+    errors = selftest.differences(model, Path(model.load_report.source or ""))
     assert max(errors.values()) < 1e-4
 
 
@@ -244,13 +245,18 @@ REFUSALS: dict[str, tuple[dict[str, Any], type[ZooError], str]] = {
     "no weights at all": ({"name": "resnet18"}, NoPretrainedWeights, "'resnet18'.*allowed: none"),
     "no such tag": ({"name": "mpncov_resnet50.cub"}, NoPretrainedWeights, "imagenet_pytorch, imagenet_tensorflow"),
     "no place for a cache": (
-        {"name": "mpncov_resnet50", "offline": True, "cache_dir": "/dev/null"},
+        {"hub": "http://127.0.0.1:1/hub", "cache_dir": "/dev/null"},
         FetchError,
-        "/dev/null/converted/mpncov_resnet50.imagenet_pytorch cannot be written: Not a directory.*MPNCOV_ZOO_CACHE",
+        "the cache /dev/null cannot be written: Not a directory.*MPNCOV_ZOO_CACHE",
     ),
-    "remote hub": ({"hub": "https://example.org/hub"}, FetchError, "https://example.org/hub.*remote hubs"),
-    "Hugging Face": ({"hub": "hf:org/repo", "revision": "0" * 40}, FetchError, "revision.*local"),
-    "no such directory": ({"hub": "/nowhere"}, FetchError, "/nowhere.*no such directory"),
+    "a hub that is away": (
+        {"hub": "http://127.0.0.1:1/hub"},
+        FetchError,
+        "^http://127.0.0.1:1/hub/.*cannot be reached",
+    ),
+    "offline": ({"hub": "https://example.org", "offline": True}, OfflineError, "cache prefetch"),
+    "a branch": ({"hub": "hf:org/repo", "revision": "main"}, InputError, "40 hex digits, got main"),
+    "no such directory": ({"hub": "/nowhere"}, FetchError, "/nowhere: no such directory"),
     "two tags": ({"name": WEIGHTS, "pretrained": "other"}, InputError, "different weights"),
     "hub without weights": ({"pretrained": False, "hub": "/nowhere"}, InputError, "pretrained=True"),
     "pretrained=None": ({"pretrained": None}, InputError, "None"),

@@ -36,7 +36,9 @@ def add_command(
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Which pretrained network."""
     parser.add_argument("model", metavar="MODEL", help="a name of `mpncov-zoo list`, or NAME.TAG for a set of weights")
-    parser.add_argument("--hub", metavar="DIR", help="an artifact directory, or a directory of NAME.TAG/ ones")
+    parser.add_argument(
+        "--hub", metavar="HUB", help="an artifact directory, a directory of NAME.TAG/ ones, a URL, hf:owner/name@commit"
+    )
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:

@@ -74,8 +74,8 @@ class Cache:
         """Move a complete file, whose sha256 this is, to its blob."""
         with self.writing():
             self.blobs.mkdir(parents=True, exist_ok=True)
-            path.chmod(0o444)
             try:
+                path.chmod(0o444)
                 path.replace(self.blob(digest))
             except FileNotFoundError:  # another process had the same content, and tidied up
                 if not self.blob(digest).is_file():

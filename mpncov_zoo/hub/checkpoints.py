@@ -15,7 +15,7 @@ from mpncov_zoo.hub import transport
 from mpncov_zoo.hub.cache import Cache
 from mpncov_zoo.hub.download import NOTHING_KEPT, Expected, download
 from mpncov_zoo.hub.transport import Address
-from mpncov_zoo.hub.verification import sha256
+from mpncov_zoo.hub.verification import REPAIR, sha256, verify_files
 from mpncov_zoo.manifest import FileEntry, PythonPackage, Upstream
 from mpncov_zoo.progress import progress_bar
 
@@ -99,7 +99,13 @@ def _cached(upstream: Upstream, cache: Cache) -> Path | None:
     if digest is None or not cache.blob(digest).is_file():
         return None
     entry = FileEntry(path=upstream.file_name, size=cache.blob(digest).stat().st_size, sha256=digest)
-    return cache.materialise(upstream.file_name, [entry]) / upstream.file_name if cache.holds(entry) else None
+    tree = cache.tree(upstream.file_name, [entry])
+    if not tree.is_dir():
+        if not cache.holds(entry):
+            return None
+        cache.materialise(upstream.file_name, [entry])
+    verify_files(tree, [entry], remedy=REPAIR)
+    return tree / upstream.file_name
 
 
 def _fetched(name: str, upstream: Upstream, cache: Cache, offline: bool) -> Path:
@@ -133,7 +139,7 @@ def _from_url(url: str, upstream: Upstream, cache: Cache) -> str:
     address = Address(url, plain_http=bool(upstream.digest))
     pinned = cache.recall("checkpoints", upstream.file_name)
     expected = Expected(upstream.file_name, pinned or upstream.digest, upstream.size_bytes, _limit(upstream))
-    with progress_bar(upstream.size_bytes or 0, "B", label=upstream.file_name) as bar:
+    with progress_bar(_size(upstream), "B", label=upstream.file_name) as bar:
         return download(address, expected, cache, limits=transport.LIMITS, progress=bar.update)
 
 
@@ -143,26 +149,43 @@ def _from_drive(identifier: str, upstream: Upstream, cache: Cache) -> str:
         import gdown  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise FetchError(f'{DRIVE}{identifier} needs gdown: pip install "mpncov-zoo[gdrive]"') from None
-    with cache.scratch(upstream.file_name) as scratch:
+    place, limit = f"{DRIVE}{identifier}", _limit(upstream)
+    with (
+        cache.scratch(upstream.file_name) as scratch,
+        progress_bar(_size(upstream), "B", label=upstream.file_name) as bar,
+    ):
         path = scratch / upstream.file_name
+
+        def advance(received: int, _: int | None) -> None:
+            bar.update(received - bar.n)
+            if received > limit:
+                raise IntegrityError(f"{place}: expected at most {limit} bytes, got more. {NOTHING_KEPT}")
+
         try:
-            gdown.download(id=identifier, output=str(path), quiet=False)
+            waits = (transport.LIMITS.connect, transport.LIMITS.read)
+            gdown.download(
+                id=identifier, output=str(path), quiet=True, use_cookies=False, timeout=waits, progress=advance
+            )
+        except IntegrityError:
+            raise
         except Exception as error:  # gdown's own, of requests, of the file system: all of them mean no file
-            raise FetchError(f"{DRIVE}{identifier}: {str(error).strip().partition(chr(10))[0]}") from error
-        if not path.is_file():
-            raise FetchError(f"{DRIVE}{identifier}: Google Drive gave no file")
-        digest = sha256(path)
-        _require_size(identifier, path.stat().st_size, upstream)
-        _require_digest(f"{DRIVE}{identifier}", digest, upstream, cache, NOTHING_KEPT)
-        cache.store(path, digest)
-        return digest
+            raise FetchError(f"{place}: {transport.reason(error)}") from error
+        return _stored(place, path, upstream, cache)
 
 
-def _require_size(identifier: str, size: int, upstream: Upstream) -> None:
-    if size > _limit(upstream) or upstream.size_bytes not in (None, size):
-        raise IntegrityError(
-            f"{DRIVE}{identifier}: expected at most {_limit(upstream)} bytes, got {size}. {NOTHING_KEPT}"
-        )
+def _stored(place: str, path: Path, upstream: Upstream, cache: Cache) -> str:
+    """The digest of a file that came to a scratch directory, and is a blob now."""
+    size = path.stat().st_size
+    if upstream.size_bytes not in (None, size):
+        raise IntegrityError(f"{place}: expected {upstream.size_bytes} bytes, got {size}. {NOTHING_KEPT}")
+    digest = sha256(path)
+    _require_digest(place, digest, upstream, cache, NOTHING_KEPT)
+    cache.store(path, digest)
+    return digest
+
+
+def _size(upstream: Upstream) -> int | None:
+    return upstream.size_bytes or (int(upstream.size_mib * 2**20) if upstream.size_mib else None)
 
 
 def _limit(upstream: Upstream) -> int:

@@ -3,6 +3,7 @@
 import random
 import re
 import threading
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,15 +39,15 @@ class Expected:
         return self.largest if self.size is None else self.size
 
     @property
-    def key(self) -> str:
-        """What downloads of it are called while they are not complete."""
-        return self.digest if len(self.digest) == 64 else f"{self.digest}-{self.name.replace('/', '-')}"
+    def is_pinned(self) -> bool:
+        """Whether its content is known beforehand, so that any download of it is as good as another."""
+        return len(self.digest) == 64
 
     def differs(self, size: int, digest: str) -> str:
         """How a file differs from it; "" if it does not."""
         if self.size not in (None, size):
             return f"expected {self.size} bytes, got {size}"
-        known = self.digest if len(self.digest) == 64 else f"{self.digest}..."
+        known = self.digest if self.is_pinned else f"{self.digest}..."
         return "" if digest.startswith(self.digest) else f"expected sha256 {known}, got {digest}"
 
 
@@ -81,8 +82,9 @@ def download(
         IntegrityError: it is not the file expected; nothing of it is kept.
     """
     stop = stop or threading.Event()
-    with PartialFile(cache, expected.key, progress) as partial:
-        if len(expected.digest) == 64:
+    key = expected.digest if expected.is_pinned else uuid.uuid4().hex
+    with PartialFile(cache, key, progress) as partial:
+        if expected.is_pinned:
             partial.inherit(expected.limit)
         inherited = partial.size > 0
         _transfer(address, expected, partial, limits, stop)

@@ -27,7 +27,7 @@ from mpncov_zoo.hub.local import LocalHub, chosen_name
 from mpncov_zoo.hub.locations import HUB_VARIABLE, Remote, locate, of_source
 from mpncov_zoo.hub.remote import RemoteHub
 from mpncov_zoo.hub.transport import is_offline
-from mpncov_zoo.hub.verification import OBTAIN_AGAIN, verify_digests, verify_files
+from mpncov_zoo.hub.verification import OBTAIN_AGAIN, REPAIR, verify_digests, verify_files
 from mpncov_zoo.manifest import (
     DESCRIPTION_FILE,
     NAME,
@@ -42,7 +42,6 @@ from mpncov_zoo.manifest import (
 
 BUNDLED = Path(__file__).resolve().parent.parent / "bundled"
 VERIFY_VARIABLE = "MPNCOV_ZOO_VERIFY"  # "stat": files of the cache are not read again where they look unchanged
-REPAIR = "Something changed it in the cache: mpncov-zoo cache repair"
 TRUST_MANIFEST = "every file agrees with the digests in mpncov_zoo's weights_manifest.json"
 TRUST_OWN = "every file agrees with the artifact's own model.json; mpncov_zoo's manifest has no digests for it"
 Converter = Callable[[Cache, WeightsEntry, bool], None]

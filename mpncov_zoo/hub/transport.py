@@ -157,8 +157,8 @@ def reason(error: BaseException) -> str:
         if not isinstance(inner, BaseException):
             break
         cause = inner
-    text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-    return text.rpartition(": ")[2].splitlines()[0][:200]
+    text = getattr(cause, "strerror", None) or str(cause).strip() or type(cause).__name__
+    return text.splitlines()[0].rpartition(": ")[2][:200]
 
 
 def require_safe(url: str, *, plain_http: bool = False) -> SplitResult:

@@ -15,6 +15,7 @@ from mpncov_zoo.errors import IntegrityError
 from mpncov_zoo.manifest import DESCRIPTION_FILE, FileEntry
 
 OBTAIN_AGAIN = "Obtain the artifact again (weights that came with mpncov-zoo: reinstall it)"
+REPAIR = "Something changed it in the cache: mpncov-zoo cache repair"
 REPLACE = "Replace it by a copy of the file that it stands for"
 MOVE = "If the file is yours, move it elsewhere"
 RENAME = "Rename or remove it"

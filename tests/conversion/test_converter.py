@@ -20,7 +20,7 @@ from conversion.preparation import prepare
 from conversion.readers import read_checkpoint
 from conversion.writers.pytorch import write_pth
 from conversion.writers.safetensors import write_safetensors
-from mpncov_zoo import artifact
+from mpncov_zoo import artifact, selftest
 from mpncov_zoo.errors import ConversionError, InputError, ParityError, ZooError
 from mpncov_zoo.hub.sources import TRUST_OWN
 from mpncov_zoo.manifest import Manifest, load_manifest
@@ -61,7 +61,7 @@ def test_the_artifact_loads_and_holds_every_tensor(converted: Path, weights: Nam
     for placement in plan.placements:
         expected = TRANSFORMS[placement.step.transform](weights[placement.step.source])
         np.testing.assert_array_equal(variables[placement.step.target].numpy(), expected)
-    assert max(artifact.selftest(model, converted).values()) < 1e-5
+    assert max(selftest.differences(model, converted).values()) < 1e-5
 
 
 def test_the_certificate_says_what_was_converted_and_how(converted: Path, weights: Names) -> None:

@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -106,7 +107,7 @@ def serving(root: Path, behaviour: Behaviour | None = None) -> Iterator[FaultSer
 
 
 def etag(content: bytes) -> str:
-    return f'"{hash(content) & 0xFFFFFFFF:08x}"'
+    return f'"{zlib.crc32(content):08x}"'
 
 
 def well_behaved(handler: Handler) -> None:

@@ -2,12 +2,15 @@
 
 import hashlib
 import importlib
+import inspect
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import gdown
 import pytest
 
 from mpncov_zoo.errors import FetchError, IntegrityError, OfflineError
@@ -142,6 +145,88 @@ def test_what_is_not_the_file_leaves_nothing(
     with pytest.raises(error, match=message):
         obtain("net.toy", upstream(url=f"{server}/{path}", **limits), Cache(tmp_path / "cache"))
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_its_places_are_tried_in_order(tmp_path: Path, server: str) -> None:
+    places = {"url": f"{server}/missing.pth", "mirrors": [f"{server}/other.pth", f"{server}/net.pth"]}
+    assert obtain("net.toy", upstream(**places), Cache(tmp_path / "cache")).read_bytes() == CONTENT
+    with pytest.raises(IntegrityError, match=r"missing\.pth: no such file.*other\.pth: .*expected sha256"):
+        obtain("net.toy", upstream(**{**places, "mirrors": places["mirrors"][:1]}), Cache(tmp_path / "second"))
+
+
+def test_a_fetched_file_is_pinned(tmp_path: Path, server: str) -> None:
+    cache = Cache(tmp_path / "cache")
+    obtain("net.toy", upstream(url=f"{server}/net.pth", sha256_prefix=None), cache)
+    cache.blob(DIGEST).unlink()
+    for tree in cache.artifacts.glob("net.pth@*"):
+        (tree / "net.pth").unlink()
+        tree.rmdir()
+    with pytest.raises(IntegrityError, match=f"expected sha256 {DIGEST}, got "):
+        obtain("net.toy", upstream(url=f"{server}/other.pth", sha256_prefix=None), cache)
+    assert obtain("net.toy", upstream(url=f"{server}/net.pth", sha256_prefix=None), cache).read_bytes() == CONTENT
+
+
+def test_a_fetched_file_that_was_edited_is_refused(tmp_path: Path, server: str) -> None:
+    cache = Cache(tmp_path / "cache")
+    path = obtain("net.toy", upstream(url=f"{server}/net.pth"), cache)
+    path.chmod(0o644)
+    path.write_bytes(b"!" * len(CONTENT))
+    with pytest.raises(IntegrityError, match="cache repair"):
+        obtain("net.toy", upstream(url=f"{server}/net.pth"), cache)
+
+
+@pytest.mark.parametrize("host", ["http://example.org", "http://127.0.0.1:1"])
+def test_http_is_for_files_that_a_digest_pins(tmp_path: Path, host: str) -> None:
+    message = r"allowed are https://" if "example" in host else "cannot be reached"
+    with pytest.raises(FetchError, match=message):
+        obtain("net.toy", upstream(url=f"{host}/net.pth", sha256_prefix=None), Cache(tmp_path / "cache"))
+
+
+class Drive:
+    """Stands in for gdown, whose real function says what it may be called with."""
+
+    def __init__(self, content: bytes | Exception) -> None:
+        self.content = content
+
+    def download(self, *args: Any, **options: Any) -> None:
+        inspect.signature(gdown.download).bind(*args, **options)
+        if isinstance(self.content, Exception):
+            raise self.content
+        for end in range(1000, len(self.content) + 1000, 1000):
+            options["progress"](min(end, len(self.content)), None)
+        Path(options["output"]).write_bytes(self.content)
+
+
+DRIVE = {"url": None, "mirrors": ["gdrive:abc"], "size_mib": 0.007}
+
+
+def test_google_drive_by_gdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gdown", Drive(CONTENT))
+    found = obtain("net.toy", upstream(**DRIVE), Cache(tmp_path / "cache"))
+    assert found.read_bytes() == CONTENT and found.name == "net.pth"
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (CONTENT + b"!", IntegrityError, r"gdrive:abc: expected sha256 .*Nothing of it was kept"),
+        (CONTENT * 10, IntegrityError, r"gdrive:abc: expected at most 7707 bytes, got more"),
+        (RuntimeError("Too many users\nhave viewed"), FetchError, r"\(gdrive:abc: Too many users\)\. It is published"),
+    ],
+)
+def test_google_drive_gives_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | Exception, error: type[Exception], message: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "gdown", Drive(content))
+    with pytest.raises(error, match=message):
+        obtain("net.toy", upstream(**DRIVE), Cache(tmp_path / "cache"))
+    assert not list((tmp_path / "cache").glob("*/*.pth")) and not list((tmp_path / "cache").glob("blobs/*"))
+
+
+def test_google_drive_without_gdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gdown", None)
+    with pytest.raises(FetchError, match=r'gdrive:abc needs gdown: pip install "mpncov-zoo\[gdrive\]"'):
+        obtain("net.toy", upstream(**DRIVE), Cache(tmp_path / "cache"))
 
 
 def test_nobody_answers(tmp_path: Path) -> None:

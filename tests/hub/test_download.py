@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,7 @@ from tests.hub.fault_server import Behaviour, FaultServer, Handler, cut, etag, r
 CONTENT = bytes(range(256)) * 40
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 EXPECTED = Expected("weights.bin", DIGEST, len(CONTENT))
-QUICK = Limits(
-    connect=2, read=2, answer=1, deadline=20, slowest=5000, window=0.2, retries=2, backoff=0.01, retry_after=1
-)
+QUICK = Limits(connect=10, read=30, answer=30, retries=2, backoff=0.01, retry_after=1)
 
 
 @pytest.fixture
@@ -170,8 +169,9 @@ def test_a_body_that_always_breaks_off(server: FaultServer, cache: Cache, announ
 )
 def test_a_server_that_drips(server: FaultServer, cache: Cache, behaviour: Behaviour, message: str) -> None:
     server.behaviour = behaviour
+    impatient = replace(QUICK, answer=0.5, slowest=5000, window=0.2, retries=0)
     with pytest.raises(FetchError, match=message):
-        fetch(server, cache)
+        download(Address(f"{server.url}/weights.bin"), EXPECTED, cache, limits=impatient)
 
 
 def test_there_is_a_deadline(server: FaultServer, cache: Cache) -> None:

@@ -24,7 +24,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "LIMITS", Limits(connect=2, read=2, retries=1, backoff=0))
+    monkeypatch.setattr(transport, "LIMITS", Limits(connect=10, read=30, answer=30, retries=1, backoff=0))
     for variable in (HUB_VARIABLE, OFFLINE_VARIABLE, VERIFY_VARIABLE):
         monkeypatch.delenv(variable, raising=False)
 

@@ -1,0 +1,155 @@
+"""`mpncov-zoo verify`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpncov_zoo.catalog import split_name
+from mpncov_zoo.cli.options import PROGRAM, add_command, add_json
+from mpncov_zoo.cli.quiet import import_tensorflow
+from mpncov_zoo.errors import InputError, IntegrityError, ManifestError
+from mpncov_zoo.first_use import convert_into
+from mpncov_zoo.hub.cache import Cache
+from mpncov_zoo.hub.graph_operations import verify_graph
+from mpncov_zoo.hub.sources import VERIFY_VARIABLE, ResolvedArtifact, resolve
+from mpncov_zoo.manifest import DESCRIPTION_FILE, WeightsEntry, load_manifest, parse_description
+
+if TYPE_CHECKING:
+    from mpncov_zoo.classifier import ImageClassifier
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands,
+        "verify",
+        run,
+        help="check an artifact: its files, its weights, its graph, and what it computes",
+        details="A NAME is found, fetched and converted as a load would. A DIR is checked against the manifest or,\n"
+        "where that does not know it, against its own model.json, which finds damage and no forgery. In this order:\n"
+        "  files     exactly those listed, their sizes and digests, before TensorFlow sees any\n"
+        "  weights   names, shapes and dtypes are those of the network that model.json describes; all finite\n"
+        "  graph     no operation but those of mpncov-zoo's own exports: others could write files as it is loaded\n"
+        "  selftest  the network gives here what it gave where the artifact was written\n"
+        "Exit code 1: one of them is not so, and 2: it could not be checked.",
+        example=f"{PROGRAM} verify mpncov_cifar_resnet20.fashion_mnist --selftest\n"
+        f"{PROGRAM} verify converted/mpncov_resnet50.imagenet_pytorch --json",
+    )
+    parser.add_argument("subject", metavar="NAME|DIR", help="a name of `mpncov-zoo list`, NAME.TAG, or an artifact")
+    parser.add_argument("--selftest", action="store_true", help="compute the recorded input again and compare")
+    add_json(parser, "one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a line a check, or the object."""
+    report: dict[str, Any] = {"subject": args.subject, "verified": False}
+    try:
+        for line in _checks(args.subject, args.selftest, report):
+            if not args.json:
+                print(line, flush=True)
+        report["verified"] = True
+    except IntegrityError as error:
+        report["error"] = str(error)
+        raise
+    finally:
+        if args.json and (report["verified"] or "error" in report):
+            print(json.dumps(report, indent=2, allow_nan=False))
+    return 0
+
+
+def _checks(subject: str, selftest: bool, report: dict[str, Any]) -> Iterator[str]:
+    """A line for everything that was found to be as it should, also in the report."""
+    found = _resolved(subject)
+    files = [path for path in found.directory.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    report |= {"name": found.description.name, "directory": str(found.directory), "trust": found.trust}
+    report |= {"files": len(files), "bytes": size}
+    yield f"{found.description.name} in {found.directory}"
+    yield f"files     {len(files)}, {size:,} bytes: {found.trust}"
+    model = _loaded(found)
+    report |= {"variables": len(model.named_variables()), "parameters": model.parameters}
+    yield (
+        f"weights   {report['variables']} variables, {model.parameters:,} parameters: names, shapes and dtypes are the "
+        "network's, all values finite"
+    )
+    verify_graph(found.directory)
+    report |= {"graph": True}
+    yield "graph     no operation but those of mpncov-zoo's own exports"
+    if selftest:
+        yield from _selftest(model, found.directory, report)
+
+
+def _resolved(subject: str) -> ResolvedArtifact:
+    """The artifact with all its digests checked."""
+    manifest = load_manifest()
+    with _every_digest():
+        if os.sep in subject or Path(subject).is_dir():
+            directory = Path(subject).expanduser()
+            model, tag = _held(directory)
+            return resolve(model, tag, hub=directory, manifest=manifest)
+        model, tag = split_name(subject, True)
+        entry = manifest.default(model) if tag is None else manifest.get(f"{model}.{tag}")
+        if entry is not None and entry.trunk is not None:
+            model, tag = split_name(entry.trunk, True)
+        return resolve(model, tag, manifest=manifest, convert=_convert_quietly)
+
+
+@contextmanager
+def _every_digest() -> Iterator[None]:
+    """Whatever the environment says of loads that look at sizes and times alone."""
+    before = os.environ.pop(VERIFY_VARIABLE, None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[VERIFY_VARIABLE] = before
+
+
+def _held(directory: Path) -> tuple[str, str]:
+    """Model and tag of an artifact directory."""
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such directory. Allowed: an artifact directory, or a name of {PROGRAM} list")
+    if not (directory / DESCRIPTION_FILE).is_file():
+        names = sorted(path.parent.name for path in directory.glob(f"*/{DESCRIPTION_FILE}"))
+        held = f"It is a directory of artifacts; give one of {', '.join(names)}" if names else "Give one that does"
+        raise InputError(f"{directory} is no artifact: it holds no {DESCRIPTION_FILE}. {held}")
+    try:
+        description = parse_description(directory / DESCRIPTION_FILE)
+    except ManifestError as error:
+        raise IntegrityError(str(error)) from error
+    return description.model, description.tag
+
+
+def _convert_quietly(cache: Cache, entry: WeightsEntry, offline: bool) -> None:
+    import_tensorflow()
+    convert_into(cache, entry, offline)
+
+
+def _loaded(found: ResolvedArtifact) -> ImageClassifier:
+    import_tensorflow()
+    from mpncov_zoo.zoo import load
+
+    return load(found.description.name, True, hub=found.directory)
+
+
+def _selftest(model: ImageClassifier, directory: Path, report: dict[str, Any]) -> Iterator[str]:
+    """A line a stage; afterwards they are judged."""
+    from mpncov_zoo.selftest import ANY_MACHINE, SELFTEST_FILE, differences, require_same
+
+    if not (directory / SELFTEST_FILE).is_file():
+        raise InputError(
+            f"{directory} holds no {SELFTEST_FILE}, so there is nothing to compare with: leave out --selftest"
+        )
+    found = differences(model, directory)
+    report |= {"selftest": {stage: value if isfinite(value) else None for stage, value in found.items()}}
+    report |= {"bound": ANY_MACHINE}
+    for stage, value in found.items():
+        yield f"selftest  {stage:16} differs by {value:.1e} of its largest value (bound {ANY_MACHINE:.0e})"
+    require_same(directory, found, ANY_MACHINE)

@@ -1,0 +1,93 @@
+"""What a network computed where its artifact was written, recorded, and computed again elsewhere."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
+from mpncov_zoo.errors import IntegrityError, ZooError
+from mpncov_zoo.preprocessing import normalize
+
+SELFTEST_FILE = "selftest.npz"
+SAME_MACHINE = 1e-5  # of a stage's largest value: the same sums in another order
+ANY_MACHINE = 1e-4  # the same by other instructions
+_VALUES = 4096  # of each stage, so that the file stays small for any network
+
+
+def write_record(model: ImageClassifier, directory: Path) -> None:
+    """Write one seeded input, and values of every stage that the network computes from it."""
+    record = _computed(model, _pixels(model))
+    np.savez_compressed(directory / SELFTEST_FILE, allow_pickle=False, **record)
+
+
+def differences(model: ImageClassifier, directory: Path) -> dict[str, float]:
+    """Compute an artifact's recorded input again on this machine.
+
+    Returns:
+        For every stage the largest difference from the record, relative to the stage's largest value; infinity where
+        one of the two holds NaN or infinity.
+
+    Raises:
+        IntegrityError: the record is none, or its stages or shapes are not the network's.
+    """
+    path = directory / SELFTEST_FILE
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            expected = {name: file[name] for name in file.files}
+        actual = _computed(model, expected["pixels"])
+    except ZooError:
+        raise
+    except Exception as error:  # of a malformed record NumPy and TensorFlow complain in many ways
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise IntegrityError(f"{path} is no record of this network: {reason}") from error
+    if {name: array.shape for name, array in actual.items()} != {name: a.shape for name, a in expected.items()}:
+        raise IntegrityError(f"{path} does not describe {model.name}'s stages.")
+    return {name: _difference(actual[name], expected[name]) for name in model.stages}
+
+
+def require_same(directory: Path, found: Mapping[str, float], bound: float) -> None:
+    """Refuse an artifact one of whose stages differs by more than a bound.
+
+    Args:
+        directory: the artifact.
+        found: of `differences`.
+        bound: `SAME_MACHINE` or `ANY_MACHINE`.
+
+    Raises:
+        IntegrityError: naming the stage that differs most.
+    """
+    worst = max(found, key=found.__getitem__)
+    if found[worst] > bound:
+        raise IntegrityError(
+            f"{directory}: {worst} differs by {found[worst]:.1e} of its largest value from the record (bound "
+            f"{bound:.0e}). Either the record is of other weights, or this machine computes something else"
+        )
+
+
+def _computed(model: ImageClassifier, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    outputs = FeatureExtractor(model, model.stages)(normalize(pixels, model.input_specification), training=False)
+    return {"pixels": pixels, **{name: _spread(np.asarray(value)) for name, value in outputs.items()}}
+
+
+def _pixels(model: ImageClassifier) -> np.ndarray:
+    """Seeded noise as uint8 (1, height, width, channels)."""
+    sizes = (
+        given or usual for given, usual in zip(model.input_shape[1:3], model.input_specification.size, strict=True)
+    )
+    return np.random.default_rng(0).integers(0, 256, (1, *sizes, model.input_shape[3]), np.uint8)
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    """Values at even steps, which have no divisor in common with the number of channels: all of them are met."""
+    step = -(-values.size // _VALUES)
+    while step > 1 and math.gcd(step, values.shape[-1]) > 1:
+        step += 1
+    return values.ravel()[::step]
+
+
+def _difference(actual: np.ndarray, expected: np.ndarray) -> float:
+    if not (np.isfinite(actual).all() and np.isfinite(expected).all()):
+        return math.inf
+    return float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-30))

@@ -1,0 +1,217 @@
+"""`mpncov://` in TensorFlow Hub: what it loads, that nothing unverified gets there, and every refusal."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import mpncov_zoo
+from mpncov_zoo import artifact
+from mpncov_zoo.errors import InputError, IntegrityError, NoPretrainedWeights, UnknownModel
+from mpncov_zoo.hub import tensorflow_hub as handles
+from mpncov_zoo.hub.locations import HUB_VARIABLE
+from mpncov_zoo.hub.sources import BUNDLED
+from mpncov_zoo.manifest import load_manifest
+from tests import networks
+
+pytestmark = pytest.mark.filterwarnings("ignore:pkg_resources is deprecated:UserWarning")
+
+MODEL = "mpncov_cifar_resnet20"
+NAME = f"{MODEL}.fashion_mnist"
+INSTALL = 'pip install "mpncov-zoo[hub]"'
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """TensorFlow Hub as it was before anybody registered, and will be afterwards."""
+    import tensorflow_hub
+    from tensorflow_hub import registry
+
+    others = [found for found in registry.resolver._impls if type(found).__module__ != handles.__name__]
+    monkeypatch.setattr(registry.resolver, "_impls", others)
+    monkeypatch.setattr(handles, "_registered", False)
+    yield tensorflow_hub
+
+
+@pytest.fixture
+def registered(hub: Any) -> Any:
+    mpncov_zoo.hub.register()
+    return hub
+
+
+def resolvers() -> list[Any]:
+    from tensorflow_hub import registry
+
+    return [found for found in registry.resolver._impls if type(found).__module__ == handles.__name__]
+
+
+def pixels(channels: int = 1) -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 1, (3, 28, 28, channels)).astype(np.float32)
+
+
+# --- what it loads ----------------------------------------------------------------------------------------------------
+
+
+def test_load_computes_what_our_own_load_does(registered: Any) -> None:
+    expected = mpncov_zoo.load(MODEL, pretrained=True)(pixels())
+    np.testing.assert_allclose(registered.load(f"mpncov://{MODEL}")(pixels()), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_layer_trains(registered: Any) -> None:
+    layer = registered.KerasLayer(f"mpncov://{NAME}", trainable=True)
+    expected = mpncov_zoo.load(NAME, pretrained=True)
+    np.testing.assert_allclose(layer(pixels()), expected(pixels()), rtol=1e-4, atol=1e-4)
+    assert len(layer.trainable_weights) == len(expected.trainable_variables)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(pixels(), training=True) ** 2)
+    gradients = tape.gradient(loss, layer.trainable_weights)
+    assert all(np.isfinite(gradient).all() and np.abs(gradient).max() > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", [NAME, MODEL, "cifar_mpncovresnet20", "cifar_mpncovresnet20.fashion_mnist"])
+def test_handles(registered: Any, name: str) -> None:
+    """With a tag and without, by the model's name and by an alias."""
+    assert registered.resolve(f"mpncov://{name}") == str(BUNDLED / NAME)
+
+
+def test_other_handles_are_resolved_as_before(registered: Any, tmp_path: Path) -> None:
+    assert registered.resolve(str(tmp_path)) == str(tmp_path)
+
+
+# --- nothing unverified -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory of artifacts that MPNCOV_ZOO_HUB names."""
+    monkeypatch.setenv(HUB_VARIABLE, str(tmp_path / "site"))
+    return tmp_path / "site"
+
+
+def test_an_artifact_whose_digests_agree_and_whose_graph_writes_a_file(
+    registered: Any, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark, servable = site.parent / "mark", artifact._servable
+
+    class Writing(tf.saved_model.experimental.TrackableResource):
+        def _create_resource(self) -> tf.Tensor:
+            return tf.zeros(())
+
+        def _initialize(self) -> None:
+            tf.io.write_file(str(mark), "it ran")
+
+    def hostile(*arguments: Any) -> Any:
+        module = servable(*arguments)
+        module.resource = Writing()
+        return module
+
+    monkeypatch.setattr(artifact, "_servable", hostile)
+    artifact.write(networks.tiny(), site / f"{MODEL}.hostile", tag="hostile", provenance={})
+    for take in (registered.resolve, registered.load, registered.KerasLayer):
+        with pytest.raises(IntegrityError, match=r"the operation 'WriteFile' stands in the function"):
+            take(f"mpncov://{MODEL}.hostile")
+    assert not mark.exists()
+    registered.load(str(site / f"{MODEL}.hostile"))
+    assert mark.read_text() == "it ran"
+
+
+@pytest.mark.parametrize("file", ["saved_model.pb", "variables/variables.data-00000-of-00001", "assets/labels.txt"])
+def test_a_flipped_bit(registered: Any, site: Path, artifact_hub: Path, file: str) -> None:
+    copy = site / f"{MODEL}.test"
+    shutil.copytree(artifact_hub / copy.name, copy)
+    assert registered.resolve(f"mpncov://{MODEL}.test") == str(copy)
+    content = bytearray((copy / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / file).write_bytes(content)
+    with pytest.raises(IntegrityError, match=f"{file}': expected sha256"):
+        registered.load(f"mpncov://{MODEL}.test")
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "handle",
+    [
+        "mpncov://",
+        "mpncov:",
+        "mpncov:mpncov_cifar_resnet20",
+        f"mpncov://{MODEL}/",
+        f"mpncov:///{MODEL}",
+        f"mpncov://{MODEL}/fashion_mnist",
+        "mpncov://../../etc",
+        f"mpncov://{MODEL}?tf-hub-format=compressed",
+        f"mpncov://{MODEL}#1",
+        f"mpncov://{MODEL}.",
+        f"mpncov://{MODEL}.a.b",
+        f"mpncov://{MODEL} ",
+        f"mpncov://{MODEL}\n",
+        "mpncov://näme",
+    ],
+)
+def test_malformed_handles(registered: Any, handle: str) -> None:
+    with pytest.raises(InputError) as caught:
+        registered.load(handle)
+    assert repr(handle) in str(caught.value) and "allowed: mpncov://<model> or mpncov://<model>.<tag>" in str(
+        caught.value
+    )
+
+
+def test_unknown_names(registered: Any) -> None:
+    with pytest.raises(UnknownModel, match="Did you mean 'mpncov_resnet50'"):
+        registered.load("mpncov://mpncov_resnet5O")
+    with pytest.raises(NoPretrainedWeights, match=r"tag 'imagenet'; allowed: fashion_mnist"):
+        registered.load(f"mpncov://{MODEL}.imagenet")
+
+
+def test_weights_of_a_trunk_alone_are_no_saved_model(registered: Any) -> None:
+    entry = next(entry for entry in load_manifest().entries if entry.trunk is not None)
+    for name in (entry.name, entry.model):
+        message = rf"^mpncov://{name}: only the trunk of {entry.name} is published \({entry.trunk}\)"
+        with pytest.raises(NoPretrainedWeights, match=message):
+            registered.load(f"mpncov://{name}")
+
+
+# --- registration -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("hub")
+def test_registered_once_by_however_many_calls_and_threads() -> None:
+    assert resolvers() == []
+    with ThreadPoolExecutor(16) as threads:
+        for call in [threads.submit(mpncov_zoo.hub.register) for _ in range(200)]:
+            call.result()
+    assert len(resolvers()) == 1
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("missing", ["tensorflow_hub", "pkg_resources"])
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    """TensorFlow Hub itself, or what setuptools no longer has and it imports."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("tensorflow_hub", "pkg_resources")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    for _ in range(2):
+        with pytest.raises(InputError) as caught:
+            mpncov_zoo.hub.register()
+        assert str(caught.value).endswith(INSTALL) and missing in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_it_is_imported_by_nothing_else() -> None:
+    code = """
+import sys, mpncov_zoo
+mpncov_zoo.hub.register
+light = {"tensorflow", "keras", "tensorflow_hub"} & set(sys.modules)
+mpncov_zoo.load("mpncov_cifar_resnet20", pretrained=True)
+print(light, "tensorflow_hub" in sys.modules)
+"""
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert output == "set() False\n"
