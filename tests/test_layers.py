@@ -56,6 +56,7 @@ LIGHT = (  # without TensorFlow and Keras: what `import`, `list_models`, `info` 
     "mpncov_zoo.hub.directories",
     "mpncov_zoo.hub.download",
     "mpncov_zoo.hub.graph_operations",
+    "mpncov_zoo.hub.graph_tables",
     "mpncov_zoo.hub.housekeeping",
     "mpncov_zoo.hub.local",
     "mpncov_zoo.hub.locations",

@@ -14,7 +14,8 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from mpncov_zoo import artifact, registry
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import IntegrityError
-from mpncov_zoo.hub.graph_operations import FIELDS, GRAPH_FILE, NAMES, OPERATIONS, REMEDY, verify_graph
+from mpncov_zoo.hub.graph_operations import GRAPH_FILE, REMEDY, verify_graph
+from mpncov_zoo.hub.graph_tables import FIELDS, NAMES, OPERATIONS
 from mpncov_zoo.hub.sources import BUNDLED
 from mpncov_zoo.manifest import InputSpecification
 from tests import networks
