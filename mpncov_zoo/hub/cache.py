@@ -25,7 +25,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from platformdirs import user_cache_path
 
 from mpncov_zoo.errors import FetchError
@@ -179,7 +179,7 @@ class Cache:
         try:
             self.locks.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.locks / f"{name}.lock")
-            lock.acquire(timeout=LONGEST_WAIT)
+            _acquire(lock, name)
         except (OSError, NotImplementedError, Timeout) as error:
             logger.info("%s: no lock (%s); going on without", name, error)
         try:
@@ -202,6 +202,14 @@ class Cache:
                 f"the cache {self.root} cannot be written: {error.strerror}. Nothing there was changed; make room, or "
                 f"give another cache_dir, or set {CACHE_VARIABLE}"
             ) from error
+
+
+def _acquire(lock: BaseFileLock, name: str) -> None:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("%s: waiting for another process that works on it", name)
+        lock.acquire(timeout=LONGEST_WAIT)
 
 
 def _state_file(tree: Path) -> Path:
