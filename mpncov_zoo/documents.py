@@ -1,6 +1,7 @@
 """Typed documents: strict pydantic models, and JSON files read into them with errors of one or two lines."""
 
 import json
+import stat
 from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from mpncov_zoo.errors import ManifestError
 
 FORMAT_VERSION = 1
+LARGEST = 2**24  # bytes
 
 
 class StrictModel(BaseModel):
@@ -31,34 +33,59 @@ Document = TypeVar("Document", bound=StrictModel)
 
 
 def load_document(path: Path, document: type[Document], version_field: str) -> Document:
-    """Read and validate a JSON file; the version is looked at first.
+    """Read and validate a JSON file.
 
     Raises:
         ManifestError: naming file, field, what was received and what is allowed.
     """
-    data = _read_json(path)
-    version = data.get(version_field)
+    return parse_document(_read(path), path, document, version_field)
+
+
+def parse_document(data: bytes, source: object, document: type[Document], version_field: str) -> Document:
+    """Validate JSON; the version is looked at first.
+
+    Args:
+        data: the text.
+        source: where it comes from, for messages.
+        document: what it has to be.
+        version_field: its name.
+
+    Raises:
+        ManifestError: naming source, field, what was received and what is allowed.
+    """
+    values = _parsed(data, source)
+    version = values.get(version_field)
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise ManifestError(
-            f"{path}: {version_field}: received {_shown(version)}, allowed: {FORMAT_VERSION}. "
+            f"{source}: {version_field}: received {_shown(version)}, allowed: {FORMAT_VERSION}. "
             "Written by a newer mpncov_zoo? Then upgrade: pip install --upgrade mpncov-zoo"
         )
     try:
-        return document.model_validate(data)
+        return document.model_validate(values)
     except ValidationError as error:
-        raise ManifestError(f"{path}: {first_problem(error)}") from None
+        raise ManifestError(f"{source}: {first_problem(error)}") from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> bytes:
     try:
-        data = json.loads(path.read_bytes(), object_pairs_hook=_distinct_keys, parse_constant=_refuse_constant)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ManifestError(f"{path}: expected a regular file, got a directory, pipe or device")
+        if status.st_size > LARGEST:
+            raise ManifestError(f"{path}: expected at most {LARGEST:,} bytes, got {status.st_size:,}")
+        return path.read_bytes()
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _parsed(data: bytes, source: object) -> dict[str, Any]:
+    try:
+        values = json.loads(data, object_pairs_hook=_distinct_keys, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{path}: not valid JSON (damaged or truncated?): {error}") from None
-    if not isinstance(data, dict):
-        raise ManifestError(f"{path}: received {_shown(data)}, allowed: a JSON object")
-    return data
+        raise ManifestError(f"{source}: not valid JSON (damaged or truncated?): {error}") from None
+    if not isinstance(values, dict):
+        raise ManifestError(f"{source}: received {_shown(values)}, allowed: a JSON object")
+    return values
 
 
 def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

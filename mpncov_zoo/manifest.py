@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NoReturn, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mpncov_zoo.documents import FORMAT_VERSION, StrictModel, load_document
+from mpncov_zoo.documents import FORMAT_VERSION, Document, StrictModel, load_document, parse_document
 from mpncov_zoo.errors import NoPretrainedWeights
 
 MANIFEST_FILE = "weights_manifest.json"
@@ -256,13 +256,25 @@ class Manifest(StrictModel):
         """The entry that `pretrained=True` means, or None where the model has no weights."""
         return next((entry for entry in self.for_model(model) if entry.default), None)
 
+    def find(self, model: str, tag: str | None = None) -> WeightsEntry | None:
+        """The model's entry of this tag, or its default one; None where there is none."""
+        return self.default(model) if tag is None else self.get(f"{model}.{tag}")
+
+    def held_by(self, model: str, tag: str | None = None) -> tuple[str, str | None]:
+        """Model and tag of the weights to read for these: of the trunk, where the manifest has no more of a model."""
+        entry = self.find(model, tag)
+        if entry is None or entry.trunk is None:
+            return model, tag
+        trunk, _, trunk_tag = entry.trunk.partition(".")
+        return trunk, trunk_tag
+
     def published(self, model: str, tag: str | None = None) -> WeightsEntry:
         """The model's entry of this tag, or its default one.
 
         Raises:
             NoPretrainedWeights: there is none; the message lists the tags there are.
         """
-        entry = self.default(model) if tag is None else self.get(f"{model}.{tag}")
+        entry = self.find(model, tag)
         if entry is None:
             tags = [known.tag for known in self.for_model(model)]
             no_weights(f"{model!r} has no such pretrained weights (pretrained=False builds it without)", tag, tags)
@@ -341,22 +353,32 @@ def load_manifest(path: str | PathLike[str] | None = None) -> Manifest:
     return _installed_manifest() if path is None else load_document(Path(path), Manifest, "schema_version")
 
 
-def parse_description(path: str | PathLike[str]) -> ArtifactDescription:
+def parse_description(path: str | PathLike[str], data: bytes | None = None) -> ArtifactDescription:
     """Read and validate an artifact's `model.json`.
 
-    Raises:
-        ManifestError: naming file, field, what was received and what is allowed.
-    """
-    return load_document(Path(path), ArtifactDescription, "format_version")
-
-
-def parse_index(path: str | PathLike[str]) -> HubIndex:
-    """Read and validate a hub's `index.json`.
+    Args:
+        path: of the file, or where its content comes from.
+        data: the content, if it was read already.
 
     Raises:
         ManifestError: naming file, field, what was received and what is allowed.
     """
-    return load_document(Path(path), HubIndex, "format_version")
+    return _document(path, data, ArtifactDescription)
+
+
+def parse_index(path: str | PathLike[str], data: bytes | None = None) -> HubIndex:
+    """Read and validate a hub's `index.json`, as `parse_description` does.
+
+    Raises:
+        ManifestError: naming file, field, what was received and what is allowed.
+    """
+    return _document(path, data, HubIndex)
+
+
+def _document(path: str | PathLike[str], data: bytes | None, document: type[Document]) -> Document:
+    if data is None:
+        return load_document(Path(path), document, "format_version")
+    return parse_document(data, path, document, "format_version")
 
 
 @functools.cache

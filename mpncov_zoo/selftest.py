@@ -1,6 +1,7 @@
 """What a network computed where its artifact was written, recorded, and computed again elsewhere."""
 
 import math
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mpncov_zoo.preprocessing import normalize
 SELFTEST_FILE = "selftest.npz"
 SAME_MACHINE = 1e-5  # of a stage's largest value: the same sums in another order
 ANY_MACHINE = 1e-4  # the same by other instructions
+LARGEST = 2**26  # bytes
 _VALUES = 4096  # of each stage, so that the file stays small for any network
 
 
@@ -34,6 +36,7 @@ def differences(model: ImageClassifier, directory: Path) -> dict[str, float]:
     """
     path = directory / SELFTEST_FILE
     try:
+        _require_small(path)
         with np.load(path, allow_pickle=False) as file:
             expected = {name: file[name] for name in file.files}
         actual = _computed(model, expected["pixels"])
@@ -64,6 +67,14 @@ def require_same(directory: Path, found: Mapping[str, float], bound: float) -> N
             f"{directory}: {worst} differs by {found[worst]:.1e} of its largest value from the record (bound "
             f"{bound:.0e}). Either the record is of other weights, or this machine computes something else"
         )
+
+
+def _require_small(path: Path) -> None:
+    """Refuse a compressed file that would fill the memory."""
+    with zipfile.ZipFile(path) as file:
+        size = sum(member.file_size for member in file.infolist())
+    if size > LARGEST:
+        raise IntegrityError(f"{path}: expected at most {LARGEST:,} bytes when unpacked, got {size:,}")
 
 
 def _computed(model: ImageClassifier, pixels: np.ndarray) -> dict[str, np.ndarray]:

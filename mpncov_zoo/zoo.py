@@ -194,10 +194,9 @@ def _with_trunk(
     model: str, tag: str | None, hub: object, representation: str | None
 ) -> tuple[str, str | None, str | None]:
     """The weights that hold a model's trunk, where the manifest has no more of it, and the representation on them."""
-    entry = load_manifest().published(model, tag) if hub is None else None
-    if entry is None or entry.trunk is None:
+    trunk, trunk_tag = (model, tag) if hub is not None else load_manifest().held_by(model, tag)
+    if trunk == model:
         return model, tag, representation
-    trunk, _, trunk_tag = entry.trunk.partition(".")
     return trunk, trunk_tag, representation or registry.MODELS[model][1]
 
 

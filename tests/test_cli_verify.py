@@ -28,7 +28,7 @@ from mpncov_zoo.hub.sources import (
 )
 from mpncov_zoo.hub.verification import describe_files
 from mpncov_zoo.selftest import ANY_MACHINE as BOUND
-from tests.command_line import Capture, assert_refused, run
+from tests.command_line import Capture, Result, assert_refused, run
 
 MODEL = "mpncov_cifar_resnet20"
 NAME = f"{MODEL}.fashion_mnist"
@@ -329,3 +329,36 @@ def test_it_is_silent_on_standard_error() -> None:
     command = [sys.executable, "-m", "mpncov_zoo", "verify", NAME, "--selftest"]
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_description_that_states_other_parameters(capsys: Capture, artifact_hub: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(artifact_hub / f"{MODEL}.test", copy)
+    data = json.loads((copy / "model.json").read_text())
+    (copy / "model.json").write_text(json.dumps({**data, "parameters": 5}))
+    assert_refused_after(run(capsys, "verify", copy), "model.json says 5 parameters, the network that it describes has")
+
+
+def test_a_description_of_no_network(capsys: Capture, artifact_hub: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(artifact_hub / f"{MODEL}.test", copy)
+    data = json.loads((copy / "model.json").read_text())
+    (copy / "model.json").write_text(json.dumps({**data, "num_classes": 11}))
+    assert_refused_after(run(capsys, "verify", copy), "num_classes is 11, but assets/labels.txt has 10 labels")
+
+
+def assert_refused_after(result: Result, message: str) -> None:
+    """After the files, which agree, the answer is 'no'."""
+    code, out, err = result
+    assert code == 1 and "files " in out and "weights " not in out and message in err
+
+
+def test_a_record_that_would_fill_the_memory(capsys: Capture, artifact_hub: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(artifact_hub / f"{MODEL}.test", copy)
+    np.savez_compressed(copy / "selftest.npz", pixels=np.zeros(2**27, np.uint8))
+    data = json.loads((copy / "model.json").read_text())
+    files = [file.model_dump() for file in describe_files(copy)]
+    (copy / "model.json").write_text(json.dumps({**data, "files": files}))
+    code, _, err = run(capsys, "verify", copy, "--selftest")
+    assert code == 1 and "selftest.npz: expected at most 67,108,864 bytes when unpacked, got 134,217,8" in err

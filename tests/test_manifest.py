@@ -155,8 +155,15 @@ def test_newer_schema_says_how_to_upgrade(tmp_path: Path) -> None:
 def test_missing_file_and_directory(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"absent\.json: cannot be read: No such file or directory$"):
         load_manifest(tmp_path / "absent.json")
-    with pytest.raises(ManifestError, match=r"cannot be read: Is a directory$"):
+    with pytest.raises(ManifestError, match=r"expected a regular file, got a directory, pipe or device$"):
         load_manifest(tmp_path)
+
+
+def test_a_file_without_end_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / "m.json", "wb") as file:
+        file.truncate(2**33)
+    with pytest.raises(ManifestError, match=r"m\.json: expected at most 16,777,216 bytes, got 8,589,934,592"):
+        load_manifest(tmp_path / "m.json")
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:

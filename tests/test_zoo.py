@@ -245,7 +245,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], type[ZooError], str]] = {
     "no weights at all": ({"name": "resnet18"}, NoPretrainedWeights, "'resnet18'.*allowed: none"),
     "no such tag": ({"name": "mpncov_resnet50.cub"}, NoPretrainedWeights, "imagenet_pytorch, imagenet_tensorflow"),
     "no place for a cache": (
-        {"hub": "http://127.0.0.1:1/hub", "cache_dir": "/dev/null"},
+        {"name": f"{MODEL}.fashion_mnist", "hub": "http://127.0.0.1:1/hub", "cache_dir": "/dev/null"},
         FetchError,
         "the cache /dev/null cannot be written: Not a directory.*MPNCOV_ZOO_CACHE",
     ),
@@ -254,6 +254,12 @@ REFUSALS: dict[str, tuple[dict[str, Any], type[ZooError], str]] = {
         FetchError,
         "^http://127.0.0.1:1/hub/.*cannot be reached",
     ),
+    "a home of nobody": (
+        {"hub": "~nobody-of-this-name/hub"},
+        FetchError,
+        "~nobody-of-this-name/hub: no such directory",
+    ),
+    "an empty hub": ({"hub": ""}, InputError, "hub is empty"),
     "offline": ({"hub": "https://example.org", "offline": True}, OfflineError, "cache prefetch"),
     "a branch": ({"hub": "hf:org/repo", "revision": "main"}, InputError, "40 hex digits, got main"),
     "no such directory": ({"hub": "/nowhere"}, FetchError, "/nowhere: no such directory"),
@@ -261,6 +267,11 @@ REFUSALS: dict[str, tuple[dict[str, Any], type[ZooError], str]] = {
     "hub without weights": ({"pretrained": False, "hub": "/nowhere"}, InputError, "pretrained=True"),
     "pretrained=None": ({"pretrained": None}, InputError, "None"),
 }
+
+
+def test_weights_that_only_the_sites_hub_has(artifact_hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPNCOV_ZOO_HUB", str(artifact_hub))
+    assert mpncov_zoo.load(WEIGHTS).load_report.trust == TRUST_OWN
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)

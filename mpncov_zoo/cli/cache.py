@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def run_where(args: argparse.Namespace) -> int:
     if args.name is None:
         print(cache_root())
         return 0
-    model, tag = _weights(args.name, None)
+    model, tag = load_manifest().held_by(*split_name(args.name, True))
     print(resolve(model, tag, manifest=load_manifest(), offline=True).directory)
     return 0
 
@@ -153,7 +154,7 @@ def run_pack(args: argparse.Namespace) -> int:
     """Print the directory of each in the hub."""
     for name in _checked(args.names):
         found = _resolved(name, args.hub)
-        print(add_artifact(found.directory, found.description.name, Path(args.output).expanduser()))
+        print(add_artifact(found.directory, found.description.name, Path(os.path.expanduser(args.output))))
     return 0
 
 
@@ -170,24 +171,15 @@ def _checked(names: list[str]) -> list[str]:
 
 def _resolved(name: str, hub: str | None) -> ResolvedArtifact:
     """The artifact that a load of this name reads, fetched and converted if it must be."""
-    model, tag = _weights(name, hub)
+    model, tag = split_name(name, True)
+    if hub is None:
+        model, tag = load_manifest().held_by(model, tag)
 
     def convert(cache: Cache, entry: WeightsEntry, offline: bool) -> None:
         import_tensorflow()  # without its messages
         convert_into(cache, entry, offline)
 
     return resolve(model, tag, hub=hub, manifest=load_manifest(), convert=convert)
-
-
-def _weights(name: str, hub: str | None) -> tuple[str, str | None]:
-    """Model and tag; those of the trunk, where the manifest has no more of a model."""
-    model, tag = split_name(name, True)
-    manifest = load_manifest()
-    entry = manifest.default(model) if tag is None else manifest.get(f"{model}.{tag}")
-    if hub is not None or entry is None or entry.trunk is None:
-        return model, tag
-    trunk, _, trunk_tag = entry.trunk.partition(".")
-    return trunk, trunk_tag
 
 
 def _remove(cache: Cache, removals: list[Removal], what: str, *, dry_run: bool = False) -> int:

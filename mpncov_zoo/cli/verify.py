@@ -91,13 +91,10 @@ def _resolved(subject: str) -> ResolvedArtifact:
     manifest = load_manifest()
     with _every_digest():
         if os.sep in subject or Path(subject).is_dir():
-            directory = Path(subject).expanduser()
+            directory = Path(os.path.expanduser(subject))
             model, tag = _held(directory)
             return resolve(model, tag, hub=directory, manifest=manifest)
-        model, tag = split_name(subject, True)
-        entry = manifest.default(model) if tag is None else manifest.get(f"{model}.{tag}")
-        if entry is not None and entry.trunk is not None:
-            model, tag = split_name(entry.trunk, True)
+        model, tag = manifest.held_by(*split_name(subject, True))
         return resolve(model, tag, manifest=manifest, convert=_convert_quietly)
 
 
@@ -136,7 +133,16 @@ def _loaded(found: ResolvedArtifact) -> ImageClassifier:
     import_tensorflow()
     from mpncov_zoo.zoo import load
 
-    return load(found.description.name, True, hub=found.directory)
+    try:
+        model = load(found.description.name, True, hub=found.directory)
+    except ManifestError as error:  # of a description whose digest agrees: it is the artifact that is not sound
+        raise IntegrityError(str(error)) from error
+    if model.parameters != found.description.parameters:
+        raise IntegrityError(
+            f"{found.directory}: {DESCRIPTION_FILE} says {found.description.parameters:,} parameters, the network that "
+            f"it describes has {model.parameters:,}"
+        )
+    return model
 
 
 def _selftest(model: ImageClassifier, directory: Path, report: dict[str, Any]) -> Iterator[str]:

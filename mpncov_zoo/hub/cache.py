@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 def cache_root(cache_dir: str | PathLike[str] | None = None) -> Path:
     """The argument, else the directory in MPNCOV_ZOO_CACHE, else the platform's own place; it need not exist."""
     chosen = cache_dir or os.environ.get(CACHE_VARIABLE)
-    return Path(chosen).expanduser().absolute() if chosen else user_cache_path("mpncov_zoo")
+    return Path(os.path.expanduser(chosen)).absolute() if chosen else user_cache_path("mpncov_zoo")
 
 
 class Cache:
@@ -82,6 +82,12 @@ class Cache:
                     raise
             _synchronize(self.blobs)
         return self.blob(digest)
+
+    def store_bytes(self, data: bytes, digest: str) -> Path:
+        """Keep a small content, whose sha256 this is, as its blob."""
+        with self.scratch("bytes") as scratch, self.writing():
+            (scratch / "content").write_bytes(data)
+            return self.store(scratch / "content", digest)
 
     def tree(self, name: str, files: Iterable[FileEntry]) -> Path:
         """Where the directory of these files is kept, if it is."""
@@ -138,7 +144,7 @@ class Cache:
         """Whether the file system says of every file what it said then: size, times, inode."""
         try:
             return json.loads(_state_file(tree).read_bytes()) == _state(tree)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return False
 
     def recall(self, kind: Kind, name: str) -> str | None:

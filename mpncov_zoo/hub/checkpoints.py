@@ -80,7 +80,7 @@ def _pin(upstream: Upstream, cache: Cache, digest: str) -> None:
 
 def _local(upstream: Upstream) -> Path | None:
     given = os.environ.get(LOCAL_VARIABLE)
-    return Path(given).expanduser() / upstream.file_name if given else None
+    return Path(os.path.expanduser(given)) / upstream.file_name if given else None
 
 
 def _packaged(upstream: Upstream) -> Path | None:

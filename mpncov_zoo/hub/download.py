@@ -1,18 +1,16 @@
 """A file from a URL into the cache: streamed, hashed, held to its size and digest, resumed where it broke off."""
 
-import random
 import re
 import threading
+import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-
-import requests
+from dataclasses import dataclass, replace
 
 from mpncov_zoo.errors import FetchError, IntegrityError
 from mpncov_zoo.hub.cache import Cache
 from mpncov_zoo.hub.partial import PartialFile
-from mpncov_zoo.hub.transport import LIMITS, Address, Broken, Limits, pieces, request
+from mpncov_zoo.hub.transport import LIMITS, Address, Answer, Broken, Limits, backoff, request
 
 NOTHING_KEPT = "Nothing of it was kept"
 
@@ -102,13 +100,15 @@ def _transfer(
     address: Address, expected: Expected, partial: PartialFile, limits: Limits, stop: threading.Event
 ) -> None:
     """Bring a download to its end, however often it breaks off."""
+    until = time.monotonic() + limits.deadline
     for attempt in range(limits.retries + 1):
+        left = replace(limits, deadline=max(0.1, until - time.monotonic()))
         try:
-            return _receive(address, expected, partial, limits, stop)
+            return _receive(address, expected, partial, left, stop)
         except Broken:
             if attempt == limits.retries:
                 raise
-            stop.wait(limits.backoff * (2**attempt - 1 + random.random()))
+            stop.wait(backoff(attempt, limits))
 
 
 def _receive(address: Address, expected: Expected, partial: PartialFile, limits: Limits, stop: threading.Event) -> None:
@@ -116,10 +116,10 @@ def _receive(address: Address, expected: Expected, partial: PartialFile, limits:
     if 0 < partial.size == expected.size:
         return
     headers = {"Range": f"bytes={partial.size}-", "If-Range": partial.etag} if partial.size and partial.etag else {}
-    with request(address, limits, headers=headers) as response:
-        _find_place(response, expected, partial)
-        _require_length(address, response, expected, partial)
-        for piece in pieces(response, limits):
+    with request(address, limits, headers=headers) as answer:
+        _find_place(answer, expected, partial)
+        _require_length(address, answer, expected, partial)
+        for piece in answer.pieces():
             if stop.is_set():
                 raise Stopped(f"{address.url}: stopped, because another file failed")
             partial.write(piece)
@@ -129,8 +129,9 @@ def _receive(address: Address, expected: Expected, partial: PartialFile, limits:
         raise Broken(f"{address.url}: {expected.name!r}: expected {expected.size} bytes, it ended after {partial.size}")
 
 
-def _find_place(response: requests.Response, expected: Expected, partial: PartialFile) -> None:
+def _find_place(answer: Answer, expected: Expected, partial: PartialFile) -> None:
     """Where in the file the body of an answer begins; what does not continue the partial file starts anew."""
+    response = answer.response
     if response.status_code == 200:
         partial.begin(response.headers.get("ETag", ""))
         return
@@ -143,9 +144,9 @@ def _find_place(response: requests.Response, expected: Expected, partial: Partia
         raise Broken(f"{response.url}: asked for what follows byte {size}, got another part ({response.status_code})")
 
 
-def _require_length(address: Address, response: requests.Response, expected: Expected, partial: PartialFile) -> None:
+def _require_length(address: Address, answer: Answer, expected: Expected, partial: PartialFile) -> None:
     """End at once where the server announces another size."""
-    announced = response.headers.get("Content-Length", "")
+    announced = answer.response.headers.get("Content-Length", "")
     if not re.fullmatch(r"\d{1,15}", announced):
         return
     size = partial.size + int(announced)

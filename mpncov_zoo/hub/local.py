@@ -7,6 +7,8 @@ from pathlib import Path
 from mpncov_zoo.errors import FetchError, NoPretrainedWeights
 from mpncov_zoo.manifest import DESCRIPTION_FILE, Manifest, no_weights, parse_description
 
+MOST_NAMED = 20
+
 
 @dataclass(frozen=True)
 class LocalHub:
@@ -60,7 +62,7 @@ def chosen_name(hub: object, names: list[str], model: str, tag: str | None, mani
     """
     tags = [name.partition(".")[2] for name in names if name.partition(".")[0] == model]
     if not tags:
-        held = ", ".join(names) or f"no <model>.<tag>/ directory with a {DESCRIPTION_FILE}"
+        held = _some(names) or f"no <model>.<tag>/ directory with a {DESCRIPTION_FILE}"
         raise NoPretrainedWeights(f"{hub} holds no weights of {model!r}. It holds: {held}")
     default = manifest.default(model)
     if tag is None and default is not None and default.tag in tags:
@@ -72,5 +74,10 @@ def chosen_name(hub: object, names: list[str], model: str, tag: str | None, mani
     return f"{model}.{tag}" if tag in tags else no_weights(f"{hub} holds other weights of {model!r}", tag, tags)
 
 
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
+
+
 def _is_artifact(directory: Path) -> bool:
-    return (directory / DESCRIPTION_FILE).is_file()
+    return os.path.lexists(directory / DESCRIPTION_FILE)  # what else than a file it may be is refused by who reads it

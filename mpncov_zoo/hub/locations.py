@@ -4,6 +4,7 @@ A hub is a directory, here or behind a URL, that holds `<model>.<tag>/` director
 them where a server cannot. It is trusted with nothing.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -76,6 +77,8 @@ def locate(hub: str | PathLike[str], revision: str | None = None) -> Remote | Pa
         FetchError: a URL that must not be asked.
     """
     text = fspath(hub)
+    if not text:
+        raise InputError(f"hub is empty. Allowed: {ALLOWED}.")
     scheme, colon, rest = text.partition(":")
     if colon and scheme.lower() == "hf":
         return _hugging_face(text, rest, revision)
@@ -85,14 +88,18 @@ def locate(hub: str | PathLike[str], revision: str | None = None) -> Remote | Pa
         return _static_server(text)
     if colon and scheme.lower() in OTHER_SCHEMES:
         raise FetchError(f"hub={text!r}: mpncov_zoo does not read {scheme}: itself. Allowed: {ALLOWED}")
-    return Path(text).expanduser().absolute()
+    return Path(os.path.expanduser(text)).absolute()
 
 
 def of_source(source: HuggingFaceSource | HttpsSource | FileSource) -> Remote | Path:
     """The hub that an entry of the manifest names."""
     if isinstance(source, HuggingFaceSource):
         return HuggingFace(source.repo, source.revision)
-    return _static_server(source.url) if isinstance(source, HttpsSource) else Path(source.path).expanduser().absolute()
+    return (
+        _static_server(source.url)
+        if isinstance(source, HttpsSource)
+        else Path(os.path.expanduser(source.path)).absolute()
+    )
 
 
 def _hugging_face(text: str, rest: str, revision: str | None) -> HuggingFace:

@@ -1,6 +1,7 @@
 """A remote hub: which artifacts it holds, and their files into the cache."""
 
 import hashlib
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -42,11 +43,11 @@ class RemoteHub:
             ManifestError: its answer is malformed.
         """
         try:
-            return parse_index(self._document(INDEX_FILE)).artifacts
+            return parse_index(self._url(INDEX_FILE), self._document(INDEX_FILE)).artifacts
         except NotFound:
             pass
         try:
-            return [parse_description(self._document(DESCRIPTION_FILE)).name]
+            return [parse_description(self._url(DESCRIPTION_FILE), self._document(DESCRIPTION_FILE)).name]
         except NotFound:
             return None
 
@@ -58,16 +59,21 @@ class RemoteHub:
             FetchError, OfflineError, ManifestError: of `names`.
         """
         key = f"{name}@{hashlib.sha256(str(self.location).encode()).hexdigest()[:16]}"
-        known = self.cache.recall("hubs", key) if self.offline or self.location.fixed else None
-        listing = None if known is None else self.cache.description(known)
-        if listing is None:
-            fetched = self._fetch_description(name)
-            listing = self.cache.description(fetched)
-            self.cache.remember("hubs", key, fetched)
-        if listing is None or listing[0].name != name:
-            held = "a damaged one" if listing is None else listing[0].name
-            raise NoPretrainedWeights(f"{self.location} holds no {name!r}. It holds: {held}")
-        return listing[1]
+        known = self.cache.recall("hubs", key)
+        if known is not None and (self.offline or self.location.fixed):
+            listing = self.cache.description(known)
+            if listing is not None:
+                return listing[1]
+        place, data = self._fetch_description(name)
+        description = parse_description(place, data)
+        if description.name != name:
+            raise NoPretrainedWeights(f"{self.location} holds no {name!r}. It holds: {description.name}")
+        own = FileEntry(path=DESCRIPTION_FILE, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+        if not self.cache.holds(own):
+            self.cache.store_bytes(data, own.sha256)
+        if known != own.sha256:
+            self.cache.remember("hubs", key, own.sha256)
+        return [own, *description.files]
 
     def directory(self, name: str, files: Sequence[FileEntry]) -> Path:
         """The directory of these files in the cache; what is missing there is fetched.
@@ -99,21 +105,27 @@ class RemoteHub:
                     transfer.stop.set()
                     raise
 
-    def _fetch_description(self, name: str) -> str:
-        """The sha256 of an artifact's model.json."""
+    def _fetch_description(self, name: str) -> tuple[str, bytes]:
+        """The URL and content of an artifact's model.json."""
         self._require_online(name)
         for path in (f"{name}/{DESCRIPTION_FILE}", DESCRIPTION_FILE):
             try:
-                return self._document(path).name
+                return self._url(path), self._document(path)
             except NotFound:
                 pass
         raise NotFound(f"{self.location} holds no {name}: neither {name}/{DESCRIPTION_FILE} nor {DESCRIPTION_FILE}")
 
-    def _document(self, path: str) -> Path:
-        """A small file that no digest is known of."""
+    def _document(self, path: str) -> bytes:
+        """The content of a small file that no digest is known of; the cache, which may be read-only, is left alone."""
         self._require_online(path)
         expected = Expected(path, largest=LARGEST_DOCUMENT)
-        return self.cache.blob(download(self.location.address(path), expected, self.cache, limits=transport.LIMITS))
+        with tempfile.TemporaryDirectory() as scratch:
+            cache = Cache(Path(scratch))
+            digest = download(self.location.address(path), expected, cache, limits=transport.LIMITS)
+            return cache.blob(digest).read_bytes()
+
+    def _url(self, path: str) -> str:
+        return self.location.address(path).url
 
     def _require_online(self, wanted: str) -> None:
         if self.offline:

@@ -23,6 +23,7 @@ from mpncov_zoo.errors import (
     ZooError,
 )
 from mpncov_zoo.hub.cache import Cache, cache_root
+from mpncov_zoo.hub.conversions import find_conversion
 from mpncov_zoo.hub.local import LocalHub, chosen_name
 from mpncov_zoo.hub.locations import HUB_VARIABLE, Remote, locate, of_source
 from mpncov_zoo.hub.remote import RemoteHub
@@ -122,7 +123,7 @@ def resolve(
         return search.in_hub(locate(hub, revision), model, tag)
     if revision is not None:
         raise InputError(f"revision={revision!r} is of a Hugging Face repository: pass hub='hf:owner/name', too.")
-    entry = manifest.default(model) if tag is None else manifest.get(f"{model}.{tag}")
+    entry = manifest.find(model, tag)
     attempts: list[Callable[[], ResolvedArtifact]] = []
     site = os.environ.get(HUB_VARIABLE)
     if site:
@@ -246,37 +247,18 @@ class _Search:
 
     def _converted(self, entry: WeightsEntry, upstream: Upstream) -> ResolvedArtifact:
         """What was made of a published checkpoint, by this package and on this machine, if it was made of that one."""
-        if self._conversion(entry) is None:
+        if find_conversion(self.cache, entry) is None:
             if self.convert is None:
                 raise FetchError(
                     f"{entry.name} is published as {upstream.file_name} at {' or '.join(upstream.locations)}, which "
                     "is to be converted: mpncov-zoo convert"
                 )
             self.convert(self.cache, entry, self.offline)
-        found = self._conversion(entry)
+        found = find_conversion(self.cache, entry)
         if found is None:
             raise IntegrityError(f"{entry.name} was converted, and is not in the cache {self.cache.root}. {REPAIR}")
-        description, files = found
-        digest = _source_digest(description)
-        if not digest or not digest.startswith(upstream.digest):
-            raise IntegrityError(
-                f"{self.cache.tree(entry.name, files)}: expected a conversion of {upstream.file_name} with sha256 "
-                f"{upstream.digest}, got one of {digest or 'something else'}. Remove the directory; the next load "
-                "converts again"
-            )
-        trust = _trust_of_conversion(upstream, digest)
-        return self._checked(self.cache.tree(entry.name, files), entry.name, files, trust, entry, REPAIR)
-
-    def _conversion(self, entry: WeightsEntry) -> tuple[ArtifactDescription, list[FileEntry]] | None:
-        """The remembered conversion, if its directory is there, or can be made of what is there."""
-        digest = self.cache.recall("converted", entry.name)
-        found = None if digest is None else self.cache.description(digest)
-        if found is None or self.cache.tree(entry.name, found[1]).is_dir():
-            return found
-        if not all(self.cache.holds(file) for file in found[1]):
-            return None
-        self.cache.materialise(entry.name, found[1])
-        return found
+        found.require_made_of(upstream)
+        return self._checked(found.directory, entry.name, found.files, found.trust(upstream), entry, REPAIR)
 
 
 def _verifies_by_state() -> bool:
@@ -291,24 +273,3 @@ def _description(directory: Path, name: str) -> ArtifactDescription:
     if description.name != name:
         raise IntegrityError(f"{directory}: expected weights {name!r}, got {description.name!r} in {DESCRIPTION_FILE}")
     return description
-
-
-def _source_digest(description: ArtifactDescription) -> str:
-    source = description.provenance.get("source")
-    return str(source.get("sha256")) if isinstance(source, dict) else ""
-
-
-def _trust_of_conversion(upstream: Upstream, digest: str) -> str:
-    if upstream.sha256:
-        held = "which agrees with the manifest's sha256"
-    elif upstream.sha256_prefix:
-        held = (
-            f"which agrees with the published prefix {upstream.sha256_prefix}: that finds damage, and stops no "
-            "attacker; the file is pinned by its full digest since its first use here"
-        )
-    else:
-        held = "for which no digest is published; the file is pinned by this one since its first use here"
-    return (
-        f"every file agrees with the digests of its conversion on this machine from {upstream.file_name} "
-        f"(sha256 {digest}, {held})"
-    )

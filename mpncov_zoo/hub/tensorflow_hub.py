@@ -48,14 +48,17 @@ def resolve_handle(handle: str) -> str:
     """
     model, tag = split_name(_name(handle), True)
     manifest = load_manifest()
-    entry = manifest.default(model) if tag is None else manifest.get(f"{model}.{tag}")
+    entry = manifest.find(model, tag)
     if entry is not None and entry.trunk is not None:
         raise NoPretrainedWeights(
             f"{handle}: only the trunk of {entry.name} is published ({entry.trunk}), which is no whole network to "
             f"execute. Take that, or mpncov_zoo.load({model!r}, pretrained=True) and train the rest"
         )
+    from mpncov_zoo.artifact import read_checkpoint  # late: needs TensorFlow
+
     found = sources.resolve(model, tag, manifest=manifest, convert=convert_into)
     verify_graph(found.directory)
+    read_checkpoint(found.directory)  # its values are finite, and variances not negative, or it raises
     return str(found.directory)
 
 

@@ -5,11 +5,10 @@ Nothing is decided here about content. `download` does, on top of this.
 
 import ipaddress
 import os
-import socket
-import threading
+import random
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -20,6 +19,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from mpncov_zoo.errors import FetchError, InputError
+from mpncov_zoo.hub.watch import LIMITS as LIMITS
+from mpncov_zoo.hub.watch import Limits as Limits
+from mpncov_zoo.hub.watch import Watch
 
 OFFLINE_VARIABLE = "MPNCOV_ZOO_OFFLINE"
 PIECE = 2**20  # bytes
@@ -27,36 +29,12 @@ RETRIED = frozenset({429, 500, 502, 503, 504})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a server may take.
-
-    Attributes:
-        connect: seconds to connect.
-        read: seconds between two pieces.
-        answer: seconds from a request to the end of its answer's header.
-        deadline: seconds for a file.
-        slowest: bytes/s, on average over any `window`.
-        window: seconds.
-        retries: of a request that fails or is answered by 429 or 5xx, and of a body that breaks off.
-        backoff: seconds before the second retry; doubled for each further one, and as much again at random.
-        retry_after: seconds, of those that a server asks to wait.
-        redirects: in a row.
-    """
-
-    connect: float = 10
-    read: float = 30
-    answer: float = 60
-    deadline: float = 6 * 3600
-    slowest: float = 2048
-    window: float = 30
-    retries: int = 4
-    backoff: float = 0.5
-    retry_after: int = 60
-    redirects: int = 5
+class NotFound(FetchError):
+    """The server does not have the file."""
 
 
-LIMITS = Limits()
+class Broken(FetchError):
+    """The transfer broke off; another attempt may do."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +52,36 @@ class Address:
     plain_http: bool = False
 
 
-class NotFound(FetchError):
-    """The server does not have the file."""
+@dataclass(frozen=True)
+class Answer:
+    """The header of an answer, and its body while it comes."""
 
+    response: requests.Response
+    watch: Watch
 
-class Broken(FetchError):
-    """The transfer broke off; another attempt may do."""
+    def pieces(self) -> Iterator[bytes]:
+        """The body as it arrives, undecoded.
+
+        Raises:
+            Broken: the connection was lost, or the body ended before its announced length.
+            FetchError: the server compresses though it was asked not to, or is slower than the limits allow.
+        """
+        url = self.response.url
+        encoding = self.response.headers.get("Content-Encoding", "identity")
+        if encoding.lower() != "identity":
+            raise FetchError(f"{url}: expected the file as it is, got it with Content-Encoding {printable(encoding)!r}")
+        try:
+            while piece := self.response.raw.read1(PIECE, decode_content=False):
+                self.watch.count(len(piece))
+                yield piece
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            self._require_in_time(error)
+            raise Broken(f"{url}: the transfer broke off ({reason(error)})") from error
+        self._require_in_time(None)
+
+    def _require_in_time(self, error: Exception | None) -> None:
+        if self.watch.problem:
+            raise FetchError(f"{self.response.url}: {self.watch.problem}") from error
 
 
 def is_offline(offline: bool | None = None) -> bool:
@@ -99,9 +101,7 @@ def is_offline(offline: bool | None = None) -> bool:
 
 
 @contextmanager
-def request(
-    address: Address, limits: Limits = LIMITS, *, headers: Mapping[str, str] | None = None
-) -> Iterator[requests.Response]:
+def request(address: Address, limits: Limits = LIMITS, *, headers: Mapping[str, str] | None = None) -> Iterator[Answer]:
     """The answer to a GET, its body unread.
 
     Args:
@@ -113,40 +113,15 @@ def request(
         NotFound: 404 or 410.
         FetchError: any other status but 200, 206 and 416, a redirect that must not be followed, or no answer.
     """
+    asked = {**address.headers, **(headers or {})}
     with (
-        _session(limits) as session,
-        _follow(session, address, {**address.headers, **(headers or {})}, limits) as response,
+        Watch(limits) as watch,
+        closing(_session(limits, watch)) as session,
+        _answered(session, address, asked, limits, watch) as response,
     ):
         if response.status_code not in (200, 206, 416):
             raise _refused(address.url, response)
-        yield response
-
-
-def pieces(response: requests.Response, limits: Limits = LIMITS) -> Iterator[bytes]:
-    """The body as it arrives, undecoded.
-
-    Raises:
-        Broken: the connection was lost, or the body ended before its announced length.
-        FetchError: the server compresses though it was asked not to, or is slower than the limits allow.
-    """
-    encoding = response.headers.get("Content-Encoding", "identity")
-    if encoding.lower() != "identity":
-        raise FetchError(f"{response.url}: expected the file as it is, got it with Content-Encoding {encoding[:40]!r}")
-    began = since = time.monotonic()
-    received = 0
-    try:
-        while piece := response.raw.read1(PIECE, decode_content=False):
-            yield piece
-            received += len(piece)
-            now = time.monotonic()
-            if now - since > limits.window:
-                if received < limits.slowest * (now - since):
-                    raise FetchError(f"{response.url}: slower than {limits.slowest:g} bytes/s over {limits.window:g} s")
-                since, received = now, 0
-            if now - began > limits.deadline:
-                raise FetchError(f"{response.url}: not complete after {limits.deadline:g} s")
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise Broken(f"{response.url}: the transfer broke off ({reason(error)})") from error
+        yield Answer(response, watch)
 
 
 def reason(error: BaseException) -> str:
@@ -158,7 +133,12 @@ def reason(error: BaseException) -> str:
             break
         cause = inner
     text = getattr(cause, "strerror", None) or str(cause).strip() or type(cause).__name__
-    return text.splitlines()[0].rpartition(": ")[2][:200]
+    return printable(text.splitlines()[0].rpartition(": ")[2])
+
+
+def printable(text: str) -> str:
+    """A server's words without what a terminal would obey, and not too many of them."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
 
 
 def require_safe(url: str, *, plain_http: bool = False) -> SplitResult:
@@ -167,43 +147,84 @@ def require_safe(url: str, *, plain_http: bool = False) -> SplitResult:
     Raises:
         FetchError: it may not.
     """
-    parts = urlsplit(url)
-    allowed = parts.scheme == "https" or (parts.scheme == "http" and (plain_http or _is_loopback(parts.hostname)))
-    if not allowed or not parts.hostname:
-        raise FetchError(f"{url}: allowed are https://, and http:// on this machine (127.0.0.1, localhost)")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise FetchError(f"{printable(url)!r} is no URL: {error}") from None
     if parts.username is not None:
-        raise FetchError(f"a URL of {parts.hostname} has a user name in it; put it into ~/.netrc instead")
+        raise FetchError(f"a URL of {host} has a user name in it; put it into ~/.netrc instead")
+    if not host or not (parts.scheme == "https" or (parts.scheme == "http" and (plain_http or _is_loopback(host)))):
+        raise FetchError(f"{printable(url)}: allowed are https://, and http:// on this machine (127.0.0.1, localhost)")
     return parts
 
 
-def _is_loopback(host: str | None) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
-        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
 
-def _follow(session: requests.Session, address: Address, headers: dict[str, str], limits: Limits) -> requests.Response:
+def _answered(
+    session: requests.Session, address: Address, headers: dict[str, str], limits: Limits, watch: Watch
+) -> requests.Response:
+    """The first answer that is no redirect, and no excuse that passes."""
+    for attempt in range(limits.retries + 1):
+        response = _followed(session, address, headers, limits, watch)
+        if response.status_code not in RETRIED or attempt == limits.retries:
+            return response
+        response.close()  # its body is not read, which might never end
+        time.sleep(_pause(response, attempt, limits))
+    raise AssertionError("unreachable")
+
+
+def _pause(response: requests.Response, attempt: int, limits: Limits) -> float:
+    """Seconds until the next request: what the server asks for, within limits, else more each time."""
+    asked = response.headers.get("Retry-After", "")
+    if asked.strip().isdigit():
+        return min(int(asked.strip()[:9]), limits.retry_after)
+    return backoff(attempt, limits)
+
+
+def backoff(attempt: int, limits: Limits) -> float:
+    """Seconds until the next attempt."""
+    return limits.backoff * (2**attempt - 1 + random.random())
+
+
+def _followed(
+    session: requests.Session, address: Address, headers: dict[str, str], limits: Limits, watch: Watch
+) -> requests.Response:
     """The first answer that is no redirect."""
-    url = place = address.url
+    place = address.url
+    before = require_safe(place, plain_http=address.plain_http)
     for _ in range(limits.redirects + 1):
-        before = require_safe(place, plain_http=address.plain_http)
-        response = _ask(session, place, headers, limits)
+        response = _ask(session, place, headers, limits, watch)
         target = response.headers.get("Location")
         if response.status_code not in REDIRECTS or target is None:
             return response
         response.close()
-        place = urljoin(place, target)
-        after = urlsplit(place)
-        if before.scheme == "https" and after.scheme != "https":
-            raise FetchError(f"{url}: redirected from https to {after.scheme}, which is not followed")
+        place, after = _redirected(address, place, target)
         if (after.scheme, after.hostname, after.port) != (before.scheme, before.hostname, before.port):
             headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
-    raise FetchError(f"{url}: more than {limits.redirects} redirects")
+        before = after
+    raise FetchError(f"{address.url}: more than {limits.redirects} redirects")
+
+
+def _redirected(address: Address, place: str, target: str) -> tuple[str, SplitResult]:
+    """Where a redirect leads, if it may be followed."""
+    try:
+        joined = urljoin(place, target)
+        if place.startswith("https:") and not joined.startswith("https:"):
+            raise FetchError("from https to something else")
+        return joined, require_safe(joined, plain_http=address.plain_http)
+    except (FetchError, ValueError) as error:
+        said = f"{address.url}: redirected to {printable(target)!r}, which is not followed: {printable(str(error))}"
+        raise FetchError(said) from None
 
 
 def _refused(url: str, response: requests.Response) -> FetchError:
-    status = f"{response.status_code} {response.reason}"[:80]
+    status = f"{response.status_code} {printable(response.reason or '')[:60]}".strip()
     if response.status_code in (404, 410):
         return NotFound(f"{url}: no such file there ({status})")
     if response.status_code in (401, 403):
@@ -213,26 +234,30 @@ def _refused(url: str, response: requests.Response) -> FetchError:
     return FetchError(f"{url}: the server answers {status}")
 
 
-def _session(limits: Limits) -> requests.Session:
+def _session(limits: Limits, watch: Watch) -> requests.Session:
     session = requests.Session()
     for scheme in ("https://", "http://"):
-        session.mount(scheme, _Adapter(limits))
+        session.mount(scheme, _Adapter(limits, watch))
     return session
 
 
-def _ask(session: requests.Session, url: str, headers: Mapping[str, str], limits: Limits) -> requests.Response:
-    """The answer to one GET, redirects unfollowed."""
+def _ask(
+    session: requests.Session, url: str, headers: Mapping[str, str], limits: Limits, watch: Watch
+) -> requests.Response:
+    """The answer to one GET, its body unread: `Session.send` would read that of a redirect whole."""
     try:
-        return session.get(
-            url,
-            headers={"Accept-Encoding": "identity", "User-Agent": "mpncov-zoo", **headers},
-            auth=_as_is if "authorization" in map(str.lower, headers) else None,  # else requests asks ~/.netrc
-            stream=True,
-            allow_redirects=False,
-            timeout=(limits.connect, limits.read),
+        prepared = session.prepare_request(
+            requests.Request(
+                "GET",
+                url,
+                headers={"Accept-Encoding": "identity", "User-Agent": "mpncov-zoo", **headers},
+                auth=_as_is if "authorization" in map(str.lower, headers) else None,  # else requests asks ~/.netrc
+            )
         )
+        settings = session.merge_environment_settings(url, {}, True, None, None)
+        return session.get_adapter(url).send(prepared, timeout=(limits.connect, limits.read), **settings)
     except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-        raise FetchError(f"{url}: cannot be reached ({reason(error)})") from error
+        raise FetchError(f"{url}: cannot be reached ({watch.problem or reason(error)})") from error
 
 
 def _as_is(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -240,61 +265,46 @@ def _as_is(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 class _Adapter(HTTPAdapter):
-    """Repeats requests, and bounds the time that the header of an answer may take, which requests does not."""
+    """Repeats requests that get no answer, and lets connections be watched."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        super().__init__(max_retries=_retries(limits))
+    def __init__(self, limits: Limits, watch: Watch) -> None:
+        self._watch = watch
+        super().__init__(
+            max_retries=Retry(
+                total=limits.retries,
+                connect=min(2, limits.retries),
+                redirect=False,
+                status=0,  # an answer is an answer: urllib3 would read its body to the end
+                allowed_methods=frozenset({"GET"}),
+                backoff_factor=limits.backoff,
+                backoff_jitter=limits.backoff,
+                respect_retry_after_header=False,
+                raise_on_status=False,
+            )
+        )
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self._bound(self.poolmanager)
+        self._let_watch(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(*args, **kwargs)
-        self._bound(manager)
+        self._let_watch(manager)
         return manager
 
-    def _bound(self, manager: urllib3.PoolManager) -> None:
+    def _let_watch(self, manager: urllib3.PoolManager) -> None:
         classes = manager.pool_classes_by_scheme.items()
-        manager.pool_classes_by_scheme = {scheme: _bounded(pool, self._limits.answer) for scheme, pool in classes}
+        manager.pool_classes_by_scheme = {scheme: _watched(pool, self._watch) for scheme, pool in classes}
 
 
-def _retries(limits: Limits) -> Retry:
-    return Retry(
-        total=limits.retries,
-        connect=min(2, limits.retries),
-        redirect=False,
-        status_forcelist=RETRIED,
-        allowed_methods=frozenset({"GET"}),
-        backoff_factor=limits.backoff,
-        backoff_jitter=limits.backoff,
-        retry_after_max=limits.retry_after,
-        raise_on_status=False,
-    )
-
-
-def _bounded(pool: Any, seconds: float) -> Any:
-    """A pool whose connections are shut where an answer's header takes too long, however steadily it drips."""
+def _watched(pool: Any, watch: Watch) -> Any:
+    """A pool whose connections are shown to a watch when they wait for an answer."""
 
     class Connection(pool.ConnectionCls):
         def getresponse(self) -> Any:
-            late = threading.Event()
-            watch = threading.Timer(seconds, _shut, [self.sock, late])
-            watch.daemon = True
-            watch.start()
-            try:
-                response = super().getresponse()
-            finally:
-                watch.cancel()
-            if late.is_set():  # the header that was cut short would do for http.client
-                raise TimeoutError(f"no complete answer in {seconds:g} s")
+            watch.begin(self.sock)
+            response = super().getresponse()
+            watch.answered()
             return response
 
     return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
-
-
-def _shut(connected: socket.socket, late: threading.Event) -> None:
-    late.set()
-    with suppress(OSError):  # closed already
-        connected.shutdown(socket.SHUT_RDWR)

@@ -1,6 +1,7 @@
 """Publish an artifact: checked, copied to a hub, read back from there, and described as an entry for the manifest."""
 
 import logging
+import os
 import tempfile
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
@@ -10,6 +11,7 @@ from mpncov_zoo import registry
 from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.hub import sources
 from mpncov_zoo.hub.directories import add_artifact, replace_text, require_hub
+from mpncov_zoo.hub.graph_operations import verify_graph
 from mpncov_zoo.hub.upload import require_repository, upload
 from mpncov_zoo.hub.verification import describe_files
 from mpncov_zoo.manifest import (
@@ -84,8 +86,8 @@ def publish(
 
     Raises:
         InputError: the artifact must not be published, a fact is missing, or the target is none or holds other weights.
-        IntegrityError: files are not those of the artifact, it does not compute what it should, or what was published
-            does not come back.
+        IntegrityError: files are not those of the artifact, its graph could do harm, it does not compute what it
+            should, or what was published does not come back.
         FetchError, OfflineError: of a repository that cannot be written; the message says what to do.
         ManifestError: the artifact's model.json, its certificate or a hub's index.json is malformed.
 
@@ -106,7 +108,7 @@ def prepare(
     manifest: Manifest | None = None,
 ) -> Publication:
     """The checks of `publish` that need neither TensorFlow nor the network; `measured`: that `examine` gets data."""
-    path, manifest = Path(directory).expanduser().absolute(), manifest or load_manifest()
+    path, manifest = Path(os.path.expanduser(directory)).absolute(), manifest or load_manifest()
     target = _target(to, path, private)
     if not (path / DESCRIPTION_FILE).is_file():
         raise InputError(f"{path}: expected an artifact directory, which holds {DESCRIPTION_FILE}")
@@ -124,8 +126,9 @@ def prepare(
 
 
 def examine(publication: Publication, data: str | PathLike[str] | None = None) -> Publication:
-    """The self-test, which needs TensorFlow; with a data set's directory, its accuracy is measured, too."""
+    """The checks that need TensorFlow: graph, self-test and, with a data set's directory, the accuracy."""
     entry = publication.entry
+    verify_graph(publication.directory)
     self_test(publication.directory, entry.model)
     logger.info("%s passes its self-test", entry.name)
     if data is None:
@@ -162,7 +165,7 @@ def _target(to: str | PathLike[str], directory: Path, private: bool) -> str | Pa
         raise InputError(f"{text}: allowed: hf:owner/name, or a directory, whose files any {scheme} server can serve")
     if private:
         raise InputError(f"--private is of Hugging Face repositories. Received: {text}")
-    hub = Path(text).expanduser().absolute()
+    hub = Path(os.path.expanduser(text)).absolute()
     require_hub(hub, directory)
     return hub
 

@@ -198,3 +198,38 @@ def drip_header(seconds: float) -> Behaviour:
             time.sleep(seconds)
 
     return answer
+
+
+def endless_status(code: int, headers: Mapping[str, str] | None = None) -> Behaviour:
+    """A status whose body has no end."""
+
+    def answer(handler: Handler) -> None:
+        handler.send_response(code)
+        for name, value in (headers or {}).items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        while True:
+            handler.wfile.write(bytes(2**16))
+
+    return answer
+
+
+def _drip_after(beginning: bytes, seconds: float) -> Behaviour:
+    def answer(handler: Handler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + beginning)
+        while True:
+            handler.wfile.write(b"0")
+            handler.wfile.flush()
+            time.sleep(seconds)
+
+    return answer
+
+
+def drip_chunk_size(seconds: float) -> Behaviour:
+    """A chunk whose size is written down for ever."""
+    return _drip_after(b"", seconds)
+
+
+def drip_trailer(seconds: float) -> Behaviour:
+    """A chunk, the last one, and a trailer without an end."""
+    return _drip_after(b"3\r\nabc\r\n0\r\nX-Trailer: ", seconds)

@@ -164,7 +164,9 @@ def test_a_body_that_always_breaks_off(server: FaultServer, cache: Cache, announ
     ("behaviour", "message"),
     [
         (fault_server.drip(0.02), r"weights\.bin: slower than 5000 bytes/s over 0\.2 s"),
-        (fault_server.drip_header(0.02), r"weights\.bin: cannot be reached \(Read timed out"),
+        (fault_server.drip_header(0.02), r"weights\.bin: cannot be reached \(no complete answer in 0\.5 s"),
+        (fault_server.drip_chunk_size(0.02), r"weights\.bin: slower than 5000 bytes/s over 0\.2 s"),
+        (fault_server.drip_trailer(0.02), r"weights\.bin: slower than 5000 bytes/s over 0\.2 s"),
     ],
 )
 def test_a_server_that_drips(server: FaultServer, cache: Cache, behaviour: Behaviour, message: str) -> None:
@@ -217,6 +219,24 @@ def test_a_refusal_is_final(server: FaultServer, cache: Cache, code: int, messag
     assert len(server.requests) == 1 and kept(cache) == []
 
 
+@pytest.mark.parametrize("code", [429, 500, 503])
+def test_the_body_of_an_excuse_is_not_read(server: FaultServer, cache: Cache, code: int) -> None:
+    server.queue = [fault_server.endless_status(code)]
+    assert fetch(server, cache) == DIGEST and len(server.requests) == 2
+
+
+@pytest.mark.parametrize("after", ["banana", "-5", "", "9" * 50, "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_hostile_retry_after(server: FaultServer, cache: Cache, after: str) -> None:
+    server.queue = [status(503, {"Retry-After": after})]
+    assert fetch(server, cache) == DIGEST and len(server.requests) == 2
+
+
+def test_a_servers_words_are_no_commands(server: FaultServer, cache: Cache) -> None:
+    server.behaviour = lambda handler: handler.wfile.write(b"HTTP/1.1 401 X\x1b[31mRED\r\nContent-Length: 0\r\n\r\n")
+    with pytest.raises(FetchError, match=r"access denied \(401 X\?\[31mRED\)"):
+        fetch(server, cache)
+
+
 # --- redirects --------------------------------------------------------------------------------------------------------
 
 
@@ -235,13 +255,26 @@ def test_a_token_stays_with_its_host(server: FaultServer, cache: Cache, tmp_path
         assert "authorization" not in other.requests[0].headers
 
 
+def test_the_body_of_a_redirect_is_not_read(server: FaultServer, cache: Cache) -> None:
+    server.queue = [fault_server.endless_status(302, {"Location": "/weights.bin"})]
+    assert fetch(server, cache) == DIGEST
+
+
 @pytest.mark.parametrize(
     "target",
-    ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://example.org/x", "//example.org/x", "http://u@localhost/"],
+    [
+        "ftp://127.0.0.1/x",
+        "file:///etc/passwd",
+        "http://example.org/x",
+        "//example.org/x",
+        "http://u@localhost/",
+        "http://127.0.0.1:99999/",
+        "http://[::1",
+    ],
 )
 def test_a_redirect_to_where_nothing_may_come_from(server: FaultServer, cache: Cache, target: str) -> None:
     server.behaviour = redirect(target)
-    with pytest.raises(FetchError, match=r"allowed are https://, and http:// on this machine|user name"):
+    with pytest.raises(FetchError, match=r"weights\.bin: redirected to .*, which is not followed: "):
         fetch(server, cache)
     assert len(server.requests) == 1
 
@@ -259,7 +292,9 @@ def test_https_never_becomes_http(
         address = Address(f"https://localhost:{secure.server_port}/weights.bin", plain_http=True)
         assert download(address, EXPECTED, cache, limits=QUICK) == DIGEST
         secure.behaviour = redirect(f"{server.url}/weights.bin")
-        with pytest.raises(FetchError, match="redirected from https to http, which is not followed"):
+        with pytest.raises(
+            FetchError, match=r"redirected to .http://.*, which is not followed: from https to something else"
+        ):
             download(address, EXPECTED, Cache(tmp_path / "second"), limits=QUICK)
     assert server.requests == []
 
@@ -340,9 +375,21 @@ def test_a_hostile_length_is_no_length(server: FaultServer, cache: Cache, length
 
 
 @pytest.mark.parametrize(
-    "url", ["http://example.org/x", "ftp://example.org/x", "https:///x", "x", "https://u:p@localhost/x"]
+    "url",
+    [
+        "http://example.org/x",
+        "ftp://example.org/x",
+        "https:///x",
+        "x",
+        "https://u:p@localhost/x",
+        "http://[::1",
+        "https://[",
+        "http://\u2100.com/",
+    ],
 )
 def test_urls_that_are_never_asked(cache: Cache, url: str) -> None:
-    with pytest.raises(FetchError, match=r"allowed are https://, and http:// on this machine|user name") as caught:
+    with pytest.raises(
+        FetchError, match=r"allowed are https://, and http:// on this machine|user name|is no URL"
+    ) as caught:
         download(Address(url), EXPECTED, cache, limits=QUICK)
     assert "u:p" not in str(caught.value)

@@ -165,6 +165,7 @@ def test_a_cache_of_another_user_serves_what_it_has(tmp_path: Path, server: Faul
             parent.chmod(parent.stat().st_mode | 0o055)
     offline = f"{AS_NOBODY}{FORBID_CONNECTIONS}\nimport os\nos.environ['MPNCOV_ZOO_OFFLINE'] = '1'"
     assert finished(child(server, cache, offline)) == (0, directory, "")
+    assert finished(child(server, cache, AS_NOBODY)) == (0, directory, "")  # online, where model.json is asked for anew
     (server.root / "tiny.toy" / "fingerprint.pb").write_bytes(b"new")
     files = [file.model_dump() for file in describe_files(server.root / "tiny.toy")]
     (server.root / "tiny.toy" / "model.json").write_text(json.dumps(description(files=files)))

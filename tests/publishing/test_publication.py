@@ -148,6 +148,22 @@ def test_files_that_are_not_the_artifacts(server: HuggingFaceServer, artifact: P
     assert not server.requests and not (tmp_path / "hub").exists()
 
 
+def test_a_graph_that_could_do_harm(artifact: Path, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def write() -> tf.Tensor:
+        tf.io.write_file("x", "y")
+        return tf.constant(0)
+
+    module = tf.Module()
+    module.body = tf.function(write, input_signature=[])  # pyright: ignore[reportAttributeAccessIssue]
+    tf.saved_model.save(module, str(tmp_path / "writing"))
+    shutil.copy(tmp_path / "writing" / "saved_model.pb", artifact / "saved_model.pb")
+    with pytest.raises(IntegrityError, match=r"saved_model\.pb.*WriteFile"):
+        publish(revise(artifact), tmp_path / "hub", facts=FACTS)
+    assert not (tmp_path / "hub").exists()
+
+
 def test_a_failed_self_test(artifact: Path, tmp_path: Path) -> None:
     with np.load(artifact / "selftest.npz") as record:
         recorded = {name: record[name] for name in record.files}
