@@ -133,7 +133,7 @@ def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 def _exif_orientation(encoded: tf.Tensor) -> tf.Tensor:
     """Return the orientation, 1 ... 8, that a JPEG file's EXIF block states, 1 where it states none: int64 scalar."""
     head = tf.strings.substr(encoded, 0, _EXIF_SEARCH_BYTES)
-    data = tf.pad(tf.cast(tf.io.decode_raw(head, tf.uint8), tf.int64), [[0, 4]])  # reads past the end give zeros
+    data = tf.pad(tf.io.decode_raw(head, tf.uint8), [[0, 4]])  # reads past the end give zeros
     block = _exif_block(data)
     little_endian = _number(data, block, 1) == ord("I")
     directory = block + _number(data, block + 4, 4, little_endian)
@@ -169,6 +169,6 @@ def _exif_block(data: tf.Tensor) -> tf.Tensor:
 def _number(data: tf.Tensor, at: tf.Tensor, count: int, little_endian: tf.Tensor | bool = False) -> tf.Tensor:
     """Return the unsigned numbers of `count` bytes that begin at the offsets `at`: int64 of the shape of `at`."""
     offsets = tf.minimum(tf.expand_dims(at, -1) + tf.range(count, dtype=tf.int64), tf.size(data, tf.int64) - 1)
-    digits = tf.gather(data, offsets)
+    digits = tf.cast(tf.gather(data, offsets), tf.int64)
     digits = tf.where(little_endian, tf.reverse(digits, [-1]), digits)
     return tf.reduce_sum(digits * [256**power for power in reversed(range(count))], axis=-1)

@@ -4,6 +4,7 @@ import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +21,8 @@ _VALUES = 4096  # of each stage, so that the file stays small for any network
 
 def write_record(model: ImageClassifier, directory: Path) -> None:
     """Write one seeded input, and values of every stage that the network computes from it."""
-    record = _computed(model, _pixels(model))
-    np.savez_compressed(directory / SELFTEST_FILE, allow_pickle=False, **record)
+    record: dict[str, Any] = _computed(model, _pixels(model))
+    np.savez_compressed(directory / SELFTEST_FILE, **record)
 
 
 def differences(model: ImageClassifier, directory: Path) -> dict[str, float]:
@@ -45,7 +46,7 @@ def differences(model: ImageClassifier, directory: Path) -> dict[str, float]:
     except Exception as error:  # of a malformed record NumPy and TensorFlow complain in many ways
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise IntegrityError(f"{path} is no record of this network: {reason}") from error
-    if {name: array.shape for name, array in actual.items()} != {name: a.shape for name, a in expected.items()}:
+    if _kinds(actual) != _kinds(expected):
         raise IntegrityError(f"{path} does not describe {model.name}'s stages.")
     return {name: _difference(actual[name], expected[name]) for name in model.stages}
 
@@ -96,6 +97,10 @@ def _spread(values: np.ndarray) -> np.ndarray:
     while step > 1 and math.gcd(step, values.shape[-1]) > 1:
         step += 1
     return values.ravel()[::step]
+
+
+def _kinds(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    return {name: (array.shape, array.dtype) for name, array in arrays.items()}
 
 
 def _difference(actual: np.ndarray, expected: np.ndarray) -> float:

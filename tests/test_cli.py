@@ -305,7 +305,7 @@ def test_weights_that_are_not_to_be_had(
     def disconnected(*_: object, **__: object) -> None:
         raise requests.ConnectionError("no network")
 
-    monkeypatch.setattr(requests.Session, "get", disconnected)
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", disconnected)
     monkeypatch.setitem(sys.modules, "gdown", None)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     assert_refused(run(capsys, "predict", *arguments, __file__), *pieces)

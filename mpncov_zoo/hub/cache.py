@@ -18,6 +18,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ CACHE_VARIABLE = "MPNCOV_ZOO_CACHE"
 LONGEST_WAIT = 3600  # seconds for another process, before its work is done a second time
 TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of mpncov_zoo: see https://bford.info/cachedir/\n"
 
+State = dict[str, list[int]]
 Kind = Literal["checkpoints", "converted", "hubs"]
 logger = logging.getLogger(__name__)
 
@@ -127,23 +129,26 @@ class Cache:
             ManifestError: it is malformed.
         """
         path = self.blob(digest)
-        if not path.is_file() or sha256(path) != digest:
+        try:
+            data = path.read_bytes()
+        except OSError:
             return None
-        description = parse_description(path)
-        own = FileEntry(path=DESCRIPTION_FILE, size=path.stat().st_size, sha256=digest)
+        if hashlib.sha256(data).hexdigest() != digest:
+            return None
+        description = parse_description(path, data)
+        own = FileEntry(path=DESCRIPTION_FILE, size=len(data), sha256=digest)
         return description, [own, *description.files]
 
-    def note_state(self, tree: Path) -> None:
-        """Remember what the file system says of a directory that was just verified; where that can be written."""
-        with contextlib.suppress(OSError), tempfile.NamedTemporaryFile("w", dir=self.artifacts, delete=False) as file:
-            json.dump(_state(tree), file)
-            file.close()
-            os.replace(file.name, _state_file(tree))
+    def note_state(self, tree: Path, state: State) -> None:
+        """Remember what the file system said of a directory before it was verified; where that can be written."""
+        with contextlib.suppress(FetchError), self.scratch("state") as scratch, self.writing():
+            (scratch / "state").write_text(json.dumps(state))
+            (scratch / "state").replace(_state_file(tree))
 
     def is_unchanged(self, tree: Path) -> bool:
         """Whether the file system says of every file what it said then: size, times, inode."""
         try:
-            return json.loads(_state_file(tree).read_bytes()) == _state(tree)
+            return json.loads(_state_file(tree).read_bytes()) == file_state(tree)
         except (OSError, ValueError, RecursionError):
             return False
 
@@ -222,11 +227,13 @@ def _state_file(tree: Path) -> Path:
     return tree.with_name(f".{tree.name}.state")
 
 
-def _state(tree: Path) -> dict[str, list[int]]:
-    states = ((path, path.lstat()) for path in sorted(tree.rglob("*")) if not path.is_dir())
+def file_state(tree: Path) -> State:
+    """What the file system says of every file below a directory: size, times, inode, mode."""
+    states = ((path, path.lstat()) for path in sorted(tree.rglob("*")))
     return {
         path.relative_to(tree).as_posix(): [s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_mode]
         for path, s in states
+        if not stat.S_ISDIR(s.st_mode)
     }
 
 

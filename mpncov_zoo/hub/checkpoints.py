@@ -64,7 +64,7 @@ def _require_digest(source: str, digest: str, upstream: Upstream, cache: Cache, 
     if not digest.startswith(upstream.digest):
         expected = upstream.sha256 or f"{upstream.digest}..."
         raise IntegrityError(f"{source}: expected sha256 {expected}, got {digest}. {remedy}")
-    pinned = cache.recall("checkpoints", upstream.file_name)
+    pinned = None if upstream.sha256 else cache.recall("checkpoints", upstream.file_name)
     if pinned not in (None, digest):
         raise IntegrityError(
             f"{source}: expected sha256 {pinned}, which {upstream.file_name} had when it was first used here, got "
@@ -137,8 +137,8 @@ def _places(upstream: Upstream, cache: Cache) -> Iterator[Callable[[], str]]:
 
 def _from_url(url: str, upstream: Upstream, cache: Cache) -> str:
     address = Address(url, plain_http=bool(upstream.digest))
-    pinned = cache.recall("checkpoints", upstream.file_name)
-    expected = Expected(upstream.file_name, pinned or upstream.digest, upstream.size_bytes, _limit(upstream))
+    digest = upstream.sha256 or cache.recall("checkpoints", upstream.file_name) or upstream.digest
+    expected = Expected(upstream.file_name, digest, upstream.size_bytes, _limit(upstream))
     with progress_bar(_size(upstream), "B", label=upstream.file_name) as bar:
         return download(address, expected, cache, limits=transport.LIMITS, progress=bar.update)
 

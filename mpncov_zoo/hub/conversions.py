@@ -27,17 +27,18 @@ class Conversion:
     def source_digest(self) -> str:
         """The sha256 of the checkpoint that it was made of; "" if it does not say."""
         source = self.description.provenance.get("source")
-        return str(source.get("sha256")) if isinstance(source, dict) else ""
+        return str(source.get("sha256") or "") if isinstance(source, dict) else ""
 
-    def require_made_of(self, upstream: Upstream) -> None:
-        """Refuse the conversion of another checkpoint than the published one.
+    def require_made_of(self, upstream: Upstream, pinned: str | None) -> None:
+        """Refuse the conversion of another checkpoint than the published one, and than the one first used here.
 
         Raises:
             IntegrityError: it is.
         """
-        if not self.source_digest or not self.source_digest.startswith(upstream.digest):
+        expected = upstream.sha256 or pinned or upstream.digest
+        if not self.source_digest or not self.source_digest.startswith(expected):
             raise IntegrityError(
-                f"{self.directory}: expected a conversion of {upstream.file_name} with sha256 {upstream.digest}, got "
+                f"{self.directory}: expected a conversion of {upstream.file_name} with sha256 {expected}, got "
                 f"one of {self.source_digest or 'something else'}. Remove the directory; the next load converts again"
             )
 

@@ -115,6 +115,8 @@ def _receive(address: Address, expected: Expected, partial: PartialFile, limits:
     """One request for what is still missing."""
     if 0 < partial.size == expected.size:
         return
+    if stop.is_set():
+        raise Stopped(f"{address.url}: stopped, because another file failed")
     headers = {"Range": f"bytes={partial.size}-", "If-Range": partial.etag} if partial.size and partial.etag else {}
     with request(address, limits, headers=headers) as answer:
         _find_place(answer, expected, partial)
@@ -155,7 +157,7 @@ def _require_length(address: Address, answer: Answer, expected: Expected, partia
 
 
 def _not_it(address: Address, expected: Expected, size: str) -> IntegrityError:
-    most = "" if expected.size else "at most "
+    most = "" if expected.size is not None else "at most "
     return IntegrityError(
         f"{address.url}: {expected.name!r}: expected {most}{expected.limit} bytes, got {size}. {NOTHING_KEPT}"
     )

@@ -1,10 +1,12 @@
 """What the cache holds, what of it is damaged, and what of it nothing needs any more."""
 
+import contextlib
 import os
 import re
 import shutil
 import stat
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +90,9 @@ def damaged(cache: Cache) -> Iterator[Removal]:
 
 def total(removals: Iterable[Removal]) -> int:
     """Bytes that the removal of all frees."""
-    files = [file for removal in removals for file in _files_of(removal.path)]
-    return sum({(s.st_dev, s.st_ino): s.st_size for s in (file.lstat() for file in files)}.values())
+    statuses = [status for removal in removals for status in _statuses(removal.path)]
+    names = Counter((s.st_dev, s.st_ino) for s in statuses)
+    return sum({(s.st_dev, s.st_ino): s.st_size for s in statuses if names[s.st_dev, s.st_ino] >= s.st_nlink}.values())
 
 
 def remove(cache: Cache, removals: list[Removal]) -> None:
@@ -171,12 +174,21 @@ def _children(directory: Path) -> list[Path]:
 
 
 def _size(path: Path) -> int:
-    return sum(file.lstat().st_size for file in _files_of(path))
+    return sum(status.st_size for status in _statuses(path))
 
 
 def _files_of(path: Path) -> list[Path]:
     return [file for file in path.rglob("*") if not file.is_dir()] if path.is_dir() else [path]
 
 
+def _statuses(path: Path) -> list[os.stat_result]:
+    """Of the files there are; another process may have removed some meanwhile."""
+    found = []
+    for file in _files_of(path):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(file.lstat())
+    return found
+
+
 def _age(path: Path) -> float:
-    return time.time() - path.lstat().st_mtime
+    return min((time.time() - status.st_mtime for status in _statuses(path)), default=0.0)

@@ -103,6 +103,7 @@ class RemoteHub:
                         future.result()
                 except BaseException:
                     transfer.stop.set()
+                    pool.shutdown(wait=False, cancel_futures=True)
                     raise
 
     def _fetch_description(self, name: str) -> tuple[str, bytes]:

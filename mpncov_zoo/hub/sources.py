@@ -22,7 +22,7 @@ from mpncov_zoo.errors import (
     OfflineError,
     ZooError,
 )
-from mpncov_zoo.hub.cache import Cache, cache_root
+from mpncov_zoo.hub.cache import Cache, cache_root, file_state
 from mpncov_zoo.hub.conversions import find_conversion
 from mpncov_zoo.hub.local import LocalHub, chosen_name
 from mpncov_zoo.hub.locations import HUB_VARIABLE, Remote, locate, of_source
@@ -130,6 +130,8 @@ def resolve(
         attempts.append(lambda: search.in_hub(_of_site(site), model, entry.tag if entry else tag))
     if entry is not None or not site:
         attempts += search.published(manifest.published(model, tag))
+    if not attempts:
+        raise NoPretrainedWeights(f"only the trunk of {model!r} has pretrained weights: {entry and entry.trunk}")
     return _first(attempts)
 
 
@@ -237,13 +239,14 @@ class _Search:
             trust = f"{trust} when they were last read, and the file system says that they did not change"
             return ResolvedArtifact(directory, entry, trust, _description(directory, name), (), remedy)
         later = () if quick else self._pending(files)
+        state = file_state(directory) if quick else {}
         verify_files(directory, files, later=later, remedy=remedy)
         if quick:
-            self.cache.note_state(directory)
+            self.cache.note_state(directory, state)
         return ResolvedArtifact(directory, entry, trust, _description(directory, name), later, remedy)
 
     def _pending(self, files: Sequence[FileEntry]) -> tuple[FileEntry, ...]:
-        return tuple(file for file in files if self.put_off_variables and file.path.startswith("variables/"))
+        return tuple(file for file in files if self.put_off_variables and file.path.startswith("variables/variables."))
 
     def _converted(self, entry: WeightsEntry, upstream: Upstream) -> ResolvedArtifact:
         """What was made of a published checkpoint, by this package and on this machine, if it was made of that one."""
@@ -257,7 +260,7 @@ class _Search:
         found = find_conversion(self.cache, entry)
         if found is None:
             raise IntegrityError(f"{entry.name} was converted, and is not in the cache {self.cache.root}. {REPAIR}")
-        found.require_made_of(upstream)
+        found.require_made_of(upstream, self.cache.recall("checkpoints", upstream.file_name))
         return self._checked(found.directory, entry.name, found.files, found.trust(upstream), entry, REPAIR)
 
 

@@ -6,6 +6,7 @@ Nothing is decided here about content. `download` does, on top of this.
 import ipaddress
 import os
 import random
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -95,7 +96,7 @@ def is_offline(offline: bool | None = None) -> bool:
         raise InputError(f"{OFFLINE_VARIABLE}={value!r}; allowed: 1 or 0.")
     if offline or value in ("1", "true", "yes", "on"):
         return True
-    from huggingface_hub import constants  # late: it takes a while, and a bundled artifact needs none of it
+    from huggingface_hub import constants  # late: `import mpncov_zoo` needs none of it
 
     return constants.HF_HUB_OFFLINE
 
@@ -174,6 +175,7 @@ def _answered(
         response = _followed(session, address, headers, limits, watch)
         if response.status_code not in RETRIED or attempt == limits.retries:
             return response
+        watch.end()
         response.close()  # its body is not read, which might never end
         time.sleep(_pause(response, attempt, limits))
     raise AssertionError("unreachable")
@@ -181,9 +183,9 @@ def _answered(
 
 def _pause(response: requests.Response, attempt: int, limits: Limits) -> float:
     """Seconds until the next request: what the server asks for, within limits, else more each time."""
-    asked = response.headers.get("Retry-After", "")
-    if asked.strip().isdigit():
-        return min(int(asked.strip()[:9]), limits.retry_after)
+    asked = response.headers.get("Retry-After", "").strip()
+    if re.fullmatch("[0-9]+", asked):
+        return min(int(asked[:9]), limits.retry_after)
     return backoff(attempt, limits)
 
 
@@ -203,6 +205,7 @@ def _followed(
         target = response.headers.get("Location")
         if response.status_code not in REDIRECTS or target is None:
             return response
+        watch.end()
         response.close()
         place, after = _redirected(address, place, target)
         if (after.scheme, after.hostname, after.port) != (before.scheme, before.hostname, before.port):
@@ -256,8 +259,8 @@ def _ask(
         )
         settings = session.merge_environment_settings(url, {}, True, None, None)
         return session.get_adapter(url).send(prepared, timeout=(limits.connect, limits.read), **settings)
-    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-        raise FetchError(f"{url}: cannot be reached ({watch.problem or reason(error)})") from error
+    except (OSError, urllib3.exceptions.HTTPError, ValueError) as error:  # requests' own are of OSError
+        raise FetchError(f"{printable(url)}: cannot be reached ({watch.problem or reason(error)})") from error
 
 
 def _as_is(prepared: requests.PreparedRequest) -> requests.PreparedRequest:

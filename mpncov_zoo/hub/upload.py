@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mpncov_zoo.errors import FetchError, InputError, ManifestError, OfflineError, ZooError
 from mpncov_zoo.hub.directories import index_text
-from mpncov_zoo.hub.transport import is_offline
+from mpncov_zoo.hub.transport import is_offline, printable
 from mpncov_zoo.hub.verification import describe_files
 from mpncov_zoo.manifest import DESCRIPTION_FILE, INDEX_FILE, parse_index
 
@@ -148,11 +148,13 @@ def _explained(repo: str) -> Iterator[None]:
         if isinstance(cause, HfHubHTTPError):
             raise _refused(repo, cause) from error
         text = next(iter(str(cause).split("\n")), "") or type(cause).__name__
-        raise FetchError(f"hf:{repo} cannot be published to: {text}. Try again later") from error
+        raise FetchError(f"hf:{repo} cannot be published to: {printable(text)}. Try again later") from error
 
 
 def _refused(repo: str, error: HfHubHTTPError) -> FetchError:
     status = error.response.status_code
     said = error.response.headers.get("X-Error-Message") or error.server_message or error.response.reason_phrase
     remedy = REMEDIES.get(status, "Try again later")
-    return FetchError(f"hf:{repo}: the hub answers {status} ({said.splitlines()[0].rstrip('.')[:200]}). {remedy}")
+    return FetchError(
+        f"hf:{repo}: the hub answers {status} ({printable(next(iter(said.splitlines()), '')).rstrip('.')}). {remedy}"
+    )

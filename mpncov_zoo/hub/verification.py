@@ -121,7 +121,7 @@ def _regular_files(root: Path) -> dict[str, int]:
     while pending:
         for item in _children(root, pending.pop()):
             path = Path(item.path).relative_to(root).as_posix()
-            status = item.stat(follow_symlinks=False)
+            status = _status(root, path, item)
             if stat.S_ISDIR(status.st_mode):
                 pending.append(root / path)
             elif stat.S_ISREG(status.st_mode):
@@ -129,6 +129,13 @@ def _regular_files(root: Path) -> dict[str, int]:
             else:
                 _refuse(root, path, "expected a regular file, got a link or device", REPLACE)
     return sizes
+
+
+def _status(root: Path, path: str, item: os.DirEntry[str]) -> os.stat_result:
+    try:
+        return item.stat(follow_symlinks=False)
+    except OSError as error:
+        _refuse(root, path, f"expected a readable file, got: {error.strerror}")
 
 
 def _children(root: Path, directory: Path) -> list[os.DirEntry[str]]:

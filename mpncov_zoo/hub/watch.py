@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,11 @@ class Watch:
 
     def begin(self, connected: socket.socket) -> None:
         """A request was sent."""
-        self._in_body, self._since, self._socket = False, time.monotonic(), connected
+        self._since, self._in_body, self._socket = time.monotonic(), False, connected
+
+    def end(self) -> None:
+        """The answer is not read to its end; until the next request nothing is."""
+        self._socket = None
 
     def answered(self) -> None:
         """The header of its answer is here.
@@ -97,8 +101,7 @@ class Watch:
             problem = "" if connected is None else self._past(time.monotonic())
             if connected is not None and problem:
                 self.problem = problem
-                with suppress(OSError):  # closed already
-                    connected.shutdown(socket.SHUT_RDWR)
+                _shut(connected)
 
     def _past(self, now: float) -> str:
         limits, elapsed = self._limits, now - self._since
@@ -112,3 +115,11 @@ class Watch:
             return f"slower than {limits.slowest:g} bytes/s over {limits.window:g} s"
         self._received, self._since = 0, now
         return ""
+
+
+def _shut(connected: Any) -> None:
+    """End a connection below its TLS, which another thread may be reading."""
+    while not isinstance(connected, socket.socket):  # TLS within the TLS of a proxy is a class of urllib3
+        connected = connected.socket
+    with suppress(OSError):  # closed already
+        socket.socket.shutdown(connected, socket.SHUT_RDWR)

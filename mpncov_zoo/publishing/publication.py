@@ -159,7 +159,7 @@ def send(publication: Publication) -> WeightsEntry:
 def _target(to: str | PathLike[str], directory: Path, private: bool) -> str | Path:
     text = fspath(to)
     scheme, colon, rest = text.partition(":")
-    if text.startswith(HUGGING_FACE):
+    if text[: len(HUGGING_FACE)].lower() == HUGGING_FACE:
         return require_repository(rest)
     if colon and rest.startswith("//"):
         raise InputError(f"{text}: allowed: hf:owner/name, or a directory, whose files any {scheme} server can serve")

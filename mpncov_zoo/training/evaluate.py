@@ -10,7 +10,7 @@ from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.manifest import DESCRIPTION_FILE, Metric, load_manifest, parse_description
 from mpncov_zoo.progress import progress_bar
-from mpncov_zoo.training.datasets import Images, evaluation_batches
+from mpncov_zoo.training.datasets import Split, evaluation_batches
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Evaluation:
         return {name: 100 * right / total if total else None for name, right, total in counts}
 
 
-def evaluate(model: ImageClassifier, images: Images, *, batch_size: int = 250, progress: bool = False) -> Evaluation:
+def evaluate(model: ImageClassifier, images: Split, *, batch_size: int = 250, progress: bool = False) -> Evaluation:
     """Classify a data set and count.
 
     Args:
@@ -92,7 +92,7 @@ def published_metrics(model: ImageClassifier, dataset: str, split: str) -> tuple
     return tuple(m for m in stated if m.dataset == dataset and m.protocol.partition(",")[0] == split)
 
 
-def _require_same_classes(model: ImageClassifier, images: Images) -> None:
+def _require_same_classes(model: ImageClassifier, images: Split) -> None:
     if not len(images):
         raise InputError("There are no images to evaluate on.")
     if model.num_classes != len(images.class_names):
@@ -104,7 +104,7 @@ def _require_same_classes(model: ImageClassifier, images: Images) -> None:
             raise InputError(f"Class {index} is {known!r} to {model.name}, but {given!r} in the data set.")
 
 
-def _count(logits: np.ndarray, images: Images) -> Evaluation:
+def _count(logits: np.ndarray, images: Split) -> Evaluation:
     """Logits float64 (images, classes)."""
     if not np.isfinite(logits).all():
         raise InputError("The network's logits are not finite: its weights or its input are broken.")

@@ -15,7 +15,7 @@ from mpncov_zoo.classifier import ImageClassifier, precision
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.manifest import load_manifest
 from mpncov_zoo.training.curves import draw_curves, require_matplotlib
-from mpncov_zoo.training.datasets import Images, evaluation_batches, read_dataset, split_holdout, training_batches
+from mpncov_zoo.training.datasets import Split, evaluation_batches, read_dataset, split_holdout, training_batches
 from mpncov_zoo.training.optimization import DropoutByEpoch, compile_for
 from mpncov_zoo.training.recipes import Recipe
 
@@ -140,21 +140,15 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is damaged: {error}. Begin again in a new directory.") from error
 
 
-def _steps(recipe: Recipe, training: Images) -> int:
-    """Batches an epoch, of images that are what the network takes."""
-    shape = (*recipe.input.size, recipe.input.channels)
-    if training.pixels.shape[1:] != shape or recipe.input.crop_fraction != 1:
-        raise InputError(
-            f"Training takes the images as they are, {'x'.join(map(str, training.pixels.shape[1:]))}. Received: input "
-            f"of {'x'.join(map(str, shape))}, crop_fraction {recipe.input.crop_fraction:g}."
-        )
+def _steps(recipe: Recipe, training: Split) -> int:
+    """Batches an epoch."""
     if len(training) < recipe.batch_size:
         raise InputError(f"batch_size={recipe.batch_size} is more than the {len(training)} images to train on.")
     return len(training) // recipe.batch_size
 
 
 def _fit(
-    model: ImageClassifier, recipe: Recipe, training: Images, holdout: Images, run: Run, steps: int, verbose: int
+    model: ImageClassifier, recipe: Recipe, training: Split, holdout: Split, run: Run, steps: int, verbose: int
 ) -> None:
     first = _completed_epochs(run)
     _truncate_log(run.log, first)

@@ -1,5 +1,6 @@
 """How a recipe's network learns: optimiser, schedule, loss, and what makes a resumed run equal an uninterrupted one."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,15 +12,14 @@ from mpncov_zoo.training.recipes import Recipe
 def compile_for(model: ImageClassifier, recipe: Recipe, steps: int) -> None:
     """Give the model the recipe's optimiser, schedule and loss; `steps` batches are an epoch."""
     settings = recipe.optimizer
-    warmup = settings.warmup_epochs * steps
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else settings.learning_rate,
-        decay_steps=recipe.epochs * steps - warmup,
-        warmup_target=settings.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
     optimizer = CoupledSGD(
-        schedule, momentum=settings.momentum, nesterov=settings.nesterov, coupled_decay=settings.weight_decay
+        schedule(recipe, steps),
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        gradient_accumulation_steps=settings.accumulate if settings.accumulate > 1 else None,
+        coupled_decay=settings.weight_decay,
+        undecayed=() if settings.decay_all else _norms_and_biases(model),
+        factors=_classifier_factors(model, settings.classifier_factor),
     )
     loss = SmoothedCrossentropy(recipe.label_smoothing)
     model.compile(
@@ -27,23 +27,105 @@ def compile_for(model: ImageClassifier, recipe: Recipe, steps: int) -> None:
     )
 
 
+def schedule(recipe: Recipe, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate by the number of steps taken; `steps` batches are an epoch."""
+    settings = recipe.optimizer
+    steps = steps // settings.accumulate or 1
+    warmup = settings.warmup_epochs * steps
+    if settings.schedule != "cosine":
+        boundaries = tuple(epoch * steps for epoch in settings.step_epochs)
+        return StepSchedule(settings.learning_rate, warmup, boundaries, settings.step_factor)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else settings.learning_rate,
+        decay_steps=recipe.epochs * steps - warmup,
+        warmup_target=settings.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+
+
+@keras.saving.register_keras_serializable(package="mpncov_zoo")
+class StepSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up from zero, then steps down.
+
+    Args:
+        learning_rate: at the end of the warm-up.
+        warmup: steps of the optimiser.
+        boundaries: steps of the optimiser after each of which the rate is multiplied by `factor`.
+        factor: at each boundary.
+    """
+
+    def __init__(self, learning_rate: float, warmup: int, boundaries: Sequence[int], factor: float):
+        super().__init__()
+        self.learning_rate, self.warmup, self.factor = learning_rate, warmup, factor
+        self.boundaries = tuple(boundaries)
+
+    def __call__(self, step: Any) -> Any:
+        """The learning rate, a float32 scalar, of a step, counted from 0."""
+        step = keras.ops.cast(step, "float32")
+        passed = sum((keras.ops.cast(step >= boundary, "float32") for boundary in self.boundaries), 0.0)
+        rate = self.learning_rate * keras.ops.power(self.factor, passed)
+        return rate * keras.ops.minimum(1.0, step / self.warmup) if self.warmup else rate + 0.0 * step
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "learning_rate": self.learning_rate,
+            "warmup": self.warmup,
+            "boundaries": self.boundaries,
+            "factor": self.factor,
+        }
+
+
+def _norms_and_biases(model: ImageClassifier) -> tuple[str, ...]:
+    learned = model.learned_variables()
+    return tuple(v.path for name, v in learned.items() if name.rpartition("/")[2] in ("gamma", "beta", "bias"))
+
+
+def _classifier_factors(model: ImageClassifier, factor: float) -> dict[str, float]:
+    learned = model.learned_variables() if factor != 1 else {}
+    return {v.path: factor for name, v in learned.items() if name.startswith("classifier/")}
+
+
 @keras.saving.register_keras_serializable(package="mpncov_zoo")
 class CoupledSGD(keras.optimizers.SGD):
     """SGD whose weight decay is added to the gradient before the momentum, as PyTorch and the published code do.
 
     Keras' own `weight_decay` is decoupled: it shrinks the variables after the step.
+
+    Args:
+        coupled_decay: coefficient of the L2 penalty's gradient.
+        undecayed: paths of variables without it.
+        factors: of the learning rate, by the path of a variable; 1 for others.
     """
 
-    def __init__(self, *args: Any, coupled_decay: float = 0.0, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        coupled_decay: float = 0.0,
+        undecayed: Sequence[str] = (),
+        factors: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
         self.coupled_decay = coupled_decay
+        self.undecayed = frozenset(undecayed)
+        self.factors = dict(factors or {})
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Note what applies to which variable: a step sees TensorFlow's, which have no paths."""
+        decays = (0.0 if variable.path in self.undecayed else self.coupled_decay for variable in variables)
+        factors = (self.factors.get(variable.path, 1.0) for variable in variables)
+        self._rules = list(zip(decays, factors, strict=True))
+        super().build(variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """One variable's step."""
-        super().update_step(gradient + self.coupled_decay * variable, variable, learning_rate)
+        decay, factor = self._rules[self._get_variable_index(variable)]
+        gradient = gradient + decay * variable if decay else gradient
+        super().update_step(gradient, variable, learning_rate if factor == 1 else learning_rate * factor)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "coupled_decay": self.coupled_decay}
+        own = {"coupled_decay": self.coupled_decay, "undecayed": sorted(self.undecayed), "factors": self.factors}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="mpncov_zoo")

@@ -225,7 +225,7 @@ def test_the_body_of_an_excuse_is_not_read(server: FaultServer, cache: Cache, co
     assert fetch(server, cache) == DIGEST and len(server.requests) == 2
 
 
-@pytest.mark.parametrize("after", ["banana", "-5", "", "9" * 50, "Fri, 31 Dec 9999 23:59:59 GMT"])
+@pytest.mark.parametrize("after", ["banana", "-5", "", "9" * 50, "Fri, 31 Dec 9999 23:59:59 GMT", "\u00b2"])
 def test_a_hostile_retry_after(server: FaultServer, cache: Cache, after: str) -> None:
     server.queue = [status(503, {"Retry-After": after})]
     assert fetch(server, cache) == DIGEST and len(server.requests) == 2
@@ -393,3 +393,9 @@ def test_urls_that_are_never_asked(cache: Cache, url: str) -> None:
     ) as caught:
         download(Address(url), EXPECTED, cache, limits=QUICK)
     assert "u:p" not in str(caught.value)
+
+
+def test_the_time_that_a_server_asks_for_does_not_count(server: FaultServer, cache: Cache) -> None:
+    server.queue = [status(503, {"Retry-After": "1"})]
+    limits = replace(QUICK, window=0.2, answer=0.5, slowest=1)
+    assert download(Address(f"{server.url}/weights.bin"), EXPECTED, cache, limits=limits) == DIGEST

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mpncov_zoo.errors import FetchError
-from mpncov_zoo.hub.cache import Cache
+from mpncov_zoo.hub.cache import Cache, file_state
 from mpncov_zoo.hub.housekeeping import STALE, YOUNG, damaged, held, remove, total, unneeded
 from mpncov_zoo.hub.verification import describe_files, sha256
 from mpncov_zoo.manifest import Manifest
@@ -99,7 +99,7 @@ def test_what_broke_off_goes_after_a_day(cache: Cache, known: Manifest) -> None:
     (cache.artifacts / ".tiny.toy-abc").mkdir()
     (cache.artifacts / ".tiny.toy-abc" / "file").write_bytes(b"half")
     (cache.artifacts / ".gone@0123456789abcdef.state").write_text("{}")
-    cache.note_state(cache_tree(cache))
+    cache.note_state(cache_tree(cache), file_state(cache_tree(cache)))
     assert unneeded(cache, known) == []
     age(cache, 2 * STALE)
     found = [removal.path.name for removal in unneeded(cache, known)]

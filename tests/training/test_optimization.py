@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mpncov_zoo.training.optimization import CoupledSGD, SmoothedCrossentropy, compile_for
-from mpncov_zoo.training.recipes import load_recipe
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.training.optimization import CoupledSGD, SmoothedCrossentropy, compile_for, schedule
+from mpncov_zoo.training.recipes import Optimizer, load_recipe
+from tests import networks
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -54,8 +56,8 @@ def learning_rates(*settings: str) -> Any:
     recipe = load_recipe("fashion_mnist", ["epochs=10", "optimizer.learning_rate=0.2", *settings])
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     compile_for(model, recipe, steps=100)
-    schedule = model.optimizer._learning_rate
-    return np.array([float(schedule(step)) for step in range(0, 1001, 20)])
+    rates = model.optimizer._learning_rate
+    return np.array([float(rates(step)) for step in range(0, 1001, 20)])
 
 
 def test_the_learning_rate_warms_up_linearly_then_follows_a_cosine_to_zero() -> None:
@@ -70,3 +72,65 @@ def test_without_warm_up_it_starts_at_its_peak() -> None:
     assert rates[0] == pytest.approx(0.2)
     assert rates[25] == pytest.approx(0.1, rel=1e-4)
     assert rates[50] == pytest.approx(0, abs=1e-7)
+
+
+def test_steps_down_after_a_warm_up() -> None:
+    rates = learning_rates("optimizer.schedule=step", "optimizer.step_epochs=[5, 8]", "optimizer.warmup_epochs=2")
+    steps = np.arange(0, 1001, 20)
+    expected = 0.2 * 0.1 ** ((steps >= 500) * 1.0 + (steps >= 800)) * np.minimum(1, steps / 200)
+    np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_a_constant_rate() -> None:
+    np.testing.assert_allclose(learning_rates("optimizer.schedule=constant", "optimizer.warmup_epochs=0"), 0.2)
+
+
+def test_with_accumulation_a_step_is_several_batches() -> None:
+    recipe = load_recipe("fashion_mnist", ["epochs=10", "optimizer.accumulate=4", "optimizer.warmup_epochs=2"])
+    assert float(schedule(recipe, 100)(50)) == pytest.approx(recipe.optimizer.learning_rate)
+    assert float(schedule(recipe, 100)(250)) == pytest.approx(0, abs=1e-7)
+
+
+def trained_once(**settings: Any) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Before, gradient and after of one step at a rate of 0.1 without momentum, by the variable's name."""
+    keras.utils.set_random_seed(3)
+    model = networks.tiny()
+    optimizer = {"learning_rate": 0.1, "momentum": 0.0, "weight_decay": 0.5, "schedule": "constant", **settings}
+    recipe = load_recipe("fashion_mnist", ["label_smoothing=0.0"])
+    values = {**recipe.optimizer.model_dump(), "warmup_epochs": 0, "nesterov": False, **optimizer}
+    recipe = recipe.model_copy(update={"optimizer": Optimizer.model_validate(values)})
+    compile_for(model, recipe, steps=1)
+    images = tf.constant(np.random.default_rng(0).normal(size=(4, *model.input_shape[1:])), tf.float32)
+    labels = tf.constant([0, 1, 0, 1])
+    learned = model.learned_variables()
+    with tf.GradientTape() as tape:
+        loss = model.loss(labels, model(images, training=True))
+    gradients = tape.gradient(loss, [v.value for v in learned.values()])
+    before = {name: v.numpy().astype(np.float64) for name, v in learned.items()}
+    model.optimizer.apply(gradients, [*learned.values()])
+    return {
+        name: (before[name], np.asarray(gradient, np.float64), variable.numpy())
+        for (name, variable), gradient in zip(learned.items(), gradients, strict=True)
+    }
+
+
+@pytest.mark.parametrize("decay_all", [True, False])
+def test_which_variables_decay_and_how_fast_the_classifier_learns(decay_all: bool) -> None:
+    for name, (before, gradient, after) in trained_once(decay_all=decay_all, classifier_factor=5.0).items():
+        decay = 0.5 if decay_all or name.endswith("kernel") else 0.0
+        rate = 0.5 if name.startswith("classifier/") else 0.1
+        np.testing.assert_allclose(after, before - rate * (gradient + decay * before), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["optimizer.schedule=step"], "step_epochs is for schedule 'step', and required there"),
+        (["optimizer.step_epochs=[3]"], "step_epochs is for schedule 'step', and required there"),
+        (["optimizer.schedule=step", "optimizer.step_epochs=[5, 3]"], "step_epochs must increase"),
+        (["optimizer.schedule=linear"], "optimizer.schedule"),
+    ],
+)
+def test_schedules_that_are_none(settings: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_recipe("fashion_mnist", settings)

@@ -24,6 +24,7 @@ def test_the_recipe_of_the_bundled_weights() -> None:
         ('model="cifar_resnet20"', "model", "cifar_resnet20"),
         ("optimizer.learning_rate=0.05", "optimizer.learning_rate", 0.05),
         ("augmentation.flip=false", "augmentation.flip", False),
+        ('augmentation.crop="random"', "augmentation.crop", "random"),
         ("input.mean=[0.5]", "input.mean", (0.5,)),
     ],
 )
@@ -54,6 +55,9 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
     [
         ("epoch=3", "unknown field 'epoch'; allowed: model, tag,"),
         ("optimizer.beta=1", "optimizer: unknown field 'beta'; allowed: learning_rate,"),
+        ("augmentation.crop=corner", "augmentation.crop: .*'center' or 'random'; received 'corner'"),
+        ("augmentation.random_resized_crop={}", "random_resized_crop is a crop already: leave crop and pad_crop"),
+        ("augmentation.random_resized_crop.scale=[1,2]", r"scale is \(least, most\), above 0 and at most 1; received"),
         ("epochs=0", "epochs: .*greater than or equal to 1; received 0"),
         ("epochs=many", "epochs: .*received 'many'"),
         ("optimizer.learning_rate=nan", "not finite|finite number|JSON"),

@@ -16,30 +16,78 @@ from mpncov_zoo.registry import canonical_name
 
 
 class Optimizer(StrictModel):
-    """SGD with momentum; linear warm-up, then a cosine to zero.
+    """SGD with momentum; linear warm-up from zero, then a schedule.
 
     Attributes:
         learning_rate: at the end of the warm-up.
         weight_decay: coupled L2: added to every gradient before the momentum, as published.
+        decay_all: of every learned variable, as published; false leaves out biases and batch norm's gamma and beta.
+        classifier_factor: of the classifier's learning rate, published as 5 for fine-tuning.
+        warmup_epochs: from 0 to `learning_rate`.
+        schedule: "cosine" to zero, "step" by `step_factor` after each of `step_epochs`, or "constant".
+        accumulate: batches whose mean gradient makes one step.
     """
 
     learning_rate: float = Field(gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = Field(default=0.0, ge=0)
+    decay_all: bool = True
+    classifier_factor: float = Field(default=1.0, gt=0)
     warmup_epochs: int = Field(default=0, ge=0)
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    step_epochs: tuple[int, ...] = ()
+    step_factor: float = Field(default=0.1, gt=0, lt=1)
+    accumulate: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _steps_of_the_schedule(self) -> Self:
+        if bool(self.step_epochs) != (self.schedule == "step"):
+            raise ValueError("step_epochs is for schedule 'step', and required there")
+        if list(self.step_epochs) != sorted({*self.step_epochs}) or any(epoch < 1 for epoch in self.step_epochs):
+            raise ValueError("step_epochs must increase, from 1 on")
+        return self
+
+
+class RandomResizedCrop(StrictModel):
+    """A random part of the image, resized to what the network takes (Szegedy et al., 2015), as torchvision does it.
+
+    Attributes:
+        scale: (least, most) of the image's area that the part has.
+        ratio: (least, most) width over height of the part; its logarithm is uniform.
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        for name, (least, most), bound in (("scale", self.scale, 1.0), ("ratio", self.ratio, float("inf"))):
+            if not 0 < least <= most <= bound:
+                raise ValueError(f"{name} is (least, most), above 0 and at most {bound:g}; received ({least}, {most})")
+        return self
 
 
 class Augmentation(StrictModel):
-    """Random changes of the training images.
+    """Random changes of the training images, in this order.
 
     Attributes:
+        random_resized_crop: takes the place of the resizing and cropping that `input` describes.
+        crop: where that cropping takes place: at the centre, as in evaluation, or anywhere.
         pad_crop: pixels of zero padding on each side before a random crop of the original size.
         flip: mirror left and right with probability 1/2.
     """
 
+    random_resized_crop: RandomResizedCrop | None = None
+    crop: Literal["center", "random"] = "center"
     pad_crop: int = Field(default=0, ge=0)
     flip: bool = False
+
+    @model_validator(mode="after")
+    def _one_crop(self) -> Self:
+        if self.random_resized_crop and (self.crop == "random" or self.pad_crop):
+            raise ValueError("random_resized_crop is a crop already: leave crop and pad_crop at their defaults")
+        return self
 
 
 class Recipe(StrictModel):

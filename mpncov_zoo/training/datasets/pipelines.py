@@ -1,0 +1,137 @@
+"""From a split to batches: decoded, resized, augmented, normalised, in an order that the seed decides.
+
+At no time more images are in memory than the batches under way, or the split's own. Images are decoded in parallel;
+order and augmentation depend neither on how many threads do that nor on what they did before.
+"""
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.manifest import InputSpecification
+from mpncov_zoo.preprocessing import normalize_tensor
+from mpncov_zoo.training.augmentation import augment, augment_batch, stateless
+from mpncov_zoo.training.datasets.splits import Images, Split, held
+from mpncov_zoo.training.recipes import Augmentation
+from mpncov_zoo.training.views import Views, views
+
+PREFETCH = 4  # training batches
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch a worker reads: the `index`-th of `workers` equal ones."""
+
+    index: int = 0
+    workers: int = 1
+
+
+WHOLE = Share()
+
+
+def evaluation_batches(split: Split, spec: InputSpecification, batch_size: int = 250) -> tf.data.Dataset:
+    """(images float32 (batch, height, width, channels), labels int32 (batch,)), in order, each once.
+
+    The images become what `preprocess` makes of them, also where they are not of the network's size or colours.
+    """
+    batches = view_batches(split, spec, batch_size, "single")
+    return batches.map(lambda x, y: (tf.squeeze(x, 1), y))
+
+
+def view_batches(split: Split, spec: InputSpecification, batch_size: int, kind: Views) -> tf.data.Dataset:
+    """(images float32 (batch, views, height, width, channels), labels int32 (batch,)), in order, each once.
+
+    Args:
+        split: the images.
+        spec: the network's input specification.
+        batch_size: images at once, each with all its views.
+        kind: which views, see `views`.
+    """
+
+    def seen(item: tf.Tensor, label: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return views(split.decode(item, spec), spec, kind), label
+
+    batches = split.examples().map(seen, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+    return batches.map(lambda x, y: (normalize_tensor(x, spec), y)).prefetch(2)
+
+
+def training_batches(
+    split: Split,
+    spec: InputSpecification,
+    augmentation: Augmentation,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    share: Share = WHOLE,
+) -> tf.data.Dataset:
+    """Augmented full batches without end, from an epoch on: order and augmentation depend on seed and epoch alone.
+
+    So a run that resumes after an epoch sees the same batches as one that was never interrupted. What does not fill a
+    batch is left out of an epoch: it has len(split) // batch_size of them.
+
+    Args:
+        split: the images.
+        spec: the network's input specification.
+        augmentation: random changes.
+        batch_size: images of all workers together.
+        seed: of order and augmentation.
+        epoch: the first one to give.
+        share: of each batch, for one of several workers.
+
+    Returns:
+        (images float32 (batch_size / workers, height, width, channels), labels int32 (batch_size / workers,)).
+
+    Raises:
+        InputError: the batches cannot be shared equally.
+    """
+    if batch_size % share.workers:
+        raise InputError(f"batch_size={batch_size} cannot be shared equally by {share.workers} workers.")
+
+    def batches(number: tf.Tensor) -> tf.data.Dataset:
+        epoch_seed = tf.stack([tf.cast(seed, tf.int64), number])
+        if isinstance(split, Images) and _fits(split, spec, augmentation):
+            return _epoch_in_memory(split, spec, augmentation, batch_size, epoch_seed, share)
+        return _epoch(split, spec, augmentation, batch_size, epoch_seed, share)
+
+    return tf.data.Dataset.range(epoch, tf.int64.max).flat_map(batches).prefetch(PREFETCH)
+
+
+def _fits(split: Images, spec: InputSpecification, augmentation: Augmentation) -> bool:
+    """Do the images need no change of size or colours, so that whole batches can be augmented at once?"""
+    as_they_are = split.pixels.shape[1:] == (*spec.size, spec.channels) and spec.crop_fraction == 1
+    return as_they_are and augmentation.random_resized_crop is None
+
+
+def _epoch_in_memory(
+    split: Images, spec: InputSpecification, augmentation: Augmentation, batch_size: int, seed: tf.Tensor, share: Share
+) -> tf.data.Dataset:
+    pixels, labels = held(split.pixels), held(split.labels)
+    part = batch_size // share.workers
+    own = slice(share.index * part, (share.index + 1) * part)
+
+    def batch(index: tf.Tensor, chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        batch_seed = seed + tf.stack([tf.constant(0, tf.int64), index * 2**32])
+        x = augment_batch(tf.gather(pixels, chosen), augmentation, batch_seed)
+        return normalize_tensor(x[own], spec), tf.gather(labels, chosen)[own]
+
+    order = stateless.stateless_shuffle(tf.range(len(split)), seed=seed)
+    batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True).enumerate()
+    return batches.map(batch, num_parallel_calls=2)
+
+
+def _epoch(
+    split: Split, spec: InputSpecification, augmentation: Augmentation, batch_size: int, seed: tf.Tensor, share: Share
+) -> tf.data.Dataset:
+    def augmented(item: tf.Tensor, label: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image_seed = stateless.stateless_fold_in(seed, index)
+        return augment(split.decode(item, spec), spec, augmentation, image_seed), label
+
+    examples = split.examples(seed).take(len(split) // batch_size * batch_size)
+    part = batch_size // share.workers
+    if share != WHOLE:
+        own = examples.enumerate().filter(lambda number, _: number % batch_size // part == share.index)  # pyright: ignore
+        examples = own.map(lambda _, example: example)
+    batches = examples.map(augmented, num_parallel_calls=tf.data.AUTOTUNE).batch(part, drop_remainder=True)
+    return batches.map(lambda x, y: (normalize_tensor(x, spec), y), num_parallel_calls=2)

@@ -1,0 +1,158 @@
+"""One part of a data set, such as its training images, wherever these are: in memory, or a file each."""
+
+import io
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.graph_images import luma
+from mpncov_zoo.manifest import InputSpecification
+from mpncov_zoo.preprocessing import decode_image
+from mpncov_zoo.training.augmentation import stateless
+
+
+class Split(ABC):
+    """Labelled images that pipelines read.
+
+    Attributes:
+        labels: int32 (count,), the class of each image.
+        class_names: in the order of the labels' numbers.
+    """
+
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def take(self, indices: np.ndarray) -> Self:
+        """The images at these positions; the classes stay."""
+
+    @abstractmethod
+    def examples(self, shuffle: tf.Tensor | None = None) -> tf.data.Dataset:
+        """(item, label int32, index int64) of each image once; the item is what `decode` takes.
+
+        Args:
+            shuffle: int64 (2,), which alone decides on the order; without it the order is that of `labels`.
+        """
+
+    @abstractmethod
+    def decode(self, item: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
+        """An item's pixels, uint8 (height, width, spec.channels), of static or dynamic height and width."""
+
+
+@dataclass(frozen=True)
+class Images(Split):
+    """Images in memory: pixels uint8 (count, height, width, channels), labels int32 (count,), class names."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+    def take(self, indices: np.ndarray) -> "Images":
+        return Images(self.pixels[indices], self.labels[indices], self.class_names)
+
+    def examples(self, shuffle: tf.Tensor | None = None) -> tf.data.Dataset:
+        pixels = held(self.pixels)
+        return _numbered(self.labels, shuffle).map(lambda label, index: (tf.gather(pixels, index), label, index))
+
+    def decode(self, item: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
+        if item.shape[2] == spec.channels:
+            return item
+        return luma(item) if spec.channels == 1 else tf.image.grayscale_to_rgb(item)
+
+    def name(self, index: int) -> str:
+        """What messages and records call an image."""
+        return f"image {index}"
+
+    def encoded(self, index: int) -> bytes:
+        """An image as a PNG file."""
+        pixels, stream = self.pixels[index], io.BytesIO()
+        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(stream, "PNG")
+        return stream.getvalue()
+
+
+@dataclass(frozen=True)
+class Files(Split):
+    """Images in files, read when they are needed: paths below a directory, labels int32 (count,), class names."""
+
+    root: Path
+    paths: tuple[str, ...]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+    def take(self, indices: np.ndarray) -> "Files":
+        paths = tuple(self.paths[index] for index in indices)
+        return Files(self.root, paths, self.labels[indices], self.class_names)
+
+    def examples(self, shuffle: tf.Tensor | None = None) -> tf.data.Dataset:
+        paths = held([_bytes(path) for path in self.paths])
+        return _numbered(self.labels, shuffle).map(lambda label, index: (tf.gather(paths, index), label, index))
+
+    def decode(self, item: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
+        path = tf.strings.join([_bytes(self.root), item], b"/")
+        return decode_image(tf.io.read_file(path), spec)
+
+    def name(self, index: int) -> str:
+        """What messages and records call an image: its path below `root`."""
+        return self.paths[index]
+
+    def encoded(self, index: int) -> bytes:
+        """The content of an image's file."""
+        return (self.root / self.paths[index]).read_bytes()
+
+
+def held(values: Any) -> tf.Tensor:
+    """A constant beside the graph that is being traced, not in it: graphs are copied, rewritten and limited in size."""
+    with tf.init_scope():
+        return tf.constant(values)
+
+
+def _bytes(path: str | Path) -> bytes:
+    """A path as the system knows it; os.fsencode is code that TensorFlow cannot trace."""
+    return os.fspath(path).encode("utf-8", "surrogateescape")
+
+
+def _numbered(labels: np.ndarray, shuffle: tf.Tensor | None) -> tf.data.Dataset:
+    """(label int32, index int64) in order, or shuffled."""
+    order: Any = tf.range(len(labels), dtype=tf.int64)
+    if shuffle is not None:
+        order = stateless.stateless_shuffle(order, seed=shuffle)
+    return tf.data.Dataset.from_tensor_slices((tf.gather(held(labels), order), order))
+
+
+def split_holdout(split: Split, count: int, seed: int) -> tuple[Split, Split]:
+    """The images to train on and `count` others, by a seeded shuffle.
+
+    Raises:
+        InputError: nothing is left to train on.
+    """
+    if count >= len(split):
+        raise InputError(f"holdout={count} leaves nothing to train on: there are {len(split)} images.")
+    order = np.random.default_rng(seed).permutation(len(split))
+    first = len(split) - count
+    return split.take(np.sort(order[:first])), split.take(np.sort(order[first:]))
+
+
+def require_usable(split: Split, *, training: bool) -> None:
+    """Refuse a split that nothing can be learned from.
+
+    Raises:
+        InputError: no image, fewer than two classes, or (in training) a class without images.
+    """
+    if not len(split):
+        raise InputError("There is no image.")
+    if len(split.class_names) < 2:
+        raise InputError(f"There is one class only, {''.join(split.class_names)!r}; a classifier needs two or more.")
+    counts = np.bincount(split.labels, minlength=len(split.class_names))
+    empty = [name for name, images in zip(split.class_names, counts, strict=True) if not images]
+    if training and empty:
+        raise InputError(f"{len(empty)} of {len(counts)} classes have no training image: {', '.join(empty[:5])}.")

@@ -1,0 +1,49 @@
+"""What a network is shown of one image in evaluation: one view, or several whose probabilities are averaged."""
+
+from typing import Literal, get_args
+
+import tensorflow as tf
+
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.graph_images import resample
+from mpncov_zoo.manifest import InputSpecification
+from mpncov_zoo.preprocessing import geometry
+from mpncov_zoo.training.augmentation import fit
+
+Views = Literal["single", "mirror", "ten_crops"]
+COUNT: dict[Views, int] = {"single": 1, "mirror": 2, "ten_crops": 10}
+
+
+def views(image: tf.Tensor, spec: InputSpecification, kind: Views) -> tf.Tensor:
+    """The views of an image.
+
+    Args:
+        image: uint8 (height, width, channels), of any dynamic height and width.
+        spec: the network's input specification.
+        kind: "single": what `preprocess` takes; "mirror": that and its mirror image; "ten_crops": of the resized image
+            the four corners, the centre, and those of its mirror image, in torchvision's order.
+
+    Returns:
+        uint8 (views, *spec.size, channels); normalise it by `normalize_tensor`.
+
+    Raises:
+        InputError: no such kind.
+    """
+    if kind not in COUNT:
+        raise InputError(f"received the views {kind!r}; allowed: {', '.join(get_args(Views))}")
+    if kind == "ten_crops":
+        return _ten_crops(image, spec)
+    single = fit(image, spec)[tf.newaxis]
+    return single if kind == "single" else tf.concat([single, tf.reverse(single, [2])], axis=0)
+
+
+def _ten_crops(image: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
+    resized, centre = geometry(tf.shape(image)[0], tf.shape(image)[1], spec, maximum=tf.maximum)
+    bottom, right = (new - size for new, size in zip(resized, spec.size, strict=True))
+    starts = ((0, 0), (0, right), (bottom, 0), (bottom, right), centre)
+    crops = tf.stack([resample(image, resized, start, spec.size, spec.interpolation) for start in starts])
+    # The left corners of the mirror image are the mirrored right ones; the centre may be a pixel off its own mirror.
+    mirrored_centre = (centre[0], right - centre[1])
+    mirrored = [*tf.unstack(tf.gather(crops, [1, 0, 3, 2]))]
+    mirrored.append(resample(image, resized, mirrored_centre, spec.size, spec.interpolation))
+    return tf.concat([crops, tf.reverse(tf.stack(mirrored), [2])], axis=0)

@@ -1,0 +1,62 @@
+"""`mpncov-zoo data`: what it prints, writes and refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mpncov_zoo.cli.data import READERS
+from mpncov_zoo.training.datasets import DATASETS, read_dataset
+from tests.command_line import Capture, assert_refused, run
+from tests.image_folders import write_folders
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return write_folders(tmp_path / "photos", {"train": {"ant": 4, "bee": 2}, "val": {"ant": 1, "bee": 1}})
+
+
+def test_the_help_names_every_reader() -> None:
+    assert {*READERS.split(", ")} == {*DATASETS} - {"imagenet_1k"}
+
+
+def test_check_counts_and_names(capsys: Capture, photos: Path) -> None:
+    code, out, err = run(capsys, "data", "check", "folders", "--data", photos)
+    assert (code, out.splitlines()) == (
+        0,
+        ["train: 6 images, 2 classes of 2 to 4, 0 corrupt", "val: 2 images, 2 classes of 1 to 1, 0 corrupt"],
+    )
+    assert "6/6" in err
+    (photos / "val" / "bee" / "000.jpg").write_bytes(b"broken")
+    code, out, _ = run(capsys, "data", "check", "folders", "--data", photos)
+    assert code == 1 and out.splitlines()[-1].startswith("  bee/000.jpg: the 6 bytes given: not an image")
+    code, out, _ = run(capsys, "data", "check", "folders", "--data", photos, "--split", "val", "--json")
+    result = json.loads(out)
+    assert (code, result["split"], result["images"], result["classes"]) == (1, "val", 2, {"ant": 1, "bee": 1})
+    assert [image["name"] for image in result["corrupt"]] == ["bee/000.jpg"]
+
+
+def test_pack_writes_all_splits(capsys: Capture, photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "packed"
+    arguments = ["--data", photos, "--output", output, "--shards", 2, "--size", 20, "--verify"]
+    code, out, _ = run(capsys, "data", "pack", "folders", *arguments)
+    assert (code, out.splitlines()) == (
+        0,
+        [f"{output}/train.json: 6 images in 2 shards", f"{output}/val.json: 2 images in 2 shards"],
+    )
+    assert sorted(read_dataset("tfrecord", output, "train").labels.tolist()) == [0, 0, 0, 0, 1, 1]
+    code, out, _ = run(capsys, "data", "check", "tfrecord", "--data", output)
+    assert code == 0 and out.startswith("train: 6 images, 2 classes of 2 to 4, 0 corrupt")
+    shard = output / "val-00001-of-00002.tfrecord"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    code, out, err = run(capsys, "data", "check", "tfrecord", "--data", output, "--split", "val")
+    assert (code, out) == (1, "") and "is not the shard that was packed" in err
+
+
+def test_refusals(capsys: Capture, photos: Path, tmp_path: Path) -> None:
+    pack = ["data", "pack", "folders", "--output", tmp_path / "packed", "--data"]
+    assert_refused(run(capsys, *pack, tmp_path / "nowhere"), "nowhere cannot be read: No such file")
+    assert_refused(run(capsys, *pack, photos, "--split", "test"), "splits train, val. Received: 'test'")
+    assert_refused(run(capsys, *pack, photos, "--tolerance", 2), "--tolerance is a share of the images, 0 to 1")
+    assert_refused(run(capsys, "data", "check", "birds", "--data", photos), "No reader for the data set 'birds'")
+    assert not (tmp_path / "packed").exists()

@@ -1,0 +1,215 @@
+"""Pipelines: pixels against `preprocess` (Pillow), order against its promises, published weights' batches on record."""
+
+import hashlib
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.preprocessing import preprocess
+from mpncov_zoo.training.datasets import (
+    FASHION_MNIST_LABELS,
+    Images,
+    Share,
+    Split,
+    evaluation_batches,
+    read_dataset,
+    split_holdout,
+    training_batches,
+    view_batches,
+)
+from mpncov_zoo.training.datasets.pipelines import WHOLE
+from mpncov_zoo.training.datasets.splits import Files
+from mpncov_zoo.training.packing import pack
+from mpncov_zoo.training.recipes import Augmentation, RandomResizedCrop, load_recipe
+from tests.image_folders import specification, write_folders
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+ALL = Augmentation(random_resized_crop=RandomResizedCrop(), flip=True)
+NONE = Augmentation()
+Epoch = tuple[np.ndarray, np.ndarray]  # images, labels
+
+
+# --- the batches that the published Fashion-MNIST weights were made of ------------------------------------------------
+
+
+def digest(batches: Iterable[Any], count: int) -> str:
+    total = hashlib.sha256()
+    for images, labels in islice(batches, count):
+        assert (images.dtype, labels.dtype) == (tf.float32, tf.int32)
+        total.update(images.numpy().tobytes() + labels.numpy().tobytes())
+    return total.hexdigest()
+
+
+def recorded(images: Split, *, batch_size: int, holdout: int) -> list[str]:
+    """Five batches of the recipe's first epoch, 25 from its eighth on, three of evaluation."""
+    recipe = load_recipe("fashion_mnist")
+    training, held_out = split_holdout(images, holdout, recipe.seed)
+    evaluated = held_out if holdout else training.take(np.arange(600))
+    settings = (training, recipe.input, recipe.augmentation)
+    return [
+        digest(training_batches(*settings, batch_size=batch_size, seed=recipe.seed, epoch=0), 5),
+        digest(training_batches(*settings, batch_size=batch_size, seed=recipe.seed, epoch=7), 25),
+        digest(evaluation_batches(evaluated, recipe.input), 3),
+    ]
+
+
+def test_batches_in_memory_are_the_recorded_ones() -> None:
+    """Recorded with the code that trained the published weights (commit 24e6beb)."""
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(0, 256, (300, 28, 28, 1), np.uint8)
+    images = Images(pixels, (np.arange(300) % 10).astype(np.int32), FASHION_MNIST_LABELS)
+    assert recorded(images, batch_size=32, holdout=40) == [
+        "a4977853e9a6f5f09d3e513edad8103ce40efb75b1a08dea4d569116ded4b500",
+        "5a3b7b7af703a41b6480011b0d539e73b5d956eb429a91c3bc73c5ca4e82dfdc",
+        "ae66f4d6c1aadba53f29343186516ddbc5485df8b1a1b135932fe07e37a2fcfb",
+    ]
+
+
+@pytest.mark.skipif(not FASHION.exists(), reason="needs apt install dataset-fashion-mnist")
+def test_batches_of_fashion_mnist_are_the_recorded_ones() -> None:
+    assert recorded(read_dataset("fashion_mnist", FASHION, "train"), batch_size=128, holdout=0) == [
+        "5ab9786d5cd061c43358e6a9bdbcb434fd0e4961fad7e10eb7a2ef969822490e",
+        "c62355c33747d33faface2853e2cd65a4b807ce1ee338dbcaaa6d3e27b22ca08",
+        "08c672321e8bce608c64a21078b75bf452920b7f7169a15abc32afda26cc9bf9",
+    ]
+
+
+# --- files, shards and memory -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """23 images of three classes."""
+    root = write_folders(tmp_path_factory.mktemp("folders"), {"train": {"ant": 9, "bee": 8, "cat": 6}})
+    split = read_dataset("folders", root, "train")
+    assert isinstance(split, Files)
+    return split
+
+
+@pytest.fixture(scope="module", params=["files", "shards", "memory"])
+def split(request: pytest.FixtureRequest, files: Files, tmp_path_factory: pytest.TempPathFactory) -> Split:
+    """The same images, three ways; the ones in memory have 40x52 pixels, so need resizing."""
+    if request.param == "files":
+        return files
+    if request.param == "shards":
+        directory = tmp_path_factory.mktemp("packed")
+        pack(files, directory, "train", dataset="folders", shards=4)
+        return read_dataset("tfrecord", directory, "train")
+    from mpncov_zoo.images import read_image
+
+    pixels = np.stack([np.asarray(read_image(files.encoded(index))) for index in range(len(files))])
+    return Images(pixels, files.labels, files.class_names)
+
+
+def epochs(
+    split: Split, count: int, *, first: int = 0, seed: int = 1, augmentation: Augmentation = ALL, share: Share = WHOLE
+) -> list[Epoch]:
+    """Epochs of five batches of four."""
+    settings = {"batch_size": 4, "seed": seed, "epoch": first, "share": share}
+    batches = training_batches(split, specification(), augmentation, **settings).take(5 * count)
+    pairs = [(x.numpy(), y.numpy()) for x, y in batches]
+    return [
+        (np.concatenate([x for x, _ in pairs[i : i + 5]]), np.concatenate([y for _, y in pairs[i : i + 5]]))
+        for i in range(0, 5 * count, 5)
+    ]
+
+
+@pytest.fixture(scope="module")
+def three_epochs(split: Split) -> list[Epoch]:
+    """Of seed 1, with random parts and mirror images."""
+    tf.random.set_seed(17)  # must not matter
+    return epochs(split, 3)
+
+
+def contents(images: np.ndarray) -> list[bytes]:
+    return [image.tobytes() for image in images]
+
+
+@pytest.fixture(scope="module")
+def preprocessed(files: Files) -> dict[bytes, int]:
+    """The label of each image by its content after `preprocess`."""
+    images = preprocess([files.root / path for path in files.paths], specification())
+    return dict(zip(contents(images), files.labels.tolist(), strict=True))
+
+
+def test_evaluation_sees_what_preprocess_gives(split: Split, preprocessed: dict[bytes, int]) -> None:
+    batches = [(x.numpy(), y.numpy()) for x, y in evaluation_batches(split, specification(), batch_size=10)]
+    assert [len(labels) for _, labels in batches] == [10, 10, 3]
+    images, labels = (np.concatenate(part) for part in zip(*batches, strict=True))
+    assert labels.tolist() == split.labels.tolist()
+    assert dict(zip(contents(images), labels.tolist(), strict=True)) == preprocessed
+
+
+def test_grey_networks_see_grey(files: Files) -> None:
+    spec = specification(channel_order="L", mean=(0.4,), std=(0.3,))
+    (images, _), *_ = evaluation_batches(files, spec)
+    np.testing.assert_array_equal(images, preprocess([files.root / path for path in files.paths], spec))
+
+
+def test_views_stand_beside_each_other(files: Files) -> None:
+    (images, labels), *_ = view_batches(files, specification(), 8, "mirror")
+    single, _ = next(iter(evaluation_batches(files, specification(), 8)))
+    assert labels.numpy().tolist() == files.labels[:8].tolist()
+    np.testing.assert_array_equal(images, np.stack([single, single[:, :, ::-1]], axis=1))
+
+
+def test_an_epoch_has_each_image_at_most_once_with_its_label(split: Split, preprocessed: dict[bytes, int]) -> None:
+    for images, labels in epochs(split, 2, augmentation=NONE):
+        assert len(set(contents(images))) == len(labels) == 20
+        assert [preprocessed[image] for image in contents(images)] == labels.tolist()
+
+
+def test_order_and_augmentation_depend_on_seed_and_epoch(split: Split, three_epochs: list[Epoch]) -> None:
+    first, second, third = (labels.tolist() for _, labels in three_epochs)
+    ((_, other),) = epochs(split, 1, seed=2)
+    assert first != second != third != first != other.tolist() != second
+    assert len({image for images, _ in three_epochs for image in contents(images)}) == 60
+
+
+def test_a_later_start_continues_where_an_earlier_one_gets_to(split: Split, three_epochs: list[Epoch]) -> None:
+    tf.random.set_seed(18)
+    for (images, labels), (same, as_these) in zip(epochs(split, 2, first=1), three_epochs[1:], strict=True):
+        assert contents(images) == contents(same) and labels.tolist() == as_these.tolist()
+
+
+def test_threads_play_no_part(split: Split, three_epochs: list[Epoch]) -> None:
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 1
+    options.threading.max_intra_op_parallelism = 1
+    batches = training_batches(split, specification(), ALL, batch_size=4, seed=1, epoch=0)
+    alone = np.concatenate([x.numpy() for x, _ in batches.with_options(options).take(5)])
+    assert contents(alone) == contents(three_epochs[0][0])
+
+
+def test_workers_share_each_batch(split: Split, three_epochs: list[Epoch]) -> None:
+    whole, labels = three_epochs[0]
+    shares = [epochs(split, 1, share=Share(index, 2))[0] for index in range(2)]
+    together = np.concatenate([images.reshape(5, 2, 24, 24, 3) for images, _ in shares], axis=1)
+    assert contents(together.reshape(whole.shape)) == contents(whole)
+    assert np.concatenate([y.reshape(5, 2) for _, y in shares], axis=1).ravel().tolist() == labels.tolist()
+    with pytest.raises(InputError, match="batch_size=4 cannot be shared equally by 3 workers"):
+        epochs(split, 1, share=Share(0, 3))
+
+
+def test_workers_share_batches_in_memory_that_need_no_resizing() -> None:
+    images = Images(np.arange(24 * 24 * 3 * 9, dtype=np.uint8).reshape(9, 24, 24, 3), np.arange(9, dtype=np.int32), ())
+    settings: Any = {"batch_size": 4, "seed": 1, "epoch": 0}
+    spec, both = specification(crop_fraction=1.0), Augmentation(pad_crop=2, flip=True)
+    whole, _ = next(iter(training_batches(images, spec, both, **settings)))
+    shares = [next(iter(training_batches(images, spec, both, share=Share(i, 2), **settings)))[0] for i in range(2)]
+    np.testing.assert_array_equal(np.concatenate(shares), whole)
+
+
+def test_a_holdout_is_left_out_of_training(split: Split, preprocessed: dict[bytes, int]) -> None:
+    training, held_out = split_holdout(split, 3, seed=4)
+    (seen, _), *_ = evaluation_batches(held_out, specification())
+    ((images, labels),) = epochs(training, 1, augmentation=NONE)
+    assert len(set(contents(images))) == 20 and not set(contents(images)) & set(contents(seen.numpy()))
+    assert [preprocessed[image] for image in contents(images)] == labels.tolist()
+    assert [preprocessed[image] for image in contents(seen.numpy())] == held_out.labels.tolist()
