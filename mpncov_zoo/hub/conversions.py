@@ -35,8 +35,9 @@ class Conversion:
         Raises:
             IntegrityError: it is.
         """
-        expected = upstream.sha256 or pinned or upstream.digest
-        if not self.source_digest or not self.source_digest.startswith(expected):
+        digests = [upstream.digest] if upstream.sha256 else [upstream.digest, pinned or ""]
+        expected = next((digest for digest in digests if not self.source_digest.startswith(digest)), "")
+        if expected or not self.source_digest:
             raise IntegrityError(
                 f"{self.directory}: expected a conversion of {upstream.file_name} with sha256 {expected}, got "
                 f"one of {self.source_digest or 'something else'}. Remove the directory; the next load converts again"

@@ -8,7 +8,7 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from mpncov_zoo import registry
-from mpncov_zoo.errors import InputError, ZooError
+from mpncov_zoo.errors import InputError, IntegrityError, ZooError
 from mpncov_zoo.hub import sources
 from mpncov_zoo.hub.directories import add_artifact, replace_text, require_hub
 from mpncov_zoo.hub.graph_operations import verify_graph
@@ -142,6 +142,8 @@ def examine(publication: Publication, data: str | PathLike[str] | None = None) -
 def send(publication: Publication) -> WeightsEntry:
     """Publish, and read back what was published."""
     target, entry = publication.target, publication.entry
+    if describe_files(publication.directory, exclude=()) != sorted(entry.files, key=lambda file: file.path):
+        raise IntegrityError(f"{publication.directory} was changed while it was examined. Nothing was published")
     if isinstance(target, Path):
         hub, source = str(target), publication.source()
         add_artifact(publication.directory, entry.name, target)

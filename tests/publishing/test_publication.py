@@ -164,6 +164,14 @@ def test_a_graph_that_could_do_harm(artifact: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "hub").exists()
 
 
+def test_an_artifact_that_changes_while_it_is_examined(artifact: Path, tmp_path: Path) -> None:
+    prepared = prepare(artifact, tmp_path / "hub", facts=FACTS)
+    (artifact / "saved_model.pb").write_bytes(b"another")
+    with pytest.raises(IntegrityError, match=r"was changed while it was examined\. Nothing was published"):
+        publication.send(prepared)
+    assert not (tmp_path / "hub").exists()
+
+
 def test_a_failed_self_test(artifact: Path, tmp_path: Path) -> None:
     with np.load(artifact / "selftest.npz") as record:
         recorded = {name: record[name] for name in record.files}
