@@ -4,8 +4,8 @@
 def register() -> None:
     """Make TensorFlow Hub understand `mpncov://<model>` and `mpncov://<model>.<tag>`, in this process.
 
-    What such a handle names is found as `mpncov_zoo.load` finds it; every digest is checked, and that the graph holds
-    no operation but those of this package's own exports, before TensorFlow sees a byte. A second call does nothing.
+    What such a handle names is found and verified as `mpncov_zoo.load` does it, and its graph holds no operation but
+    those of this package's own exports, before TensorFlow loads it. A second call does nothing.
 
     Raises:
         InputError: TensorFlow Hub cannot be imported; the message says what to install.

@@ -124,9 +124,9 @@ def _receive(address: Address, expected: Expected, partial: PartialFile, limits:
         for piece in answer.pieces():
             if stop.is_set():
                 raise Stopped(f"{address.url}: stopped, because another file failed")
-            partial.write(piece)
-            if partial.size > expected.limit:
+            if partial.size + len(piece) > expected.limit:
                 raise _not_it(address, expected, "more")
+            partial.write(piece)
     if partial.size < (expected.size or 0):
         raise Broken(f"{address.url}: {expected.name!r}: expected {expected.size} bytes, it ended after {partial.size}")
 

@@ -12,8 +12,8 @@ from typing import Self
 
 from mpncov_zoo.errors import FetchError, IntegrityError
 from mpncov_zoo.hub.cache import Cache
+from mpncov_zoo.hub.transport import PIECE
 
-PIECE = 2**20  # bytes
 SUFFIX = ".partial"
 STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]{1,200}"')  # a weak one (W/"...") does not vouch for bytes
 
