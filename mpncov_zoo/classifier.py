@@ -149,6 +149,35 @@ class ImageClassifier(keras.Model):
             outputs["logits"] = self.classifier(outputs["representation"])
         return {name: outputs[name] for name in names}
 
+    def freeze(self, stage: str | None) -> None:
+        """Keep a stage and all before it as they are in training; what comes after it learns.
+
+        Batch normalisation in frozen layers uses its moving statistics and leaves them alone. A compiled model must be
+        compiled again.
+
+        Args:
+            stage: one of `stages` but "logits", or "features", the whole trunk; None lets everything learn.
+
+        Raises:
+            InputError: no such stage.
+
+        Example:
+            >>> model = mpncov_zoo.load("mpncov_cifar_resnet20", pretrained=True, num_classes=2)
+            >>> model.freeze("stage2")
+        """
+        allowed = (*self._endpoints["features"], "features", *self._endpoints["representation"])
+        if stage is not None and stage not in allowed:
+            raise InputError(f"{self.name} can be frozen up to {', '.join(allowed)}. Received: {stage!r}.")
+        self.trainable = True
+        if stage is None:
+            return
+        outputs = self._endpoints["features"] | {"features": self.features.output}
+        if stage in outputs:
+            _freeze_between(self.features.input, outputs[stage])
+        else:
+            self.features.trainable = False
+            _freeze_between(self.representation.input, self._endpoints["representation"][stage])
+
     def preprocess(self, images: Any) -> np.ndarray:
         """Images as the network wants them.
 
@@ -304,6 +333,12 @@ def _usable_options(architecture: Architecture, input_shape: Sequence[int | None
         raise InputError(
             f"{architecture.name} cannot be built with options {options} for images of {tuple(input_shape)}: {reason}."
         ) from error
+
+
+def _freeze_between(inputs: KerasTensor, output: KerasTensor) -> None:
+    with _deep_graph():
+        for layer in keras.Model(inputs, output).layers:
+            layer.trainable = False
 
 
 @contextmanager

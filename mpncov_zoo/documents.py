@@ -3,6 +3,7 @@
 import json
 import stat
 from collections import Counter
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -25,7 +26,9 @@ class StrictModel(BaseModel):
         """Say which fields are allowed, which pydantic's own message does not."""
         unknown = sorted(set(data) - set(cls.model_fields)) if isinstance(data, dict) else []
         if unknown:
-            raise ValueError(f"unknown field {unknown[0]!r}; allowed: {', '.join(cls.model_fields)}")
+            matches = get_close_matches(unknown[0], cls.model_fields, n=1)
+            close = "".join(f". Did you mean {name!r}?" for name in matches)
+            raise ValueError(f"unknown field {unknown[0]!r}; allowed: {', '.join(cls.model_fields)}{close}")
         return data
 
 

@@ -36,13 +36,13 @@ def artifact_hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import numpy as np
 
     from mpncov_zoo import artifact
-    from mpncov_zoo.training import fit
+    from mpncov_zoo.training import networks
     from mpncov_zoo.training.datasets import FASHION_MNIST_LABELS
     from mpncov_zoo.training.recipes import load_recipe
 
     keras.utils.set_random_seed(1)
     recipe = load_recipe("fashion_mnist", ["precision=float32", "options.features.repeats=1"])
-    model = fit.build(recipe, FASHION_MNIST_LABELS)
+    model = networks.build(recipe, FASHION_MNIST_LABELS)
     rng = np.random.default_rng(1)
     for name, variable in model.named_variables().items():
         if name.endswith(("/gamma", "/moving_variance")):

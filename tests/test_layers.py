@@ -44,6 +44,7 @@ IMPORT_BY_NAME = {  # lazy names, tables, Keras, what an extra brings
     "conversion.reference.source",
     "mpncov_zoo.classifier",
     "mpncov_zoo.keras_registration",
+    "mpncov_zoo.training",
 }
 LIGHT = (  # without TensorFlow and Keras: what `import`, `list_models`, `info` and verification need
     "mpncov_zoo.catalog",

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpncov_zoo.cli.options import PROGRAM, add_batch_size, add_command, add_json, add_model, load_pretrained
+from mpncov_zoo.errors import InputError
 
 if TYPE_CHECKING:
     from mpncov_zoo.manifest import Metric
     from mpncov_zoo.training.evaluate import Evaluation
+
+VIEWS: Mapping[str, str] = {"single": "one view", "mirror": "image and mirror", "ten_crops": "ten crops"}
+DEFAULT_SPLITS = ("test", "val")  # the first that there is
+ACCURACY_OF: Mapping[str, str] = {"top-1 error": "top-1 accuracy", "top-5 error": "top-5 accuracy"}
 
 
 def add(commands: Any) -> None:
@@ -21,12 +27,19 @@ def add(commands: Any) -> None:
         "evaluate",
         run,
         help="measure a model's accuracy on a data set, beside what the manifest states",
-        example=f"{PROGRAM} evaluate mpncov_cifar_resnet20.fashion_mnist --data /usr/share/datasets/fashion-mnist",
+        details="Of several views of an image the probabilities are averaged: mirror takes the image and its mirror\n"
+        "image, ten_crops the corners and the centre of both.\n"
+        "--output gets metrics.json (what --json prints), classes.csv (a row a class: recall, precision, with what\n"
+        "it was confused most) and confusion.png.",
+        example=f"{PROGRAM} evaluate mpncov_cifar_resnet20.fashion_mnist --data /usr/share/datasets/fashion-mnist\n"
+        f"{PROGRAM} evaluate mpncov_resnet50 --data /data/imagenet --views ten_crops --output results/ten_crops",
     )
     add_model(parser)
     parser.add_argument("--data", required=True, metavar="DIR", help="the data set's files, as they are published")
-    parser.add_argument("--split", default="test", help="which part of it: train or test (default test)")
+    parser.add_argument("--split", metavar="NAME", help="which part of it (default: test, or val where there is none)")
     parser.add_argument("--dataset", metavar="NAME", help="the data set's format (default: the one of the weights)")
+    parser.add_argument("--views", choices=VIEWS, default="single", help="of each image (default single)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="directory for the reports")
     add_batch_size(parser, 250)
     add_json(parser, "one JSON object, with the accuracy of each class and the confusion matrix")
 
@@ -36,18 +49,35 @@ def run(args: argparse.Namespace) -> int:
     model = load_pretrained(args)
     from mpncov_zoo.training.datasets import read_dataset
     from mpncov_zoo.training.evaluate import dataset_of, evaluate, published_metrics
+    from mpncov_zoo.training.reports import prepare, write_reports
 
     dataset = args.dataset or dataset_of(model)
-    images = read_dataset(dataset, args.data, args.split)
-    result = evaluate(model, images, batch_size=args.batch_size, progress=True)
-    published = published_metrics(model, dataset, args.split)
-    subject = {"weights": model.load_report.weights, "dataset": dataset, "split": args.split}
+    split = args.split or _default_split(dataset, args.data)
+    images = read_dataset(dataset, args.data, split)
+    if args.output:
+        prepare(args.output)
+    result = evaluate(model, images, views=args.views, batch_size=args.batch_size, progress=True)
+    published = published_metrics(model, dataset, split, args.views)
+    subject = {"weights": model.load_report.weights, "dataset": dataset, "split": split, "views": args.views}
+    metrics = {**subject, **_plain(result, published)}
+    if args.output:
+        write_reports(result, metrics, args.output)
     if args.json:
-        print(json.dumps({**subject, **_plain(result, published)}))
+        print(json.dumps(metrics))
     else:
-        print(f"{' on '.join((str(subject['weights']), dataset))} {args.split}: {result.images:,} images")
+        print(f"{subject['weights']} on {dataset} {split}, {VIEWS[args.views]}: {result.images:,} images")
         print("\n".join(_lines(result, published)))
     return 0
+
+
+def _default_split(dataset: str, directory: str) -> str:
+    from mpncov_zoo.training.datasets import dataset_splits
+
+    splits = dataset_splits(dataset, directory)
+    found = [split for split in DEFAULT_SPLITS if split in splits]
+    if not found:
+        raise InputError(f"{directory} has no test or val split; name one: --split. Allowed: {', '.join(splits)}.")
+    return found[0]
 
 
 def _plain(result: Evaluation, published: Iterable[Metric]) -> dict[str, Any]:
@@ -55,6 +85,7 @@ def _plain(result: Evaluation, published: Iterable[Metric]) -> dict[str, Any]:
         "images": result.images,
         "top1_accuracy": result.top1,
         "top5_accuracy": result.top5,
+        "balanced_accuracy": result.balanced_accuracy,
         "cross_entropy": result.cross_entropy,
         "class_accuracy": result.class_accuracy,
         "confusion": result.confusion.tolist(),
@@ -64,8 +95,18 @@ def _plain(result: Evaluation, published: Iterable[Metric]) -> dict[str, Any]:
 
 def _lines(result: Evaluation, published: Iterable[Metric]) -> Iterable[str]:
     """A line a quantity, each published value of it beside the measured one."""
-    stated = list(published)
-    for name, value in (("top-1 accuracy", result.top1), ("top-5 accuracy", result.top5)):
-        beside = "".join(f"   published {m.value:g} % ({m.origin})" for m in stated if m.name == name)
-        yield f"{name:<15} {value:6.2f} %{beside}"
-    yield f"{'cross-entropy':<15} {result.cross_entropy:6.4f}"
+    stated = [(ACCURACY_OF.get(metric.name, metric.name), metric) for metric in published]
+    values = {
+        "top-1 accuracy": result.top1,
+        "top-5 accuracy": result.top5,
+        "balanced accuracy": result.balanced_accuracy,
+    }
+    for name, value in values.items():
+        beside = "".join(_beside(metric) for quantity, metric in stated if quantity == name)
+        yield f"{name:<17} {value:6.2f} %{beside}"
+    yield f"{'cross-entropy':<17} {result.cross_entropy:6.4f}"
+
+
+def _beside(metric: Metric) -> str:
+    accuracy = 100 - metric.value if metric.name in ACCURACY_OF else metric.value
+    return f"   published {accuracy:g} % ({metric.origin}: {metric.protocol})"

@@ -18,8 +18,9 @@ def add(commands: Any) -> None:
         "train",
         run,
         help="train a model by a recipe; prints the directory of the finished artifact",
-        details="The run's directory also gets the resolved recipe, a log, its curves and, after every epoch, what\n"
-        "--resume needs. The artifact, RUN/NAME.TAG, is what --hub of the other commands takes.",
+        details="The run's directory also gets the resolved recipe, a log, its curves, events for TensorBoard,\n"
+        "metrics and, after every epoch, what --resume needs: a run that was killed goes on to the same numbers.\n"
+        "The artifact, RUN/NAME.TAG, is what --hub of the other commands takes.",
         example=f"{PROGRAM} train fashion_mnist --data /usr/share/datasets/fashion-mnist --output runs/fashion \\\n"
         "    --set epochs=10 optimizer.learning_rate=0.1",
     )
@@ -29,6 +30,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the recipe's values"
     )
+    parser.add_argument("--hub", metavar="HUB", help="the only place to look for the recipe's pretrained weights")
     parser.add_argument("--resume", action="store_true", help="go on after the last complete epoch of RUN")
     parser.add_argument("--list", action="store_true", help="list the recipes and do nothing else")
     parser.set_defaults(verbose=True)
@@ -48,6 +50,6 @@ def run(args: argparse.Namespace) -> int:
 
     with redirect_stdout(sys.stderr):  # Keras writes its progress to standard output
         verbose = 1 if sys.stderr.isatty() else 2  # a bar, or a line an epoch
-        artifact = train(recipe, args.data, args.output, resume=args.resume, verbose=verbose)
+        artifact = train(recipe, args.data, args.output, hub=args.hub, resume=args.resume, verbose=verbose)
     print(artifact)
     return 0

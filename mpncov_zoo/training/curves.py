@@ -1,12 +1,11 @@
-"""A run's log as a picture."""
+"""A run's history as a picture."""
 
-import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from conversion.writers.complete import complete
 from mpncov_zoo.errors import ZooError
-
-NOT_MEASURED = "NA"  # what CSVLogger writes for the validation of a run without one
 
 
 def require_matplotlib() -> Any:
@@ -22,23 +21,22 @@ def require_matplotlib() -> Any:
     return Figure
 
 
-def draw_curves(log: Path, output: Path) -> None:
+def draw_curves(history: Sequence[dict[str, float]], output: Path) -> None:
     """Loss and accuracy by epoch, training and (where there is one) validation, as a PNG.
 
     Args:
-        log: the CSV file of Keras' CSVLogger.
+        history: a row an epoch, of the columns of log.csv.
         output: the picture.
     """
     Figure = require_matplotlib()
-    with log.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    epochs = [int(row["epoch"]) + 1 for row in rows]
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for key, label in ((metric, "training"), (f"val_{metric}", "validation")):
-            if rows and rows[0].get(key, NOT_MEASURED) != NOT_MEASURED:
-                axes.plot(epochs, [float(row[key]) for row in rows], marker=".", label=label)
+            points = [(row["epoch"], row[key]) for row in history if key in row]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker=".", label=label)
         axes.set(xlabel="epoch", ylabel=metric)
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(output, dpi=120)
+    with complete(output) as partial:
+        figure.savefig(partial, dpi=120)

@@ -1,16 +1,36 @@
 """How well a network answers on a labelled data set."""
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
+import tensorflow as tf
 
+from conversion.preparation import LABELS
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.manifest import DESCRIPTION_FILE, Metric, load_manifest, parse_description
+from mpncov_zoo.manifest import DESCRIPTION_FILE, InputSpecification, Metric, load_manifest, parse_description
 from mpncov_zoo.progress import progress_bar
-from mpncov_zoo.training.datasets import Split, evaluation_batches
+from mpncov_zoo.training.datasets import Split, view_batches
+from mpncov_zoo.training.datasets.checking import find_corrupt
+from mpncov_zoo.training.datasets.folders import WNID
+from mpncov_zoo.training.views import COUNT, Views
+
+IMAGENET = "imagenet_1k"
+# Of ImageNet's 1000 WordNet identifiers, sorted, joined by line breaks: the order of the published networks' logits.
+IMAGENET_SHA256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
+
+# What the manifest calls otherwise than the readers of data sets, and the words of its protocols for the views.
+DATASET_NAMES: Mapping[str, str] = {"imagenet": IMAGENET}
+SPLIT_NAMES: Mapping[str, str] = {"validation": "val"}
+VIEWS_STATED: Mapping[Views, tuple[str, ...]] = {
+    "single": ("single crop", "one view"),
+    "mirror": ("mirror",),
+    "ten_crops": ("ten crop", "10 crop"),
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +56,12 @@ class Evaluation:
         return int(self.confusion.sum())
 
     @property
+    def balanced_accuracy(self) -> float:
+        """The mean of `class_accuracy` over the classes that have images, in percent: each class counts the same."""
+        right, total = np.diag(self.confusion), self.confusion.sum(axis=1)
+        return 100 * float(np.mean(right[total > 0] / total[total > 0]))
+
+    @property
     def class_accuracy(self) -> dict[str, float | None]:
         """Percent of each class's images that were recognised; None for a class without images."""
         right, total = np.diag(self.confusion).tolist(), self.confusion.sum(axis=1).tolist()
@@ -43,29 +69,45 @@ class Evaluation:
         return {name: 100 * right / total if total else None for name, right, total in counts}
 
 
-def evaluate(model: ImageClassifier, images: Split, *, batch_size: int = 250, progress: bool = False) -> Evaluation:
+def evaluate(
+    model: ImageClassifier,
+    images: Split,
+    *,
+    views: Views = "single",
+    batch_size: int = 250,
+    progress: bool = False,
+) -> Evaluation:
     """Classify a data set and count.
+
+    Of several views of an image the probabilities of the classes are averaged, and what is most probable then counts.
 
     Args:
         model: the network; the images pass through its input specification.
         images: the data set, of the model's classes.
-        batch_size: images at once; the result does not depend on it.
+        views: "single": what `preprocess` takes; "mirror": that and its mirror image; "ten_crops": corners and centre
+            of the resized image and of its mirror image.
+        batch_size: views at once, but all those of one image; the result does not depend on it.
         progress: show a bar on standard error.
 
     Raises:
-        InputError: no images, other classes than the model's, or logits that are not finite.
+        InputError: no such views, no images, one that cannot be decoded, other classes than the model's, or logits
+            that are not finite.
 
     Example:
         >>> evaluate(model, fashion_mnist("/usr/share/datasets/fashion-mnist", "test")).top1
         94.34
     """
+    if views not in COUNT:
+        raise InputError(f"received the views {views!r}; allowed: {', '.join(get_args(Views))}")
     _require_same_classes(model, images)
-    logits = []
+    best, losses = [], []
     with progress_bar(len(images), "image", show=progress) as bar:
-        for batch, labels in evaluation_batches(images, model.input_specification, batch_size):
-            logits.append(np.asarray(model.predict_on_batch(batch)))
+        for batch, labels in _batches(images, model.input_specification, views, batch_size):
+            logits = _averaged(_logits(model, batch))
+            best.append(np.argsort(-logits, axis=1, kind="stable")[:, :5])  # of equal ones the first, as in `decode`
+            losses.append(_log_sum_exp(logits, axis=1) - logits[np.arange(len(labels)), labels])
             bar.update(len(labels))
-    return _count(np.concatenate(logits).astype(np.float64), images)
+    return _count(np.concatenate(best), np.concatenate(losses), images)
 
 
 def dataset_of(model: ImageClassifier) -> str:
@@ -84,41 +126,120 @@ def dataset_of(model: ImageClassifier) -> str:
     return recipe["dataset"]
 
 
-def published_metrics(model: ImageClassifier, dataset: str, split: str) -> tuple[Metric, ...]:
-    """What the manifest states for a model's loaded weights on this split of this data set."""
+def published_metrics(model: ImageClassifier, dataset: str, split: str, views: Views = "single") -> tuple[Metric, ...]:
+    """What the manifest states for a model's loaded weights on this split of this data set, by these views.
+
+    A number whose protocol does not say by which views it was measured is left out: nothing can stand beside it.
+    """
     weights = model.load_report.weights
     entry = load_manifest().get(weights) if weights else None
     stated: Iterable[Metric] = entry.metrics if entry is not None else ()
-    return tuple(m for m in stated if m.dataset == dataset and m.protocol.partition(",")[0] == split)
+    wanted = (DATASET_NAMES.get(dataset, dataset), SPLIT_NAMES.get(split, split), [views])
+    return tuple(m for m in stated if (m.dataset, *_split_and_views(m.protocol)) == wanted)
+
+
+def _split_and_views(protocol: str) -> tuple[str, list[str]]:
+    """Of the manifest's "validation, 224 single crop": "val" and ["single"]."""
+    split, _, how = protocol.partition(",")
+    words = how.lower().replace("-", " ")
+    kinds = [kind for kind, phrases in VIEWS_STATED.items() if any(phrase in words for phrase in phrases)]
+    return SPLIT_NAMES.get(split, split), kinds
 
 
 def _require_same_classes(model: ImageClassifier, images: Split) -> None:
     if not len(images):
         raise InputError("There are no images to evaluate on.")
-    if model.num_classes != len(images.class_names):
+    names = images.class_names
+    if model.num_classes != len(names):
         raise InputError(
-            f"{model.name} tells {model.num_classes} classes apart, the data set has {len(images.class_names)}."
+            f"{model.name} tells {model.num_classes} classes apart, the data set has {len(names)}.{_hint(model, names)}"
         )
-    for index, (known, given) in enumerate(zip(model.labels or (), images.class_names, strict=False)):
+    if model.labels is None or tuple(model.labels) in (names, _imagenet_names(names)):
+        return
+    for index, (known, given) in enumerate(zip(model.labels, names, strict=True)):
         if known != given:
             raise InputError(f"Class {index} is {known!r} to {model.name}, but {given!r} in the data set.")
 
 
-def _count(logits: np.ndarray, images: Split) -> Evaluation:
-    """Logits float64 (images, classes)."""
+def _imagenet_names(wnids: tuple[str, ...]) -> tuple[str, ...] | None:
+    """ImageNet's classes as the labels of published networks name them; None unless these are exactly its 1000."""
+    if hashlib.sha256("\n".join(wnids).encode("utf-8", "surrogateescape")).hexdigest() != IMAGENET_SHA256:
+        return None
+    return tuple((LABELS / f"{IMAGENET}.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+
+
+def _hint(model: ImageClassifier, names: tuple[str, ...]) -> str:
+    """What to do about a part of ImageNet: without the other folders there is no telling which logit is whose."""
+    if model.num_classes != 1000 or len(names) > 1000 or not all(WNID.fullmatch(name) for name in names):
+        return ""
+    return " Make train/ hold a folder for each of ImageNet's 1000 classes; the folders may be empty."
+
+
+def _batches(
+    images: Split, spec: InputSpecification, views: Views, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(images float32 (batch, views, height, width, channels), labels int32 (batch,)), in order.
+
+    Raises:
+        InputError: an image cannot be decoded.
+    """
+    done = 0
+    try:
+        for batch, labels in view_batches(images, spec, max(1, batch_size // COUNT[views]), views):
+            yield batch.numpy(), labels.numpy()
+            done += len(labels)
+    except tf.errors.OpError as error:
+        raise InputError(_unreadable(images, done, error)) from None
+
+
+def _unreadable(images: Split, done: int, error: tf.errors.OpError) -> str:
+    """What is wrong with one of the images after the first `done`."""
+    corrupt = next(find_corrupt(images.take(np.arange(done, len(images)))), None)
+    what = f"{corrupt.name}: {corrupt.reason}" if corrupt else f"After {done} images: {error.message.splitlines()[0]}"
+    return (
+        f"{what}. It is not left out, as an accuracy over fewer images compares with none: obtain it again, or remove "
+        "it yourself. `mpncov-zoo data check` lists all that are corrupt."
+    )
+
+
+def _logits(model: ImageClassifier, batch: np.ndarray) -> np.ndarray:
+    """Images (batch, views, height, width, channels) -> logits float64 (batch, views, classes).
+
+    Raises:
+        InputError: some are not finite.
+    """
+    logits = np.asarray(model.predict_on_batch(batch.reshape(-1, *batch.shape[2:]))).astype(np.float64)
     if not np.isfinite(logits).all():
         raise InputError("The network's logits are not finite: its weights or its input are broken.")
-    count, true = len(logits), images.labels
-    order = np.argsort(-logits, axis=1, kind="stable")  # of equal logits the first, as ImageClassifier.decode
-    right = order[:, :5] == true[:, None]
-    highest = logits.max(axis=1)
-    log_sum = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
-    confusion = np.zeros((logits.shape[1],) * 2, np.int64)
-    np.add.at(confusion, (true, order[:, 0]), 1)
+    return logits.reshape(*batch.shape[:2], -1)
+
+
+def _averaged(logits: np.ndarray) -> np.ndarray:
+    """Logits (batch, views, classes) -> (batch, classes): those whose softmax is the mean of the views' softmax.
+
+    By logarithms, in which no probability becomes 0. Those of one view stay as they are, unrounded.
+    """
+    if logits.shape[1] == 1:
+        return logits[:, 0]
+    log_probabilities = logits - _log_sum_exp(logits, axis=2)[..., None]
+    return _log_sum_exp(log_probabilities, axis=1) - np.log(logits.shape[1])
+
+
+def _log_sum_exp(values: np.ndarray, axis: int) -> np.ndarray:
+    highest = values.max(axis=axis, keepdims=True)
+    return highest.squeeze(axis) + np.log(np.exp(values - highest).sum(axis=axis))
+
+
+def _count(best: np.ndarray, losses: np.ndarray, images: Split) -> Evaluation:
+    """The most probable classes (images, up to 5), best first, and the cross-entropies float64 (images,)."""
+    count, true, classes = len(images), images.labels, len(images.class_names)
+    right = best == true[:, None]
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (true, best[:, 0]), 1)
     return Evaluation(
         top1=100 * int(right[:, 0].sum()) / count,
         top5=100 * int(right.sum()) / count,
-        cross_entropy=float(np.mean(log_sum - logits[np.arange(count), true])),
+        cross_entropy=float(np.mean(losses)),
         confusion=confusion,
         class_names=images.class_names,
     )

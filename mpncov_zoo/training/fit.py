@@ -1,61 +1,60 @@
-"""One training run, from a recipe to an artifact: resumable after every epoch, by Keras' own loop."""
+"""One training run, from a recipe to an artifact, by Keras' own loop: it goes on after the last complete epoch."""
 
-import csv
-import json
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from mpncov_zoo import artifact, registry
-from mpncov_zoo.classifier import ImageClassifier, precision
-from mpncov_zoo.errors import InputError
+from mpncov_zoo.classifier import ImageClassifier
+from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.manifest import load_manifest
-from mpncov_zoo.training.curves import draw_curves, require_matplotlib
+from mpncov_zoo.training import checkpoints, runs
+from mpncov_zoo.training.checkpoints import Row
+from mpncov_zoo.training.curves import require_matplotlib
 from mpncov_zoo.training.datasets import Split, evaluation_batches, read_dataset, split_holdout, training_batches
-from mpncov_zoo.training.optimization import DropoutByEpoch, compile_for
-from mpncov_zoo.training.recipes import Recipe
+from mpncov_zoo.training.datasets.checking import without_corrupt
+from mpncov_zoo.training.divergence import DivergenceGuard
+from mpncov_zoo.training.evaluate import evaluate
+from mpncov_zoo.training.journal import (
+    AveragesInValidation,
+    Journal,
+    answering_weights,
+    best_epoch,
+    stopped_early,
+    write_log,
+)
+from mpncov_zoo.training.networks import assign_pretrained, build
+from mpncov_zoo.training.optimization import compile_for, inner
+from mpncov_zoo.training.recipes import Recipe, load_recipe
+from mpncov_zoo.training.runs import Run
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Run:
-    """The files of a run's directory."""
-
-    directory: Path
-
-    @property
-    def recipe(self) -> Path:
-        """The resolved recipe, with all defaults."""
-        return self.directory / "recipe.json"
-
-    @property
-    def log(self) -> Path:
-        """One line an epoch."""
-        return self.directory / "log.csv"
-
-    @property
-    def curves(self) -> Path:
-        """Loss and accuracy by epoch."""
-        return self.directory / "curves.png"
-
-    @property
-    def backup(self) -> Path:
-        """The state after the last complete epoch."""
-        return self.directory / "backup"
-
-
-def train(recipe: Recipe, data: str | Path, output: str | Path, *, resume: bool = False, verbose: int = 1) -> Path:
+def train(
+    recipe: Recipe | str,
+    data: str | Path,
+    output: str | Path,
+    *,
+    hub: str | PathLike[str] | None = None,
+    resume: bool = False,
+    verbose: int = 1,
+) -> Path:
     """Train by a recipe and write the result as an artifact.
 
     Args:
-        recipe: what to train.
+        recipe: what to train: of `load_recipe`, or the name that it takes.
         data: directory of the data set.
         output: directory of the run; it must be new or empty unless `resume`.
+        hub: the only place to look for the pretrained weights of the recipe, as `mpncov_zoo.load` takes it.
         resume: go on after the last complete epoch of this directory, if there is one; the result is the same.
         verbose: Keras' progress bar: 0 none, 1 bar, 2 a line an epoch.
 
@@ -64,35 +63,62 @@ def train(recipe: Recipe, data: str | Path, output: str | Path, *, resume: bool 
 
     Raises:
         InputError: data, output or recipe cannot be used.
-        ZooError: matplotlib is not installed.
+        ZooError: training diverged, or matplotlib or tensorboard is not installed.
+        NoPretrainedWeights, FetchError, IntegrityError: of `mpncov_zoo.load`, for the recipe's pretrained weights.
     """
-    require_matplotlib()
+    recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    _require_extras()
     _require_unpublished(recipe)
-    run = _inspect(Path(output), recipe, resume=resume)
-    training, holdout = split_holdout(read_dataset(recipe.dataset, data, "train"), recipe.holdout, recipe.seed)
-    steps = _steps(recipe, training)
+    run = runs.inspect(Path(output), recipe, resume=resume)
+    training, watched = _data(recipe, data)
     keras.utils.set_random_seed(recipe.seed)
     model = build(recipe, training.class_names)
-    compile_for(model, recipe, steps)
-    _begin(run, recipe)
+    for stage in recipe.stages():
+        model.freeze(stage.freeze)  # refuses a stage that this network has not
+    if recipe.pretrained and not run.state.exists():
+        assign_pretrained(model, recipe, hub)
     directory = run.directory / f"{model.architecture.name}.{recipe.tag}"
-    if not directory.exists():
-        _fit(model, recipe, training, holdout, run, steps, verbose)
-        _export(model, recipe, directory)
-    draw_curves(run.log, run.curves)
+    with runs.begun(run, recipe, training):
+        runs.require_room(run, model, recipe)
+        session = _Session(recipe, run, *_usable(recipe, training, watched, run, verbose), verbose)
+        if not directory.exists():
+            history = _fit(model, session)
+            _export(model, session, history, directory)
     return directory
 
 
-def build(recipe: Recipe, class_names: tuple[str, ...]) -> ImageClassifier:
-    """The network of a recipe, freshly initialised, under the recipe's precision."""
-    with precision(recipe.precision):
-        return ImageClassifier(
-            registry.architecture(recipe.model, options=recipe.options),
-            num_classes=len(class_names),
-            input_shape=(*recipe.input.size, recipe.input.channels),
-            input_specification=recipe.input,
-            labels=class_names,
+@dataclass(frozen=True)
+class _Session:
+    """What the parts of a training share: images to train on, and to measure on if there are any."""
+
+    recipe: Recipe
+    run: Run
+    training: Split
+    watched: Split | None
+    verbose: int
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        return len(self.training) // self.recipe.batch_size
+
+    def batches(self, epoch: int) -> tf.data.Dataset:
+        """Those of an epoch, counted from 0, and of all that follow."""
+        recipe = self.recipe
+        return training_batches(
+            self.training,
+            recipe.input,
+            recipe.augmentation,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            epoch=epoch,
         )
+
+
+def _require_extras() -> None:
+    require_matplotlib()
+    if find_spec("tensorboard") is None:
+        raise ZooError("The log for TensorBoard needs tensorboard: pip install 'mpncov-zoo[training]'.")
 
 
 def _require_unpublished(recipe: Recipe) -> None:
@@ -102,95 +128,119 @@ def _require_unpublished(recipe: Recipe) -> None:
         raise InputError(f"{entry.name} is the name of published weights. Train under another tag: --set tag=mine.")
 
 
-def _inspect(output: Path, recipe: Recipe, *, resume: bool) -> Run:
-    """The run in a directory, if this recipe may begin or go on there; nothing is written yet."""
-    run = Run(output)
-    try:
-        used = output.exists() and any(output.iterdir())
-    except OSError as error:
-        raise InputError(f"{output} cannot be used for a run: {error.strerror}.") from error
-    if used and not resume:
-        raise InputError(f"{output} is not empty. Go on with --resume, or give a new directory.")
-    if used and not run.recipe.exists():
-        raise InputError(f"{output} is not empty and holds no run ({run.recipe.name}). Give a new directory.")
-    if used:
-        _require_same(run.recipe, recipe)
-    return run
+def _data(recipe: Recipe, directory: str | Path) -> tuple[Split, Split | None]:
+    """The images to train on and those to measure on, if the recipe names a split for that; none has been looked at."""
+    training = read_dataset(recipe.dataset, directory, "train")
+    watched = read_dataset(recipe.dataset, directory, recipe.validation) if recipe.validation else None
+    if watched is not None and watched.class_names != training.class_names:
+        other = sorted({*watched.class_names} ^ {*training.class_names}) or ["their order"]
+        raise InputError(f"{recipe.validation} has other classes than the training images: {', '.join(other[:5])}.")
+    _divided(recipe, training)
+    return training, watched
 
 
-def _begin(run: Run, recipe: Recipe) -> None:
-    try:
-        run.directory.mkdir(parents=True, exist_ok=True)
-        run.recipe.write_text(recipe.model_dump_json(indent=2) + "\n")
-    except OSError as error:
-        raise InputError(f"{run.directory} cannot be written: {error.strerror}.") from error
-
-
-def _require_same(path: Path, recipe: Recipe) -> None:
-    before, now = _read_json(path), recipe.model_dump(mode="json")
-    changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-    if changed:
-        raise InputError(f"{path.parent} was begun with another recipe: {', '.join(changed)} differ.")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is damaged: {error}. Begin again in a new directory.") from error
-
-
-def _steps(recipe: Recipe, training: Split) -> int:
-    """Batches an epoch."""
+def _divided(recipe: Recipe, training: Split) -> tuple[Split, Split]:
+    """The images to train on and the holdout."""
+    training, holdout = split_holdout(training, recipe.holdout, recipe.seed)
     if len(training) < recipe.batch_size:
         raise InputError(f"batch_size={recipe.batch_size} is more than the {len(training)} images to train on.")
-    return len(training) // recipe.batch_size
+    return training, holdout
 
 
-def _fit(
-    model: ImageClassifier, recipe: Recipe, training: Split, holdout: Split, run: Run, steps: int, verbose: int
-) -> None:
-    first = _completed_epochs(run)
-    _truncate_log(run.log, first)
-    batches = training_batches(
-        training, recipe.input, recipe.augmentation, batch_size=recipe.batch_size, seed=recipe.seed, epoch=first
-    )
-    logger.info("training %s: %d of %d epochs are done", model.name, first, recipe.epochs)
+def _usable(
+    recipe: Recipe, training: Split, watched: Split | None, run: Run, verbose: int
+) -> tuple[Split, Split | None]:
+    """The images that can be decoded: to train on, and to measure on."""
+
+    def decodable(split: Split, name: str) -> Split:
+        tolerance, record = recipe.corrupt_tolerance, run.images(name)
+        return without_corrupt(split, tolerance=tolerance, record=record, progress=verbose == 1)
+
+    training, holdout = _divided(recipe, decodable(training, "train"))
+    if watched is not None:
+        return training, decodable(watched, str(recipe.validation))
+    return training, holdout if len(holdout) else None
+
+
+def _fit(model: ImageClassifier, session: _Session) -> list[Row]:
+    """Train what is left of the stages; the rows of all epochs."""
+    recipe, state = session.recipe, session.run.state
+    history = checkpoints.read_history(state)
+    stages = recipe.stages()
+    total = sum(stage.epochs for stage in stages)
+    logger.info("training %s: %d of %d epochs are done", model.name, len(history), total)
+    to_restore = bool(history)
+    end = 0
+    for stage in stages:
+        first, end = end, end + stage.epochs
+        if end <= len(history) and end < total:
+            continue
+        model.freeze(stage.freeze)
+        compile_for(model, stage, session.steps)
+        if to_restore:
+            checkpoints.restore_state(state, model, optimizer=len(history) > first)
+            write_log(session.run, history)
+            to_restore = False
+        if len(history) < end and not stopped_early(recipe, history):
+            _fit_stage(model, session, history, end)
+    return history
+
+
+def _fit_stage(model: ImageClassifier, session: _Session, history: list[Row], end: int) -> None:
+    """Train up to an epoch; the rows of its epochs are added to the history."""
+    recipe, watched = session.recipe, session.watched
     model.fit(
-        batches,
-        steps_per_epoch=steps,
-        epochs=recipe.epochs,
+        session.batches(len(history)),
+        steps_per_epoch=session.steps,
+        initial_epoch=len(history),
+        epochs=end,
         shuffle=False,  # the batches are already
-        validation_data=evaluation_batches(holdout, recipe.input) if len(holdout) else None,
+        validation_data=evaluation_batches(watched, recipe.input) if watched is not None else None,
         callbacks=[
-            keras.callbacks.CSVLogger(os.fspath(run.log), append=True),
-            keras.callbacks.BackupAndRestore(os.fspath(run.backup), double_checkpoint=True, delete_checkpoint=False),
-            DropoutByEpoch(steps),
+            DivergenceGuard(lambda epoch, batch: next(iter(session.batches(epoch).skip(batch))), lambda: len(history)),
+            *([AveragesInValidation()] if inner(model.optimizer).use_ema else []),
+            Journal(session.run, recipe, history),
+            keras.callbacks.TensorBoard(os.fspath(session.run.events), write_graph=False),
         ],
-        verbose=verbose,  # pyright: ignore[reportArgumentType]
+        verbose=session.verbose,  # pyright: ignore[reportArgumentType]
     )
 
 
-def _completed_epochs(run: Run) -> int:
-    path = run.backup / "training_metadata.json"
-    return int(_read_json(path).get("epoch", 0)) if path.exists() else 0
-
-
-def _truncate_log(path: Path, epochs: int) -> None:
-    """Drop the line of an epoch that was logged but not backed up before the run was stopped."""
-    if not path.exists():
-        return
-    with path.open(newline="") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([header, *rows[:epochs]] if header else [])
-
-
-def _export(trained: ImageClassifier, recipe: Recipe, directory: Path) -> None:
-    """Write the trained network in float32."""
+def _export(trained: ImageClassifier, session: _Session, history: Sequence[Row], directory: Path) -> None:
+    """Write the kept weights in float32, and what they are worth."""
+    recipe, run = session.recipe, session.run
+    best = best_epoch(history) if recipe.keep == "best" else None
+    kept = checkpoints.read_arrays(run.best(best + 1)) if best is not None else answering_weights(trained)
     model = build(recipe.model_copy(update={"precision": "float32"}), trained.labels or ())
-    for name, variable in model.named_variables().items():
-        variable.assign(trained.named_variables()[name])
+    variables = model.named_variables()
+    if variables.keys() != kept.keys():
+        raise InputError(f"{run.directory} holds the weights of another network. Begin again in a new directory.")
+    for name, variable in variables.items():
+        variable.assign(kept[name])
+    runs.write_json(run.metrics, _metrics(model, session.watched, history, len(history) - 1 if best is None else best))
     provenance = {"kind": "trained", "recipe": recipe.model_dump(mode="json")}
     artifact.write(model, directory, tag=recipe.tag, provenance=provenance)
+    for path in run.all_best():
+        path.unlink()  # the artifact has them
     logger.info("wrote %s", directory)
+
+
+def _metrics(model: ImageClassifier, watched: Split | None, history: Sequence[Row], kept: int) -> dict[str, Any]:
+    """What the kept weights are worth, and what they cost."""
+    validation = None
+    if watched is not None:
+        result = evaluate(model, watched)
+        validation = {
+            "images": result.images,
+            "top1_accuracy": result.top1,
+            "balanced_accuracy": result.balanced_accuracy,
+            "cross_entropy": result.cross_entropy,
+        }
+    return {
+        "parameters": model.parameters,
+        "epochs": len(history),
+        "kept_epoch": kept + 1,
+        "seconds": round(sum(row["seconds"] for row in history), 1),
+        "log": history[kept],
+        "validation": validation,
+    }

@@ -20,6 +20,9 @@ def compile_for(model: ImageClassifier, recipe: Recipe, steps: int) -> None:
         coupled_decay=settings.weight_decay,
         undecayed=() if settings.decay_all else _norms_and_biases(model),
         factors=_classifier_factors(model, settings.classifier_factor),
+        use_ema=recipe.ema > 0,
+        ema_momentum=recipe.ema,
+        name="sgd",  # else Keras numbers it, and with it the names of its variables
     )
     loss = SmoothedCrossentropy(recipe.label_smoothing)
     model.compile(
@@ -28,9 +31,8 @@ def compile_for(model: ImageClassifier, recipe: Recipe, steps: int) -> None:
 
 
 def schedule(recipe: Recipe, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate by the number of steps taken; `steps` batches are an epoch."""
+    """The learning rate by the number of batches seen, accumulated or not; `steps` batches are an epoch."""
     settings = recipe.optimizer
-    steps = steps // settings.accumulate or 1
     warmup = settings.warmup_epochs * steps
     if settings.schedule != "cosine":
         boundaries = tuple(epoch * steps for epoch in settings.step_epochs)
@@ -49,8 +51,8 @@ class StepSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         learning_rate: at the end of the warm-up.
-        warmup: steps of the optimiser.
-        boundaries: steps of the optimiser after each of which the rate is multiplied by `factor`.
+        warmup: batches.
+        boundaries: batches after each of which the rate is multiplied by `factor`.
         factor: at each boundary.
     """
 
@@ -75,6 +77,10 @@ class StepSchedule(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
+def _all_finite(tensor: Any) -> Any:
+    return keras.ops.all(keras.ops.isfinite(tensor))
+
+
 def _norms_and_biases(model: ImageClassifier) -> tuple[str, ...]:
     learned = model.learned_variables()
     return tuple(v.path for name, v in learned.items() if name.rpartition("/")[2] in ("gamma", "beta", "bias"))
@@ -89,12 +95,16 @@ def _classifier_factors(model: ImageClassifier, factor: float) -> dict[str, floa
 class CoupledSGD(keras.optimizers.SGD):
     """SGD whose weight decay is added to the gradient before the momentum, as PyTorch and the published code do.
 
-    Keras' own `weight_decay` is decoupled: it shrinks the variables after the step.
+    Keras' own `weight_decay` is decoupled: it shrinks the variables after the step. A gradient that is not finite
+    changes nothing and is counted, so that what went wrong can still be found out.
 
     Args:
         coupled_decay: coefficient of the L2 penalty's gradient.
         undecayed: paths of variables without it.
         factors: of the learning rate, by the path of a variable; 1 for others.
+
+    Attributes:
+        failures: how often gradients were not finite, a variable.
     """
 
     def __init__(
@@ -115,17 +125,41 @@ class CoupledSGD(keras.optimizers.SGD):
         decays = (0.0 if variable.path in self.undecayed else self.coupled_decay for variable in variables)
         factors = (self.factors.get(variable.path, 1.0) for variable in variables)
         self._rules = list(zip(decays, factors, strict=True))
+        self.failures = keras.Variable(0, dtype="int32", trainable=False, name="failures", aggregation="sum")
         super().build(variables)
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> Any:
+        """One step, of all variables."""
+        if not self.built:
+            self.build(trainable_variables)  # pyright: ignore[reportArgumentType]
+        finite = keras.ops.all(keras.ops.stack([_all_finite(gradient) for gradient in grads]))
+        self.failures.assign_add(keras.ops.cast(keras.ops.logical_not(finite), "int32"))
+        return super().apply(grads, trainable_variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """One variable's step."""
         decay, factor = self._rules[self._get_variable_index(variable)]
-        gradient = gradient + decay * variable if decay else gradient
-        super().update_step(gradient, variable, learning_rate if factor == 1 else learning_rate * factor)
+        step, rate = super().update_step, learning_rate if factor == 1 else learning_rate * factor
+        decayed = gradient + decay * variable if decay else gradient
+        keras.ops.cond(_all_finite(gradient), lambda: step(decayed, variable, rate), lambda: None)
 
     def get_config(self) -> dict[str, Any]:
         own = {"coupled_decay": self.coupled_decay, "undecayed": sorted(self.undecayed), "factors": self.factors}
         return {**super().get_config(), **own}
+
+
+def inner(optimizer: Any) -> CoupledSGD:
+    """The optimiser itself, where Keras wrapped it to scale the loss (mixed_float16)."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def averages(model: keras.Model) -> Mapping[str, Any]:
+    """The moving averages of a compiled model's learned variables, by their paths; empty without `ema`."""
+    optimizer = inner(model.optimizer)
+    if not (optimizer.use_ema and optimizer.built):
+        return {}
+    kept = optimizer._model_variables_moving_average
+    return {variable.path: average for variable, average in zip(model.trainable_variables, kept, strict=True)}
 
 
 @keras.saving.register_keras_serializable(package="mpncov_zoo")
@@ -145,24 +179,3 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         return {"label_smoothing": self.label_smoothing, "name": self.name}
-
-
-class DropoutByEpoch(keras.callbacks.Callback):
-    """Makes dropout's random state depend on the seed and the epoch alone, as the batches do.
-
-    Keras' backup does not hold that state: a resumed run would repeat the masks of the first epochs.
-
-    Args:
-        steps: batches an epoch. A run that is not interrupted has the same masks with this callback as without.
-    """
-
-    def __init__(self, steps: int):
-        super().__init__()
-        self.steps = steps
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Count the state on to the epoch's first batch."""
-        for variable in self.model.variables:
-            if variable.name == "seed_generator_state":
-                seed = keras.ops.convert_to_numpy(variable)[0]
-                variable.assign([seed, epoch * self.steps])

@@ -1,7 +1,10 @@
 """Runs that stop, go on, or may not begin."""
 
+import csv
 import json
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,15 +12,21 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from PIL import Image
 
 import mpncov_zoo
 from mpncov_zoo.errors import InputError, ZooError
-from mpncov_zoo.training import curves
+from mpncov_zoo.training import curves, fit
+from mpncov_zoo.training.checkpoints import read_history
 from mpncov_zoo.training.fit import train
+from mpncov_zoo.training.journal import Journal
 from mpncov_zoo.training.recipes import load_recipe
 from tests.conftest import TINY_RECIPE
 
+ROOT = Path(__file__).parents[2]
 ARTIFACT = "mpncov_cifar_resnet20.retrained"
+EVER = {".lock", "environment.json", "recipe.json", "tensorboard"}  # in every run's directory, from its beginning
 Trained = tuple[Path, str, str]
 
 
@@ -26,12 +35,27 @@ def weights(directory: Path) -> dict[str, np.ndarray]:
     return {name: variable.numpy() for name, variable in model.named_variables().items()}
 
 
-class StopsInSecondEpoch(keras.callbacks.CSVLogger):
-    """The run's log, and Ctrl-C after three batches of the second epoch."""
+def settled(log: Path) -> list[dict[str, str]]:
+    """A log without the times that its epochs took."""
+    with log.open(newline="") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def is_as_uninterrupted(artifact: Path, whole: Path) -> None:
+    """Bit by bit: batches, augmentation, dropout, momentum, learning rate and statistics went on where they were."""
+    resumed, expected = weights(artifact), weights(whole)
+    assert resumed.keys() == expected.keys()
+    assert [name for name in expected if resumed[name].tobytes() != expected[name].tobytes()] == []
+    assert settled(artifact.parent / "log.csv") == settled(whole / "log.csv")
+
+
+class StopsInSecondEpoch(Journal):
+    """Ctrl-C after three batches of the second epoch."""
 
     epoch = 0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        super().on_epoch_begin(epoch, logs)
         self.epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -44,49 +68,113 @@ def interrupted(tiny_fashion: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """A run like `trained_run` that was stopped in its second epoch."""
     output = tmp_path_factory.mktemp("runs") / "interrupted"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(keras.callbacks, "CSVLogger", StopsInSecondEpoch)
+        patch.setattr(fit, "Journal", StopsInSecondEpoch)
         train(load_recipe("fashion_mnist", TINY_RECIPE), tiny_fashion, output, verbose=0)
     return output
 
 
 def test_an_interrupted_run_leaves_no_artifact(interrupted: Path) -> None:
-    assert sorted(path.name for path in interrupted.iterdir()) == ["backup", "log.csv", "recipe.json"]
+    names = ["best-1.npz", "checkpoint.npz", "curves.png", "log.csv"]
+    assert sorted(path.name for path in interrupted.iterdir() if path.name not in EVER) == names
 
 
 def test_a_resumed_run_ends_as_one_that_was_never_interrupted(
     interrupted: Path, trained_run: Trained, tiny_fashion: Path, tmp_path: Path
 ) -> None:
-    """Bit by bit: batches, augmentation, dropout, momentum, learning rate and statistics all go on where they were."""
     output = tmp_path / "resumed"
     shutil.copytree(interrupted, output)
-    with (output / "log.csv").open("a") as log:
-        log.write("1,0.5,0.5,0.5,0.5\n")  # as when the run dies between writing this line and its backup
     artifact = train(load_recipe("fashion_mnist", TINY_RECIPE), tiny_fashion, output, resume=True, verbose=0)
-    resumed, whole = weights(artifact), weights(trained_run[0])
-    assert resumed.keys() == whole.keys()
-    assert [name for name in whole if resumed[name].tobytes() != whole[name].tobytes()] == []
-    assert (output / "log.csv").read_text() == (trained_run[0] / "log.csv").read_text()
+    is_as_uninterrupted(artifact, trained_run[0])
 
 
-def test_a_run_leaves_its_recipe_log_curves_and_artifact(trained_run: Trained) -> None:
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from mpncov_zoo.training import checkpoints, fit
+from mpncov_zoo.training.recipes import load_recipe
+
+def kill(): os.kill(os.getpid(), signal.SIGKILL)
+
+class KilledInEpoch(fit.Journal):
+    def on_train_batch_end(self, batch, logs=None):
+        if len(self.history) == 1 and batch == 4:
+            kill()
+
+savez = np.savez
+
+def savez_killed(file, **arrays):
+    savez(file, **arrays)
+    if len(checkpoints.json.loads(arrays["history"].tobytes())) == 2:
+        file.truncate(file.tell() // 2)
+        kill()
+
+if sys.argv[1] == "epoch":
+    fit.Journal = KilledInEpoch
+else:
+    np.savez = lambda file, **arrays: (savez_killed if "history" in arrays else savez)(file, **arrays)
+fit.train(load_recipe("fashion_mnist", sys.argv[4:]), sys.argv[2], sys.argv[3], verbose=0)
+"""
+
+
+@pytest.mark.parametrize("during", ["epoch", "checkpoint"])
+def test_a_run_that_was_killed_goes_on_to_the_same_numbers(
+    during: str, trained_run: Trained, tiny_fashion: Path, tmp_path: Path
+) -> None:
+    """`kill -9`, in the middle of an epoch and with half of a checkpoint written."""
+    run = tmp_path / "run"
+    command = [sys.executable, "-c", KILLED, during, str(tiny_fashion), str(run), *TINY_RECIPE]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(read_history(run / "checkpoint.npz")) == 1
+    artifact = train(load_recipe("fashion_mnist", TINY_RECIPE), tiny_fashion, run, resume=True, verbose=0)
+    is_as_uninterrupted(artifact, trained_run[0])
+    assert not list(run.glob(".checkpoint*"))
+
+
+def test_a_run_leaves_what_it_is_documented_to_leave(trained_run: Trained) -> None:
     directory = trained_run[0]
-    names = ["backup", "curves.png", "log.csv", ARTIFACT, "recipe.json"]
-    assert sorted(path.name for path in directory.iterdir()) == names
+    names = ["checkpoint.npz", "curves.png", "log.csv", "metrics.json", ARTIFACT]
+    assert sorted(path.name for path in directory.iterdir() if path.name not in EVER) == names
     recipe = load_recipe("fashion_mnist", TINY_RECIPE).model_dump(mode="json")
     assert json.loads((directory / "recipe.json").read_text()) == recipe
     description = json.loads((directory / ARTIFACT / "model.json").read_text())
     assert description["provenance"] == {"kind": "trained", "recipe": recipe}
-    header, *epochs = (directory / "log.csv").read_text().splitlines()
-    assert header == "epoch,accuracy,loss,val_accuracy,val_loss"
-    assert [line.split(",")[0] for line in epochs] == ["0", "1"]
-    assert all(float(value) > 0 for line in epochs for value in line.split(",")[3:])  # the holdout was measured
+    environment = json.loads((directory / "environment.json").read_text())
+    assert (environment["tensorflow"], environment["keras"]) == (tf.__version__, keras.__version__)
+    log = settled(directory / "log.csv")
+    assert [row["epoch"] for row in log] == ["1", "2"]
+    assert all(0 <= float(row["val_accuracy"]) <= 1 and float(row["val_loss"]) > 0 for row in log)  # of the holdout
     assert (directory / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_curves_of_a_run_without_holdout(tmp_path: Path) -> None:
-    (tmp_path / "log.csv").write_text("epoch,accuracy,loss,val_accuracy,val_loss\n0,0.6,1.3,NA,NA\n1,0.8,0.8,NA,NA\n")
-    curves.draw_curves(tmp_path / "log.csv", tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+def test_the_metrics_are_those_of_the_kept_epoch(trained_run: Trained, tiny_fashion: Path) -> None:
+    metrics, log = json.loads((trained_run[0] / "metrics.json").read_text()), settled(trained_run[0] / "log.csv")
+    accuracies = [float(row["val_accuracy"]) for row in log]
+    assert accuracies[metrics["kept_epoch"] - 1] == max(accuracies)
+    assert metrics["validation"]["top1_accuracy"] == pytest.approx(100 * max(accuracies), abs=1e-4)
+    assert metrics["validation"]["images"] == 30 and metrics["epochs"] == 2
+
+
+def test_tensorboard_reads_the_events(trained_run: Trained) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained_run[0] / "tensorboard" / "train"))
+    events.Reload()
+    assert "epoch_loss" in events.Tags()["tensors"]
+    losses = [float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors("epoch_loss")]
+    logged = [float(row["loss"]) for row in settled(trained_run[0] / "log.csv")]
+    assert losses == pytest.approx(logged, rel=1e-5)
+
+
+def test_curves_are_drawn_with_and_without_validation(tmp_path: Path) -> None:
+    rows = [{"epoch": 1, "accuracy": 0.6, "loss": 1.3}, {"epoch": 2, "accuracy": 0.8, "loss": 0.8}]
+    curves.draw_curves(rows, tmp_path / "one.png")
+    curves.draw_curves([{**row, "val_loss": 1.0, "val_accuracy": 0.5} for row in rows], tmp_path / "two.png")
+    one, two = (np.asarray(Image.open(tmp_path / name).convert("RGB")) for name in ("one.png", "two.png"))
+    orange = (two[..., 0] > 230) & (two[..., 1] > 110) & (two[..., 1] < 150) & (two[..., 2] < 60)  # the second line
+    assert one.shape == two.shape and orange.sum() > 50
+    assert not ((one[..., 0] > 230) & (one[..., 1] > 110) & (one[..., 1] < 150) & (one[..., 2] < 60)).any()
 
 
 def test_resuming_a_finished_run_returns_its_artifact(trained_run: Trained, tiny_fashion: Path) -> None:

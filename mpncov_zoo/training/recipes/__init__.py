@@ -90,12 +90,50 @@ class Augmentation(StrictModel):
         return self
 
 
+class FirstStage(StrictModel):
+    """The first of two stages: the classifier alone learns, on features as they are (bilinear pooling's protocol).
+
+    Attributes:
+        epochs: of this stage; those of the recipe follow.
+        optimizer: of this stage; the second one begins anew with the recipe's.
+    """
+
+    epochs: int = Field(ge=1)
+    optimizer: Optimizer
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Self:
+        _require_fitting(self.optimizer, self.epochs)
+        return self
+
+
 class Recipe(StrictModel):
     """All that determines a training run, apart from the data.
 
     Attributes:
-        holdout: training images kept apart as a validation set (the last ones of a seeded shuffle), 0 for none.
+        model: the network, by its registry name.
+        tag: of the weights that come out, "<model>.<tag>".
+        dataset: the layout of the data, a name of `training.datasets.DATASETS`.
+        input: how images become the network's input, in training and ever after.
+        epochs: passes through the training images; with `first_stage`, those after it.
+        batch_size: images of one step, of all devices together.
+        seed: of the initial weights, the order of the images, augmentation and dropout.
+        precision: Keras' dtype policy; weights, head and statistics are float32 under each.
+        label_smoothing: share of each target that is spread over all classes.
         options: architecture options that differ from the registry's, by part.
+        pretrained: the weights to begin with, a tag, or true for the default ones; the classifier is fresh, and so is
+            the representation where the weights have none or another one.
+        freeze: the stage of the network that stays as it is, with all before it ("features": the whole trunk); its
+            batch normalisation uses the statistics that it has.
+        first_stage: the classifier alone, before everything.
+        validation: the split that every epoch is measured on; none by default.
+        holdout: instead of a split, so many training images are kept apart for that (the last of a seeded shuffle).
+        keep: the weights that come out: of the epoch with the "best" accuracy on the validation images (of equal ones
+            that with the lower loss), or of the "last" epoch; without validation images always that.
+        early_stop: epochs without a better one after which the run ends, 0 for never.
+        ema: momentum of an exponential moving average of the learned weights, which is what is measured and comes out;
+            0 for none. Not in the first stage.
+        corrupt_tolerance: share of the image files that may be undecodable and are left out; ten may always be.
     """
 
     model: str
@@ -107,10 +145,18 @@ class Recipe(StrictModel):
     seed: int = Field(default=0, ge=0)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    holdout: int = Field(default=0, ge=0)
     options: dict[str, dict[str, Any]] = {}
+    pretrained: bool | str = False
+    freeze: str | None = None
+    validation: str | None = None
+    holdout: int = Field(default=0, ge=0)
+    keep: Literal["best", "last"] = "best"
+    early_stop: int = Field(default=0, ge=0)
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    corrupt_tolerance: float = Field(default=0.001, ge=0, lt=1)
     optimizer: Optimizer
     augmentation: Augmentation = Augmentation()
+    first_stage: FirstStage | None = None
 
     @model_validator(mode="after")
     def _known_model(self) -> Self:
@@ -118,10 +164,32 @@ class Recipe(StrictModel):
         return self
 
     @model_validator(mode="after")
-    def _warmup_ends(self) -> Self:
-        if self.optimizer.warmup_epochs >= self.epochs:
-            raise ValueError("optimizer.warmup_epochs must be less than epochs")
+    def _schedule_fits(self) -> Self:
+        _require_fitting(self.optimizer, self.epochs)
         return self
+
+    @model_validator(mode="after")
+    def _one_validation(self) -> Self:
+        if self.validation and self.holdout:
+            raise ValueError("validation names a split, holdout takes training images: leave one of them out")
+        if self.validation == "train":
+            raise ValueError("validation must be another split than 'train'; holdout keeps training images apart")
+        if self.early_stop and not (self.validation or self.holdout):
+            raise ValueError("early_stop needs images to measure on: set validation or holdout")
+        return self
+
+    def stages(self) -> "tuple[Recipe, ...]":
+        """A recipe without `first_stage` for each of the stages, in order."""
+        last = self.model_copy(update={"first_stage": None})
+        if self.first_stage is None:
+            return (last,)
+        alone = {"epochs": self.first_stage.epochs, "optimizer": self.first_stage.optimizer, "ema": 0.0}
+        return last.model_copy(update={**alone, "freeze": "representation"}), last
+
+
+def _require_fitting(optimizer: Optimizer, epochs: int) -> None:
+    if optimizer.warmup_epochs >= epochs:
+        raise ValueError("optimizer.warmup_epochs must be less than epochs")
 
 
 def list_recipes() -> list[str]:

@@ -1,0 +1,95 @@
+"""A run's state on file: every variable and the history, in one file that is complete or not there."""
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from conversion.writers.complete import complete
+from mpncov_zoo.errors import InputError
+
+Row = dict[str, float]  # what an epoch left in the log
+_HISTORY = "history"
+
+
+def save_state(path: Path, model: keras.Model, history: Sequence[Row]) -> None:
+    """Write a model's and its optimiser's variables, random states among them, and the history so far.
+
+    Raises:
+        InputError: the disk refuses; what stood there before stays.
+    """
+    write_arrays(path, {name: v.numpy() for name, v in _variables(model)} | {_HISTORY: _encoded(history)})
+
+
+def read_history(path: Path) -> list[Row]:
+    """The history up to a state; nothing where there is no file.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    return json.loads(read_arrays(path, [_HISTORY])[_HISTORY].tobytes()) if path.exists() else []
+
+
+def restore_state(path: Path, model: keras.Model, *, optimizer: bool) -> None:
+    """Give a compiled model the variables of a state.
+
+    Args:
+        path: the file.
+        model: as it was when the state was saved.
+        optimizer: whether its optimiser goes on, too, or begins anew.
+
+    Raises:
+        InputError: the file is damaged, or of another model.
+    """
+    if optimizer:
+        model.optimizer.build(model.trainable_variables)
+    stored = read_arrays(path)
+    wanted = dict(_variables(model))
+    if optimizer and stored.keys() - {_HISTORY} != wanted.keys():
+        other = sorted((stored.keys() - {_HISTORY}) ^ wanted.keys())
+        raise InputError(f"{path} is the state of another network: {len(other)} variables differ, as {other[0]}.")
+    for name, variable in wanted.items():
+        if optimizer or not name.startswith("optimizer/"):
+            variable.assign(stored[name])
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an .npz file that is complete, and on the disk, before it takes its name.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    with complete(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, all or some; every byte is checked against the file's checksums.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in (file.files if names is None else names)}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged: {error}. Begin again in a new directory.") from error
+
+
+def _variables(model: keras.Model) -> Iterator[tuple[str, Any]]:
+    """All that a model and its optimiser remember, under names with positions: paths need not be unique."""
+    for owner, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
+        for index, variable in enumerate(variables):
+            random_state = variable.name == "seed_generator_state"  # Keras numbers their paths anew in every process
+            yield f"{owner}/{index}/{variable.name if random_state else variable.path}", variable
+
+
+def _encoded(history: Sequence[Row]) -> np.ndarray:
+    return np.frombuffer(json.dumps(list(history)).encode(), np.uint8)

@@ -1,0 +1,83 @@
+"""Stops a run that diverged, and says where: batch, layer, learning rate."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mpncov_zoo.classifier import PARTS, ImageClassifier
+from mpncov_zoo.errors import ZooError
+from mpncov_zoo.training.optimization import inner
+
+Batch = tuple[Any, Any]  # images float32 (batch, height, width, channels), labels int32 (batch,)
+
+
+class DivergenceGuard(keras.callbacks.Callback):
+    """Raises at the first batch whose loss or gradients are not finite.
+
+    The optimiser has left the weights as they were before that batch, so that it can be looked at again.
+
+    Args:
+        batch: (epoch, number of the batch in it) -> the batch, both counted from 0.
+        epochs_done: -> complete epochs on file.
+    """
+
+    def __init__(self, batch: Callable[[int, int], Batch], epochs_done: Callable[[], int]):
+        super().__init__()
+        self.batch, self.epochs_done = batch, epochs_done
+        self._epoch, self._failures = 0, 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Note the epoch, and the failures that a resumed run counted before."""
+        self._epoch = epoch
+        self._failures = self._count()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Look at the loss, the mean of the epoch so far, and at what the optimiser counted."""
+        if math.isfinite((logs or {}).get("loss", 0.0)) and self._count() == self._failures:
+            return
+        images, labels = self.batch(self._epoch, batch)
+        where = next(broken(self.model, images, labels), "a quantity that is finite when it is computed again")
+        rate = float(self.model.optimizer.learning_rate)
+        done = self.epochs_done()
+        kept = f"The state after epoch {done} is kept. Begin a new run" if done else "Begin a new run"
+        raise ZooError(
+            f"Training diverged in epoch {self._epoch + 1}, batch {batch + 1}, at a learning rate of {rate:.4g}: "
+            f"{where} is not finite. {kept} with a lower optimizer.learning_rate or a longer warm-up."
+        )
+
+    def _count(self) -> int:
+        failures = getattr(inner(self.model.optimizer), "failures", None)
+        return int(failures.numpy()) if failures is not None else 0
+
+
+def broken(model: ImageClassifier, images: Any, labels: Any) -> Iterator[str]:
+    """What is not finite when a batch passes through a network in training, in the order of computation."""
+    if not np.isfinite(np.asarray(images)).all():
+        yield "the batch itself"
+    for name, variable in model.named_variables().items():
+        if not np.isfinite(variable.numpy()).all() and not name.endswith(("/moving_mean", "/moving_variance")):
+            yield f"the variable {name}"
+    yield from _broken_outputs(model, images)
+    with tf.GradientTape() as tape:
+        loss = model.loss(labels, model(images, training=True))
+    named = {name: v for name, v in model.named_variables().items() if v.trainable}
+    gradients = tape.gradient(loss, [v.value for v in named.values()])
+    for name, gradient in reversed([*zip(named, gradients, strict=True)]):  # from the logits back to the image
+        if gradient is not None and not np.isfinite(np.asarray(gradient)).all():
+            yield f"the gradient of {name}"
+
+
+def _broken_outputs(model: ImageClassifier, images: Any) -> Iterator[str]:
+    x = images
+    for part in (getattr(model, name) for name in PARTS):
+        layers = [layer for layer in part.layers if not isinstance(layer, keras.layers.InputLayer)]
+        outputs = keras.Model(part.input, [layer.output for layer in layers])(x, training=True)
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        for layer, output in zip(layers, outputs, strict=True):
+            if not np.isfinite(np.asarray(tf.cast(output, tf.float32))).all():
+                yield f"the output of {part.name}/{layer.name}"
+        x = part(x, training=True)
