@@ -168,7 +168,8 @@ class ImageClassifier(keras.Model):
         allowed = (*self._endpoints["features"], "features", *self._endpoints["representation"])
         if stage is not None and stage not in allowed:
             raise InputError(f"{self.name} can be frozen up to {', '.join(allowed)}. Received: {stage!r}.")
-        self.trainable = True
+        for layer in (self, *self._parts(), *(layer for part in self._parts() for layer in part.layers)):
+            layer.trainable = True  # one by one: TensorFlow ignores an assignment of the value that there is already
         if stage is None:
             return
         outputs = self._endpoints["features"] | {"features": self.features.output}
@@ -217,14 +218,13 @@ class ImageClassifier(keras.Model):
 
     def named_variables(self) -> dict[str, keras.Variable]:
         """Every weight under its stable name, `<part>/<layer>/<variable>`, as the artifact's checkpoint has it."""
-        named: dict[str, keras.Variable] = {}
-        for part in PARTS:
-            model = getattr(self, part)
-            for variable in model.weights if model is not None else ():
-                named[f"{part}/{variable.path}"] = variable
+        named = {f"{part.name}/{variable.path}": variable for part in self._parts() for variable in part.weights}
         if len(named) != len(self.weights):
             raise RuntimeError(f"Variable names of {self.name} are not unique.")  # a defect of a builder
         return named
+
+    def _parts(self) -> list[keras.Model]:
+        return [model for model in (getattr(self, part) for part in PARTS) if model is not None]
 
     def learned_variables(self) -> dict[str, keras.Variable]:
         """What training changes of `named_variables`, by kind: `trainable` flags of frozen layers do not count."""

@@ -323,3 +323,44 @@ def test_report_counts_and_names_the_parts() -> None:
         "net.tag: 2 variables loaded from /there, verified, 1 left fresh (classifier), 2 not used (classifier)"
     )
     assert str(LoadReport(fresh=("a/b",))) == "no pretrained weights: 1 variables freshly initialised"
+
+
+# --- freezing ---------------------------------------------------------------------------------------------------------
+
+
+def learning(model: ImageClassifier) -> set[str]:
+    return {name.rpartition("/")[0] for name, variable in model.named_variables().items() if variable.trainable}
+
+
+def test_freezing_keeps_a_stage_and_all_before_it() -> None:
+    """One stage after another, back and forth: what was frozen before does not count."""
+    model = networks.tiny()
+    everything = learning(model)
+    trunk = {name for name in everything if name.startswith("features/")}
+    early = {"features/stem_conv", "features/stem_bn"} | {name for name in trunk if name.startswith("features/stage1_")}
+    for stage, frozen in (
+        ("stage1", early), ("features", trunk), (None, set()), ("stem", {"features/stem_conv", "features/stem_bn"}),
+        ("representation", everything - {"classifier/logits"}), ("stage1", early), (None, set()),
+    ):  # fmt: skip
+        model.freeze(stage)
+        assert everything - learning(model) == frozen, stage
+        assert len(model.trainable_variables) == sum(v.trainable for v in model.named_variables().values())
+
+
+def test_a_frozen_stage_stays_and_the_rest_learns() -> None:
+    model = networks.tiny()
+    model.freeze("stage1")
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    before = {name: v.numpy() for name, v in model.named_variables().items()}
+    model.train_on_batch(np.random.default_rng(0).normal(size=(4, *model.input_shape[1:])), np.array([0, 1, 2, 3]))
+    changed = {name for name, v in model.named_variables().items() if (v.numpy() != before[name]).any()}
+    kept = [name for name in before if name.startswith(("features/stem", "features/stage1"))]
+    assert not changed & set(kept) and {"features/stem_bn/moving_mean", "features/stage1_block1_conv1/kernel"} <= set(
+        kept
+    )
+    assert {"features/stage2_block1_conv1/kernel", "features/stage3_block1_bn2/moving_variance"} <= changed
+
+
+def test_an_unknown_stage_is_refused() -> None:
+    with pytest.raises(InputError, match=r"can be frozen up to stem, stage1, .*, features, .*Received: 'stage9'"):
+        networks.tiny().freeze("stage9")

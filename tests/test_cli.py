@@ -651,7 +651,8 @@ def test_train_prints_the_artifact_and_nothing_else(
 
 def test_train_lists_its_recipes(capsys: Capture) -> None:
     code, out, err = run(capsys, "train", "--list")
-    assert (code, err) == (0, "") and "fashion_mnist" in out.splitlines()
+    assert (code, err) == (0, "")
+    assert ["cub_mpncov_resnet50", "mpncov_resnet50", "cub"] in [line.split() for line in out.splitlines()]
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,9 @@ def depthwise_conv(x: KerasTensor, size: int, *, name: str, strides: int = 1) ->
 class BatchNormalization(layers.BatchNormalization):
     """Keras' layer, executed by TensorFlow's fused kernel where there is one (several times faster on a CPU).
 
-    The fused kernel tracks the unbiased variance, as PyTorch does; Keras itself the biased one.
+    The fused kernel tracks the unbiased variance, as PyTorch does; Keras itself the biased one. In training under a
+    `tf.distribute` strategy the statistics are those of all replicas' images together, so that N devices compute what
+    one does of the same batch.
 
     Input shape: (batch, height, width, channels).
     Output shape: the same.
@@ -122,11 +124,16 @@ class BatchNormalization(layers.BatchNormalization):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise over batch and positions; float64, other backends and other options take Keras' own way."""
-        if mask is not None or not self._fusible(inputs):
+        if mask is not None or not self._usual(inputs):
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
 
         training = bool(training and self.trainable)
+        replica = tf.distribute.get_replica_context()  # None where a strategy only builds
+        if training and replica is not None and replica.num_replicas_in_sync > 1:
+            return self._normalize_together(inputs, replica)
+        if not self._fusible(inputs):
+            return super().call(inputs, training=training)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=self.gamma,
@@ -137,19 +144,35 @@ class BatchNormalization(layers.BatchNormalization):
             is_training=training,
         )
         if training:
-            self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1 - self.momentum))
-            self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1 - self.momentum))
+            self._track(mean, variance)
         return outputs
 
-    def _fusible(self, inputs: Any) -> bool:
+    def _normalize_together(self, inputs: Any, replica: Any) -> Any:
+        """Normalise by all replicas' statistics, in float32 at least; gradients pass through the sums.
+
+        Keras' own `synchronized` takes E[x^2] - E[x]^2 for the variance, which cancels.
+        """
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        rows = ops.cast(ops.size(x[..., 0]), x.dtype)  # replicas may have different numbers of images
+        rows, total = replica.all_reduce("SUM", [rows, ops.sum(x, (0, 1, 2))])
+        centered = x - total / rows
+        variance = replica.all_reduce("SUM", ops.sum(ops.square(centered), (0, 1, 2))) / rows
+        tracked = variance * (rows / ops.maximum(rows - 1, 1)) if self._fusible(inputs) else variance
+        self._track(total / rows, tracked)
+        outputs = centered * (ops.rsqrt(variance + self.epsilon) * self.gamma) + self.beta
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _track(self, mean: Any, variance: Any) -> None:
+        self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1 - self.momentum))
+        self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1 - self.momentum))
+
+    def _usual(self, inputs: Any) -> bool:
         plain = self.axis in (-1, 3) and self.center and self.scale and not (self.synchronized or self.renorm)
-        return (
-            keras.backend.backend() == "tensorflow"
-            and len(inputs.shape) == 4
-            and plain
-            and self.variable_dtype == "float32"  # the kernel's statistics are, for inputs of 16 or 32 bits
-            and keras.backend.standardize_dtype(inputs.dtype) != "float64"
-        )
+        return keras.backend.backend() == "tensorflow" and len(inputs.shape) == 4 and plain
+
+    def _fusible(self, inputs: Any) -> bool:
+        """Does the fused kernel take these dtypes? Its statistics are float32, for inputs of 16 or 32 bits."""
+        return self.variable_dtype == "float32" and keras.backend.standardize_dtype(inputs.dtype) != "float64"
 
 
 def batch_norm(

@@ -31,15 +31,23 @@ def add(commands: Any) -> None:
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the recipe's values"
     )
     parser.add_argument("--hub", metavar="HUB", help="the only place to look for the recipe's pretrained weights")
+    parser.add_argument(
+        "--strategy",
+        default="single",
+        metavar="NAME",
+        help="single device (default), mirrored: all of this machine, or multi_worker: those of all in TF_CONFIG",
+    )
     parser.add_argument("--resume", action="store_true", help="go on after the last complete epoch of RUN")
-    parser.add_argument("--list", action="store_true", help="list the recipes and do nothing else")
+    parser.add_argument("--list", action="store_true", help="list the recipes, their models and data sets")
     parser.set_defaults(verbose=True)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train and print where the artifact is."""
     if args.list:
-        print("\n".join(list_recipes()))
+        for name in list_recipes():
+            recipe = load_recipe(name)
+            print(f"{name:<26} {recipe.model:<31} {recipe.dataset}")
         return 0
     missing = [name for name in ("recipe", "data", "output") if getattr(args, name) is None]
     if missing:
@@ -50,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     with redirect_stdout(sys.stderr):  # Keras writes its progress to standard output
         verbose = 1 if sys.stderr.isatty() else 2  # a bar, or a line an epoch
-        artifact = train(recipe, args.data, args.output, hub=args.hub, resume=args.resume, verbose=verbose)
+        options = {"hub": args.hub, "strategy": args.strategy, "resume": args.resume, "verbose": verbose}
+        artifact = train(recipe, args.data, args.output, **options)
     print(artifact)
     return 0

@@ -65,7 +65,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         InputError: the disk refuses.
     """
     with complete(path) as partial, partial.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
         file.flush()
         os.fsync(file.fileno())
 

@@ -19,8 +19,18 @@ from mpncov_zoo.manifest import load_manifest
 from mpncov_zoo.training import checkpoints, runs
 from mpncov_zoo.training.checkpoints import Row
 from mpncov_zoo.training.curves import require_matplotlib
-from mpncov_zoo.training.datasets import Split, evaluation_batches, read_dataset, split_holdout, training_batches
+from mpncov_zoo.training.datasets import Share, Split, read_dataset, split_holdout, training_batches
 from mpncov_zoo.training.datasets.checking import without_corrupt
+from mpncov_zoo.training.datasets.pipelines import WHOLE
+from mpncov_zoo.training.distribution import (
+    distributed_batches,
+    distributed_evaluation,
+    is_chief,
+    losing_workers,
+    make_strategy,
+    meet,
+    require_shareable,
+)
 from mpncov_zoo.training.divergence import DivergenceGuard
 from mpncov_zoo.training.evaluate import evaluate
 from mpncov_zoo.training.journal import (
@@ -45,6 +55,7 @@ def train(
     output: str | Path,
     *,
     hub: str | PathLike[str] | None = None,
+    strategy: str = "single",
     resume: bool = False,
     verbose: int = 1,
 ) -> Path:
@@ -55,6 +66,8 @@ def train(
         data: directory of the data set.
         output: directory of the run; it must be new or empty unless `resume`.
         hub: the only place to look for the pretrained weights of the recipe, as `mpncov_zoo.load` takes it.
+        strategy: "single", "mirrored" or "multi_worker", as `make_strategy` takes it (docs/scaling.md). All workers
+            call this, with the same arguments; the chief writes.
         resume: go on after the last complete epoch of this directory, if there is one; the result is the same.
         verbose: Keras' progress bar: 0 none, 1 bar, 2 a line an epoch.
 
@@ -70,20 +83,32 @@ def train(
     _require_extras()
     _require_unpublished(recipe)
     run = runs.inspect(Path(output), recipe, resume=resume)
+    devices = make_strategy(strategy)  # before TensorFlow computes anything; all workers have looked at the run
     training, watched = _data(recipe, data)
+    require_shareable(devices, recipe.batch_size, recipe.precision)
     keras.utils.set_random_seed(recipe.seed)
-    model = build(recipe, training.class_names)
+    with devices.scope():
+        model = build(recipe, training.class_names)
     for stage in recipe.stages():
         model.freeze(stage.freeze)  # refuses a stage that this network has not
     if recipe.pretrained and not run.state.exists():
         assign_pretrained(model, recipe, hub)
     directory = run.directory / f"{model.architecture.name}.{recipe.tag}"
-    with runs.begun(run, recipe, training):
-        runs.require_room(run, model, recipe)
-        session = _Session(recipe, run, *_usable(recipe, training, watched, run, verbose), verbose)
+    writes = is_chief(devices)
+    with runs.begun(run, recipe, training, writes=writes), losing_workers(devices):
+        if writes:
+            runs.require_room(run, model, recipe)
+        else:
+            meet(devices, 0)  # the chief looks for corrupt images and leaves a record
+        images = _usable(recipe, training, watched, run, verbose)
+        if writes:
+            meet(devices, 0)
+        session = _Session(recipe, run, devices, *images, verbose if writes else 0)
         if not directory.exists():
             history = _fit(model, session)
-            _export(model, session, history, directory)
+            if writes:
+                _export(model, session, history, directory)
+        meet(devices, 0)
     return directory
 
 
@@ -93,6 +118,7 @@ class _Session:
 
     recipe: Recipe
     run: Run
+    devices: tf.distribute.Strategy
     training: Split
     watched: Split | None
     verbose: int
@@ -102,8 +128,8 @@ class _Session:
         """Batches an epoch."""
         return len(self.training) // self.recipe.batch_size
 
-    def batches(self, epoch: int) -> tf.data.Dataset:
-        """Those of an epoch, counted from 0, and of all that follow."""
+    def batches(self, epoch: int, share: Share = WHOLE) -> tf.data.Dataset:
+        """Those of an epoch, counted from 0, and of all that follow; or a worker's share of each."""
         recipe = self.recipe
         return training_batches(
             self.training,
@@ -112,6 +138,7 @@ class _Session:
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             epoch=epoch,
+            share=share,
         )
 
 
@@ -166,6 +193,7 @@ def _fit(model: ImageClassifier, session: _Session) -> list[Row]:
     """Train what is left of the stages; the rows of all epochs."""
     recipe, state = session.recipe, session.run.state
     history = checkpoints.read_history(state)
+    meet(session.devices, len(history))
     stages = recipe.stages()
     total = sum(stage.epochs for stage in stages)
     logger.info("training %s: %d of %d epochs are done", model.name, len(history), total)
@@ -176,11 +204,13 @@ def _fit(model: ImageClassifier, session: _Session) -> list[Row]:
         if end <= len(history) and end < total:
             continue
         model.freeze(stage.freeze)
-        compile_for(model, stage, session.steps)
-        if to_restore:
-            checkpoints.restore_state(state, model, optimizer=len(history) > first)
+        with session.devices.scope():
+            compile_for(model, stage, session.steps)
+            if to_restore:
+                checkpoints.restore_state(state, model, optimizer=len(history) > first)
+        if to_restore and is_chief(session.devices):
             write_log(session.run, history)
-            to_restore = False
+        to_restore = False
         if len(history) < end and not stopped_early(recipe, history):
             _fit_stage(model, session, history, end)
     return history
@@ -188,19 +218,24 @@ def _fit(model: ImageClassifier, session: _Session) -> list[Row]:
 
 def _fit_stage(model: ImageClassifier, session: _Session, history: list[Row], end: int) -> None:
     """Train up to an epoch; the rows of its epochs are added to the history."""
-    recipe, watched = session.recipe, session.watched
+    recipe, devices, done = session.recipe, session.devices, len(history)
+    validation, validation_steps = None, None
+    if session.watched is not None:
+        validation, validation_steps = distributed_evaluation(devices, session.watched, recipe.input)
+    writes = is_chief(devices)
     model.fit(
-        session.batches(len(history)),
+        distributed_batches(devices, lambda share: session.batches(done, share), recipe.batch_size),
         steps_per_epoch=session.steps,
-        initial_epoch=len(history),
+        initial_epoch=done,
         epochs=end,
         shuffle=False,  # the batches are already
-        validation_data=evaluation_batches(watched, recipe.input) if watched is not None else None,
+        validation_data=validation,
+        validation_steps=validation_steps,
         callbacks=[
             DivergenceGuard(lambda epoch, batch: next(iter(session.batches(epoch).skip(batch))), lambda: len(history)),
             *([AveragesInValidation()] if inner(model.optimizer).use_ema else []),
-            Journal(session.run, recipe, history),
-            keras.callbacks.TensorBoard(os.fspath(session.run.events), write_graph=False),
+            Journal(session.run, recipe, history, writes=writes),
+            *([keras.callbacks.TensorBoard(os.fspath(session.run.events), write_graph=False)] if writes else []),
         ],
         verbose=session.verbose,  # pyright: ignore[reportArgumentType]
     )
@@ -220,8 +255,6 @@ def _export(trained: ImageClassifier, session: _Session, history: Sequence[Row],
     runs.write_json(run.metrics, _metrics(model, session.watched, history, len(history) - 1 if best is None else best))
     provenance = {"kind": "trained", "recipe": recipe.model_dump(mode="json")}
     artifact.write(model, directory, tag=recipe.tag, provenance=provenance)
-    for path in run.all_best():
-        path.unlink()  # the artifact has them
     logger.info("wrote %s", directory)
 
 

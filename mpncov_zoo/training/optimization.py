@@ -16,7 +16,7 @@ def compile_for(model: ImageClassifier, recipe: Recipe, steps: int) -> None:
         schedule(recipe, steps),
         momentum=settings.momentum,
         nesterov=settings.nesterov,
-        gradient_accumulation_steps=settings.accumulate if settings.accumulate > 1 else None,
+        accumulate=settings.accumulate,
         coupled_decay=settings.weight_decay,
         undecayed=() if settings.decay_all else _norms_and_biases(model),
         factors=_classifier_factors(model, settings.classifier_factor),
@@ -102,6 +102,7 @@ class CoupledSGD(keras.optimizers.SGD):
         coupled_decay: coefficient of the L2 penalty's gradient.
         undecayed: paths of variables without it.
         factors: of the learning rate, by the path of a variable; 1 for others.
+        accumulate: gradients whose mean makes one step. Keras' own accumulation does not work for several replicas.
 
     Attributes:
         failures: how often gradients were not finite, a variable.
@@ -113,9 +114,11 @@ class CoupledSGD(keras.optimizers.SGD):
         coupled_decay: float = 0.0,
         undecayed: Sequence[str] = (),
         factors: Mapping[str, float] | None = None,
+        accumulate: int = 1,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
+        self.accumulate = accumulate
         self.coupled_decay = coupled_decay
         self.undecayed = frozenset(undecayed)
         self.factors = dict(factors or {})
@@ -127,6 +130,7 @@ class CoupledSGD(keras.optimizers.SGD):
         self._rules = list(zip(decays, factors, strict=True))
         self.failures = keras.Variable(0, dtype="int32", trainable=False, name="failures", aggregation="sum")
         super().build(variables)
+        self._sums = self.add_optimizer_variables(variables, "sum") if self.accumulate > 1 else []
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> Any:
         """One step, of all variables."""
@@ -137,14 +141,29 @@ class CoupledSGD(keras.optimizers.SGD):
         return super().apply(grads, trainable_variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """One variable's step."""
-        decay, factor = self._rules[self._get_variable_index(variable)]
+        """One variable's step; of several gradients, with the last of them."""
+        index = self._get_variable_index(variable)
+        if self.accumulate == 1:
+            self._step(index, gradient, variable, learning_rate)
+            return
+        total = self._sums[index]
+        self.assign_add(total, gradient)
+
+        def step() -> None:
+            self._step(index, total / self.accumulate, variable, learning_rate)
+            self.assign(total, keras.ops.zeros_like(total))
+
+        keras.ops.cond((self.iterations + 1) % self.accumulate == 0, step, lambda: None)
+
+    def _step(self, index: int, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        decay, factor = self._rules[index]
         step, rate = super().update_step, learning_rate if factor == 1 else learning_rate * factor
         decayed = gradient + decay * variable if decay else gradient
         keras.ops.cond(_all_finite(gradient), lambda: step(decayed, variable, rate), lambda: None)
 
     def get_config(self) -> dict[str, Any]:
         own = {"coupled_decay": self.coupled_decay, "undecayed": sorted(self.undecayed), "factors": self.factors}
+        own["accumulate"] = self.accumulate
         return {**super().get_config(), **own}
 
 

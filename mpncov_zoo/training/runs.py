@@ -106,15 +106,24 @@ def inspect(output: Path, recipe: Recipe, *, resume: bool) -> Run:
 
 
 @contextmanager
-def begun(run: Run, recipe: Recipe, data: Split) -> Iterator[None]:
+def begun(run: Run, recipe: Recipe, data: Split, *, writes: bool = True) -> Iterator[None]:
     """Within this context the directory is this process's alone; it holds recipe and environment.
+
+    Args:
+        run: where.
+        recipe: what is trained there.
+        data: the images to train on.
+        writes: false for all workers but one, which only look at what is there.
 
     Raises:
         InputError: another process trains there, the data are others than those it was begun with, or the directory
             cannot be written.
     """
+    require_same_data(run, data)
+    if not writes:
+        yield
+        return
     with _locked(run):
-        require_same_data(run, data)
         for leftover in run.directory.glob(".*-*"):  # of `complete`, in a process that was killed
             shutil.rmtree(leftover)
         write_json(run.environment, _environment(data))

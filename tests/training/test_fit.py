@@ -1,18 +1,21 @@
 """Runs that stop, go on, or may not begin."""
 
 import csv
+import errno
 import json
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from filelock import FileLock
 from PIL import Image
 
 import mpncov_zoo
@@ -23,6 +26,8 @@ from mpncov_zoo.training.fit import train
 from mpncov_zoo.training.journal import Journal
 from mpncov_zoo.training.recipes import load_recipe
 from tests.conftest import TINY_RECIPE
+from tests.fashion import write_fashion
+from tests.image_folders import write_folders
 
 ROOT = Path(__file__).parents[2]
 ARTIFACT = "mpncov_cifar_resnet20.retrained"
@@ -134,7 +139,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_numbers(
 
 def test_a_run_leaves_what_it_is_documented_to_leave(trained_run: Trained) -> None:
     directory = trained_run[0]
-    names = ["checkpoint.npz", "curves.png", "log.csv", "metrics.json", ARTIFACT]
+    kept = json.loads((directory / "metrics.json").read_text())["kept_epoch"]
+    names = [f"best-{kept}.npz", "checkpoint.npz", "curves.png", "log.csv", "metrics.json", ARTIFACT]
     assert sorted(path.name for path in directory.iterdir() if path.name not in EVER) == names
     recipe = load_recipe("fashion_mnist", TINY_RECIPE).model_dump(mode="json")
     assert json.loads((directory / "recipe.json").read_text()) == recipe
@@ -185,6 +191,127 @@ def test_resuming_a_finished_run_returns_its_artifact(trained_run: Trained, tiny
     assert {path: path.stat().st_mtime_ns for path in artifact.rglob("*")} == before
 
 
+# --- protocols --------------------------------------------------------------------------------------------------------
+
+TWO_STAGES = ["first_stage.epochs=1", "first_stage.optimizer.learning_rate=0.05", "ema=0.8"]
+
+
+def test_two_stages_with_averages_go_on_to_the_same_numbers(tiny_fashion: Path, tmp_path: Path) -> None:
+    """Stopped in the last epoch, and (another copy) after the first stage: the seconds apart, all is equal."""
+    recipe = load_recipe("fashion_mnist", [*TINY_RECIPE, *TWO_STAGES])
+    whole = train(recipe, tiny_fashion, tmp_path / "whole", verbose=0).parent
+    log = settled(whole / "log.csv")
+    assert [row["epoch"] for row in log] == ["1", "2", "3"]
+    for stopped_after in (1, 2):
+        run = tmp_path / f"stopped-{stopped_after}"
+
+        class Stops(Journal):
+            def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+                if (len(self.history), batch) == (stopped_after, 2):  # noqa: B023
+                    raise KeyboardInterrupt
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(fit, "Journal", Stops)
+            train(recipe, tiny_fashion, run, verbose=0)
+        is_as_uninterrupted(train(recipe, tiny_fashion, run, resume=True, verbose=0), whole)
+
+
+def test_what_is_measured_and_kept_are_the_averages(tiny_fashion: Path, tmp_path: Path) -> None:
+    """By an average of its own over every batch's weights, in float64."""
+    seen: list[dict[str, np.ndarray]] = []
+
+    class Watches(Journal):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            seen.append({v.path: v.numpy().astype(np.float64) for v in self.model.trainable_variables})
+
+    recipe = load_recipe(
+        "fashion_mnist", [*TINY_RECIPE, "ema=0.8", "epochs=1", "optimizer.warmup_epochs=0", "keep=last"]
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "Journal", Watches)
+        artifact = train(recipe, tiny_fashion, tmp_path / "run", verbose=0)
+    averages = seen[0]
+    for values in seen[1:]:
+        averages = {path: 0.8 * averages[path] + 0.2 * values[path] for path in averages}
+    model = mpncov_zoo.load("mpncov_cifar_resnet20", True, hub=artifact)
+    for variable in model.trainable_variables:
+        np.testing.assert_allclose(variable.numpy(), averages[variable.path], rtol=1e-4, atol=1e-6)
+    (row,) = settled(tmp_path / "run" / "log.csv")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["validation"]["top1_accuracy"] == pytest.approx(100 * float(row["val_accuracy"]), abs=1e-3)
+
+
+def test_the_first_stage_changes_the_classifier_alone(tiny_fashion: Path, tmp_path: Path) -> None:
+    states: list[dict[str, np.ndarray]] = []
+
+    class Watches(Journal):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            super().on_epoch_end(epoch, logs)
+            states.append({name: v.numpy() for name, v in self.model.named_variables().items()})
+
+    settings = ["first_stage.epochs=2", "first_stage.optimizer.learning_rate=0.05"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "Journal", Watches)
+        train(load_recipe("fashion_mnist", [*TINY_RECIPE, *settings]), tiny_fashion, tmp_path / "run", verbose=0)
+    one, two, three, _ = states
+    assert {name.split("/")[0] for name in one if (one[name] != two[name]).any()} == {"classifier"}
+    assert {name.split("/")[0] for name in one if (two[name] != three[name]).any()} == {
+        "features", "representation", "classifier",
+    }  # fmt: skip
+
+
+def test_fine_tuning_begins_with_the_pretrained_features(tiny_fashion: Path, tmp_path: Path) -> None:
+    """The head, of other options, and the classifier are fresh. A learning rate of almost nothing shows it."""
+    settings = [
+        "pretrained=fashion_mnist", "options={}", "options.representation.dimension_reduction=8", 
+        "optimizer.learning_rate=1e-12", "epochs=1", "batch_size=100", "optimizer.warmup_epochs=0",
+    ]  # fmt: skip
+    recipe = load_recipe("fashion_mnist", [*TINY_RECIPE, *settings])
+    artifact = train(recipe, tiny_fashion, tmp_path / "run", verbose=0)
+    published = mpncov_zoo.load("mpncov_cifar_resnet20", True).named_variables()
+    tuned = mpncov_zoo.load("mpncov_cifar_resnet20", True, hub=artifact).named_variables()
+    kernels = [name for name in tuned if name.startswith("features/") and name.endswith("/kernel")]
+    assert len(kernels) > 10
+    for name in kernels:
+        np.testing.assert_allclose(tuned[name].numpy(), published[name].numpy(), rtol=1e-5, atol=1e-8)
+    assert tuple(tuned["representation/reduction_conv/kernel"].shape)[-1] == 8
+
+
+def test_a_run_that_diverges_says_where_and_keeps_its_state(tiny_fashion: Path, tmp_path: Path) -> None:
+    class Breaks(Journal):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if (len(self.history), batch) == (1, 2):
+                kernel = self.model.named_variables()["features/stage2_block1_conv2/kernel"]
+                kernel.assign(np.full(kernel.shape, 3e38))
+
+    where = r"epoch 2, batch 4, at a learning rate of 0\.1\d*: the output of features/stage2_block1_conv2 is not finite"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ZooError, match=where + r".*after epoch 1 is kept"):
+        patch.setattr(fit, "Journal", Breaks)
+        train(load_recipe("fashion_mnist", TINY_RECIPE), tiny_fashion, tmp_path / "run", verbose=0)
+    assert len(read_history(tmp_path / "run" / "checkpoint.npz")) == 1
+    assert not (tmp_path / "run" / ARTIFACT).exists()
+
+
+def test_far_too_high_a_learning_rate_is_named(tiny_fashion: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("fashion_mnist", [*TINY_RECIPE, "optimizer.learning_rate=1e30"])
+    with pytest.raises(
+        ZooError, match=r"epoch 1, batch \d+, at a learning rate of \de\+29: .* Begin a new run with a lower"
+    ):
+        train(recipe, tiny_fashion, tmp_path / "run", verbose=0)
+
+
+def test_early_stopping_ends_the_run_and_a_resumed_one(tiny_fashion: Path, tmp_path: Path) -> None:
+    settings = ["epochs=6", "early_stop=1", "freeze=representation", "optimizer.learning_rate=1e-12"]  # no progress
+    recipe = load_recipe("fashion_mnist", [*TINY_RECIPE, *settings])
+    artifact = train(recipe, tiny_fashion, tmp_path / "run", verbose=0)
+    epochs = len(settled(tmp_path / "run" / "log.csv"))
+    assert epochs < 6
+    shutil.rmtree(artifact)
+    (tmp_path / "run" / "metrics.json").unlink()
+    train(recipe, tiny_fashion, tmp_path / "run", resume=True, verbose=0)
+    assert len(settled(tmp_path / "run" / "log.csv")) == epochs
+
+
 # --- refusals: before anything is computed, and nothing is left behind ------------------------------------------------
 
 
@@ -206,6 +333,68 @@ def test_another_recipe_is_refused(interrupted: Path, tiny_fashion: Path) -> Non
         attempt(tiny_fashion, interrupted, "batch_size=10", "optimizer.momentum=0.5", resume=True)
 
 
+def test_other_data_are_refused(interrupted: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(InputError, match=r"was begun with other data: 330 images, .*; now 340 images"):
+        attempt(write_fashion(tmp_path / "data", train=340, test=20), interrupted, resume=True)
+
+
+def test_a_second_process_in_the_same_run_is_refused(interrupted: Path, tiny_fashion: Path) -> None:
+    with FileLock(interrupted / ".lock"), pytest.raises(InputError, match="is being worked on by another process"):
+        attempt(tiny_fashion, interrupted, resume=True)
+
+
+def test_a_damaged_state_is_refused(interrupted: Path, tiny_fashion: Path, tmp_path: Path) -> None:
+    shutil.copytree(interrupted, tmp_path / "run")
+    state = tmp_path / "run" / "checkpoint.npz"
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content)
+    with pytest.raises(InputError, match=r"checkpoint\.npz is damaged"):
+        attempt(tiny_fashion, tmp_path / "run", resume=True)
+
+
+def test_too_small_a_disk_is_refused_before_the_training(
+    tiny_fashion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(InputError, match=r"1,000 bytes are free, and a run of mpncov_cifar_resnet20 takes up to \d"):
+        attempt(tiny_fashion, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoint.npz").exists()
+
+
+def test_a_disk_that_is_full_in_the_end_leaves_the_state_before(
+    tiny_fashion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    savez, calls = np.savez, []
+
+    def full(file: Any, **arrays: np.ndarray) -> None:
+        calls.append(1)
+        if len(calls) > 2:  # the best weights and the state of the first epoch
+            raise OSError(errno.ENOSPC, "No space left on device")
+        savez(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(InputError, match=r"npz cannot be written: No space left on device"):
+        attempt(tiny_fashion, tmp_path / "run")
+    assert len(read_history(tmp_path / "run" / "checkpoint.npz")) == 1
+
+
+def test_classes_that_only_the_validation_images_have_are_refused(tmp_path: Path) -> None:
+    data = write_folders(tmp_path / "data", {"train": {"a": 4, "b": 4}, "val": {"a": 2, "c": 2}})
+    with pytest.raises(InputError, match=r"has classes that .*train lacks: c"):
+        attempt(data, tmp_path / "run", "dataset=folders", "validation=val", "holdout=0")
+    assert not (tmp_path / "run").exists()
+
+
+def test_corrupt_images_are_left_out_and_recorded(tmp_path: Path) -> None:
+    data = write_folders(tmp_path / "data", {"train": {"a": 9, "b": 9}, "val": {"a": 2, "b": 2}})
+    (data / "train" / "a" / "000.jpg").write_bytes(b"no image")
+    attempt(data, tmp_path / "run", "dataset=folders", "validation=val", "holdout=0", "batch_size=8")
+    recorded = json.loads((tmp_path / "run" / "images-train.json").read_text())
+    assert [image["name"] for image in recorded["corrupt"]] == ["a/000.jpg"]
+
+
 def test_a_damaged_record_is_refused(interrupted: Path, tiny_fashion: Path, tmp_path: Path) -> None:
     shutil.copytree(interrupted, tmp_path / "run")
     (tmp_path / "run" / "recipe.json").write_text('{"model":')
@@ -220,13 +409,17 @@ def test_a_damaged_record_is_refused(interrupted: Path, tiny_fashion: Path, tmp_
         (["batch_size=301"], "batch_size=301 is more than the 300 images"),
         (["dataset=cifar_100"], "No reader for the data set 'cifar_100'"),
         (["options.head.depth=1"], "Unknown part 'head'"),
+        (["freeze=stage9"], "can be frozen up to stem, .*Received: 'stage9'"),
+        (["validation=val", "holdout=0"], "has the splits train, test.*Received: 'val'"),
+        (["pretrained=nothing"], "has no such pretrained weights"),
+        (["pretrained=fashion_mnist", "options.features.repeats=2"], "are of other features than the recipe's"),
         (["options.features.depth=1"], "cannot be built with options .*unexpected keyword argument 'depth'"),
     ],
 )
 def test_a_recipe_that_does_not_fit_leaves_nothing(
     tiny_fashion: Path, tmp_path: Path, settings: list[str], message: str
 ) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(ZooError, match=message):
         attempt(tiny_fashion, tmp_path / "run", *settings)
     assert not (tmp_path / "run").exists()
 

@@ -53,7 +53,12 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("epoch=3", "unknown field 'epoch'; allowed: model, tag,"),
+        ("epoch=3", r"unknown field 'epoch'; allowed: model, tag,.*\. Did you mean 'epochs'\?"),
+        ("optimizer.learningrate=1", r"Did you mean 'learning_rate'\?"),
+        ("early_stop=3", "early_stop needs images to measure on: set validation or holdout"),
+        ("validation=train", "validation must be another split than 'train'"),
+        ("ema=1", "ema: .*less than 1; received 1"),
+        ("first_stage.epochs=2", "first_stage.optimizer: "),
         ("optimizer.beta=1", "optimizer: unknown field 'beta'; allowed: learning_rate,"),
         ("augmentation.crop=corner", "augmentation.crop: .*'center' or 'random'; received 'corner'"),
         ("augmentation.random_resized_crop={}", "random_resized_crop is a crop already: leave crop and pad_crop"),
@@ -75,13 +80,82 @@ def test_settings_that_are_refused(setting: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_two_kinds_of_validation_are_refused() -> None:
+    with pytest.raises(InputError, match="validation names a split, holdout takes training images"):
+        load_recipe("fashion_mnist", ["validation=test", "holdout=100"])
+
+
+# --- one recipe on top of another -------------------------------------------------------------------------------------
+
+
+def test_a_recipe_extends_another_section_by_section(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "cub_mpncov_vgg16_bn"\ntag = "mine"\n[optimizer]\nstep_epochs = [9, 12]\n')
+    mine, base = load_recipe(str(path)), load_recipe("cub_mpncov_vgg16_bn")
+    optimizer = base.optimizer.model_copy(update={"step_epochs": (9, 12)})
+    assert mine == base.model_copy(update={"tag": "mine", "optimizer": optimizer})
+    assert base.optimizer.learning_rate == 3e-3 and base.optimizer.classifier_factor == 5  # its own, and its base's
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('extends = "nothing"', "No recipe 'nothing'"),
+        ('extends = "{own}"', "extends itself: .*mine.toml -> .*mine.toml"),
+        ("extends = 3", "No recipe '3'"),
+    ],
+)
+def test_a_base_that_cannot_be_used_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace("{own}", str(path)))
+    with pytest.raises(InputError, match=message):
+        load_recipe(str(path))
+
+
+def test_two_stages_are_two_recipes() -> None:
+    alone, everything = load_recipe("cub_bcnn_vgg16_bn", ["ema=0.9", "freeze=stage1"]).stages()
+    assert (alone.freeze, alone.optimizer.learning_rate, alone.epochs, alone.ema) == ("representation", 1.0, 25, 0)
+    assert (everything.freeze, everything.optimizer.learning_rate, everything.ema) == ("stage1", 0.01, 0.9)
+    assert load_recipe("fashion_mnist").stages() == (load_recipe("fashion_mnist"),)
+
+
+def test_published_settings() -> None:
+    """UPSTREAM's facts of fine-tuning and of training from scratch, each at one place of the files."""
+    for dataset, resize, fraction in (
+        ("cub", "short_side", 1),
+        ("aircraft", "squash", 448 / 512),
+        ("cars", "squash", 1),
+    ):
+        for model, rate, batch in (
+            ("mpncov_resnet50", 1e-3, 8),
+            ("mpncov_resnet101", 1e-3, 8),
+            ("mpncov_vgg16_bn", 3e-3, 10),
+        ):
+            recipe = load_recipe(f"{dataset}_{model}")
+            assert (recipe.dataset, recipe.model, recipe.batch_size) == (dataset, model, batch)
+            assert recipe.input.size == (448, 448)
+            assert (recipe.input.resize, recipe.input.crop_fraction) == (resize, fraction)
+            settings = recipe.optimizer
+            assert (settings.learning_rate, settings.classifier_factor, settings.weight_decay) == (rate, 5, 1e-4)
+            assert recipe.augmentation.flip and recipe.augmentation.crop == "center"
+    for name, epochs, rate, steps in (("gap", 140, 0.1, (90, 120)), ("mpncov", 110, 0.25, (80, 95))):
+        recipe = load_recipe(f"cifar100_{name}")
+        assert (recipe.epochs, recipe.batch_size, recipe.optimizer.learning_rate) == (epochs, 128, rate)
+        assert recipe.optimizer.step_epochs == steps and recipe.optimizer.weight_decay == 1e-4
+    recipe = load_recipe("imagenet_mpncov_resnet101")
+    assert (recipe.batch_size, recipe.optimizer.learning_rate, recipe.optimizer.warmup_epochs) == (160, 0.1, 5)
+    assert recipe.optimizer.step_epochs == (35, 55, 75, 85) and recipe.optimizer.decay_all
+
+
 def test_an_unknown_model_is_refused_with_close_names() -> None:
     with pytest.raises(UnknownModel, match="'mpncov_cifar_resnet20'"):
         load_recipe("fashion_mnist", ["model=mpncov_cifar_resnet21"])
 
 
 def test_no_such_recipe() -> None:
-    with pytest.raises(InputError, match=r"No recipe 'imagenet'; allowed are .*fashion_mnist, or the path of a \.toml"):
+    with pytest.raises(
+        InputError, match=r"No recipe 'imagenet'; allowed are .*fashion_mnist, .*, or the path of a \.t"
+    ):
         load_recipe("imagenet")
 
 

@@ -1,4 +1,7 @@
-"""Recipes: training runs as data. A recipe is a TOML file in this folder, or any path to one."""
+"""Recipes: training runs as data. A recipe is a TOML file in this folder, or any path to one.
+
+`extends = "NAME"` begins with the values of another recipe, of which the file then changes some.
+"""
 
 import json
 import tomllib
@@ -207,18 +210,35 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
         settings: changes, "key=value" or "section.key=value", the value as TOML (a bare word is text).
 
     Raises:
-        InputError: no such recipe, not TOML, an unknown key, a value out of range.
+        InputError: no such recipe, not TOML, an unknown key (with the closest one), a value out of range.
     """
-    try:
-        values = tomllib.loads(_recipe_text(name))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"Recipe {name}: not valid TOML: {error}.") from error
+    values = _recipe_values(name, ())
     for setting in settings:
         _apply(values, setting)
     try:
         return Recipe.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         raise InputError(f"Recipe {name}: {first_problem(error)}") from error
+
+
+def _recipe_values(name: str, extended_by: tuple[str, ...]) -> dict[str, Any]:
+    """What a file says, on top of what the recipe that it `extends` says."""
+    if name in extended_by:
+        raise InputError(f"Recipe {name} extends itself: {' -> '.join((*extended_by, name))}.")
+    try:
+        values = tomllib.loads(_recipe_text(name))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"Recipe {name}: not valid TOML: {error}.") from error
+    base = values.pop("extends", None)
+    return values if base is None else _merged(_recipe_values(str(base), (*extended_by, name)), values)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Sections are merged key by key; everything else is replaced."""
+    sections = {
+        k: _merged(base[k], v) for k, v in changes.items() if isinstance(v, dict) and isinstance(base.get(k), dict)
+    }
+    return base | changes | sections
 
 
 def _recipe_text(name: str) -> str:

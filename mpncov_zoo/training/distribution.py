@@ -1,0 +1,215 @@
+"""Training on several devices: TensorFlow's strategies, and batches of which every worker reads its own part.
+
+A replica is a device with its copy of the network, a worker a process with one or more of them. Batch sizes are always
+those of all replicas together.
+"""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mpncov_zoo.errors import InputError, ZooError
+from mpncov_zoo.manifest import InputSpecification
+from mpncov_zoo.training.datasets import Split, evaluation_batches
+from mpncov_zoo.training.datasets.pipelines import WHOLE, Share
+
+logger = logging.getLogger(__name__)
+
+STRATEGIES = ("single", "mirrored", "multi_worker")
+TF_CONFIG_EXAMPLE = (
+    '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}, '
+    "with the same cluster on all workers and each one's own index"
+)
+
+
+class _ReducesForKeras(tf.distribute.Strategy):
+    """What Keras 3.15's `fit` asks of `reduce`, and TensorFlow refuses (keras-team/keras#20585).
+
+    It reduces a whole batch, a tuple, to learn the shapes in it; and, of several workers, scalars along an axis.
+    """
+
+    def reduce(self, reduce_op: Any, value: Any, axis: int | None) -> Any:
+        """TensorFlow's method, and that."""
+        if isinstance(value, tuple):
+            return tf.nest.map_structure(lambda part: self.experimental_local_results(part)[0], value)
+        scalar = self.experimental_local_results(value)[0].shape.rank == 0
+        return super().reduce(reduce_op, value, axis=None if scalar else axis)
+
+
+class _Mirrored(_ReducesForKeras, tf.distribute.MirroredStrategy):
+    pass
+
+
+class _MultiWorker(_ReducesForKeras, tf.distribute.MultiWorkerMirroredStrategy):
+    pass
+
+
+def make_strategy(name: str) -> tf.distribute.Strategy:
+    """The strategy under which a network is built and trained.
+
+    Args:
+        name: "single" (one device), "mirrored" (all devices of this process) or "multi_worker" (all devices of all
+            processes that the environment's TF_CONFIG names; before TensorFlow computes anything).
+
+    Raises:
+        InputError: another name; or for "multi_worker" no usable TF_CONFIG, or TensorFlow has computed already.
+    """
+    if name not in STRATEGIES:
+        raise InputError(f"strategy is one of {', '.join(STRATEGIES)}. Received: {name!r}.")
+    if name == "single":
+        return tf.distribute.get_strategy()
+    strategy = _Mirrored() if name == "mirrored" else _multi_worker()
+    replicas = strategy.num_replicas_in_sync
+    logger.info("%s: %d replicas, here %s", name, replicas, ", ".join(strategy.extended.worker_devices))
+    if replicas == 1:
+        logger.warning("%s found one device only: this is the same as single", name)
+    return strategy
+
+
+def _multi_worker() -> tf.distribute.Strategy:
+    _require_cluster(os.environ.get("TF_CONFIG"))
+    try:
+        return _MultiWorker()
+    except RuntimeError as error:  # "Collective ops must be configured at program startup"
+        raise InputError(f"multi_worker must be chosen in a new process: {error}.") from error
+
+
+def _require_cluster(text: str | None) -> None:
+    """Refuse a TF_CONFIG that TensorFlow would misread, or die of."""
+    try:
+        values = json.loads(text or "")
+        hosts = values["cluster"][values["task"]["type"]]
+        known = {*values["cluster"]} <= {"chief", "worker"} and all(":" in host for host in hosts)
+        usable = known and values["task"]["index"] in range(len(hosts))
+    except (ValueError, KeyError, TypeError, IndexError):
+        usable = False
+    if not usable:
+        raise InputError(f"multi_worker needs the environment's TF_CONFIG: {TF_CONFIG_EXAMPLE}. Received: {text!r}.")
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Is this the one process that writes? Every one is, but for the others of several workers."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.task_type:
+        return True
+    first = "chief" if "chief" in resolver.cluster_spec().jobs else "worker"
+    return (resolver.task_type, resolver.task_id) == (first, 0)
+
+
+def require_shareable(strategy: tf.distribute.Strategy, batch_size: int, precision: str) -> None:
+    """Refuse what several replicas cannot train.
+
+    Args:
+        strategy: how many they are.
+        batch_size: images of a training batch.
+        precision: the recipe's.
+
+    Raises:
+        InputError: the batch has no equal parts, or the precision is mixed_float16: each replica would decide by its
+            own gradients whether all take a step (Keras 3.15), and they would wait for one another for ever.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        raise InputError(f"batch_size={batch_size} cannot be shared equally by {replicas} replicas.")
+    if replicas > 1 and precision == "mixed_float16":
+        raise InputError(f"mixed_float16 cannot be trained by {replicas} replicas; mixed_bfloat16 and float32 can.")
+
+
+def distributed_batches(
+    strategy: tf.distribute.Strategy, make_batches: Callable[[Share], tf.data.Dataset], batch_size: int
+) -> Any:
+    """Endless training batches for `fit`; every worker reads its share of each, and divides it among its replicas.
+
+    Args:
+        strategy: who reads.
+        make_batches: a worker's share of the batches, without end, each of batch_size / workers images.
+        batch_size: images of a batch; the replicas can share it equally.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return make_batches(WHOLE)
+    endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)  # else each step asks all workers
+
+    def own(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        batches = make_batches(Share(context.input_pipeline_id, context.num_input_pipelines))
+        return batches.rebatch(batch_size // replicas).apply(endless)
+
+    return strategy.distribute_datasets_from_function(own)
+
+
+def distributed_evaluation(
+    strategy: tf.distribute.Strategy, split: Split, spec: InputSpecification, batch_size: int = 250
+) -> tuple[Any, int | None]:
+    """`evaluation_batches` for `fit`, divided among all replicas: each image once, by one of them.
+
+    Args:
+        strategy: who reads.
+        split: the images.
+        spec: the network's input specification.
+        batch_size: images at once, at most, of each replica.
+
+    Returns:
+        (validation_data, validation_steps). For several replicas the data have no end, and need the number of steps:
+        Keras counts each one's batches, and looks at a batch before it begins anew.
+
+    Raises:
+        InputError: fewer images than replicas: TensorFlow's convolutions on a CPU cannot do without any.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return evaluation_batches(split, spec, batch_size), None
+    if len(split) < replicas:
+        raise InputError(f"{len(split)} images cannot be shared by {replicas} replicas: each needs one.")
+    batches = np.array_split(np.arange(len(split)), math.ceil(len(split) / (batch_size * replicas)))
+    parts = [np.array_split(batch, replicas) for batch in batches]
+
+    def own(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        local = replicas // context.num_input_pipelines
+        first = context.input_pipeline_id * local
+        mine = [part for batch in parts for part in batch[first : first + local]]
+        images = split.take(np.concatenate(mine))
+        return evaluation_batches(images, spec, batch_size).rebatch(np.array([len(part) for part in mine])).repeat()
+
+    return strategy.distribute_datasets_from_function(own), len(batches)
+
+
+def meet(strategy: tf.distribute.Strategy, epochs: int) -> None:
+    """Wait until all workers are here.
+
+    Args:
+        strategy: of the workers.
+        epochs: how many are complete, as this worker sees it.
+
+    Raises:
+        InputError: another worker sees another number.
+    """
+    if strategy.cluster_resolver is None:
+        return
+    seen = strategy.gather(strategy.run(tf.function(lambda: tf.constant([epochs]))), axis=0).numpy()
+    if (seen != epochs).any():
+        raise InputError(
+            f"The workers do not see the same run: complete epochs are {', '.join(map(str, seen))}. "
+            "Its directory must be on a file system that all of them share."
+        )
+
+
+@contextmanager
+def losing_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Within this context the loss of another worker is said as such.
+
+    Raises:
+        ZooError: another worker ended, or cannot be reached.
+    """
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        if strategy.cluster_resolver is None:
+            raise
+        raise ZooError("Another worker ended or cannot be reached. Start all of them again with --resume.") from error

@@ -1,0 +1,52 @@
+"""What is named when a run diverges; each fault is made where it must be found."""
+
+import keras
+import numpy as np
+import pytest
+
+from mpncov_zoo.training.divergence import broken
+from mpncov_zoo.training.optimization import SmoothedCrossentropy
+from tests import networks
+
+LABELS = np.array([0, 1, 2, 3])
+
+
+@pytest.fixture
+def model() -> keras.Model:
+    network = networks.tiny()
+    network.compile("sgd", SmoothedCrossentropy())
+    return network
+
+
+def images(model: keras.Model) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(4, *model.input_shape[1:])).astype(np.float32)
+
+
+def test_nothing_is_broken_in_a_sound_network(model: keras.Model) -> None:
+    assert list(broken(model, images(model), LABELS)) == []
+
+
+def test_a_batch_that_is_not_finite_is_named_first(model: keras.Model) -> None:
+    batch = images(model)
+    batch[1, 2, 3, 0] = np.nan
+    assert next(broken(model, batch, LABELS)) == "the batch itself"
+
+
+def test_a_variable_that_is_not_finite_is_named_before_what_it_spoils(model: keras.Model) -> None:
+    kernel = model.named_variables()["features/stage2_block1_conv2/kernel"]
+    kernel.assign(np.full(kernel.shape, np.inf))
+    assert next(broken(model, images(model), LABELS)) == "the variable features/stage2_block1_conv2/kernel"
+
+
+def test_the_first_layer_that_overflows_is_named(model: keras.Model) -> None:
+    kernel = model.named_variables()["features/stage2_block1_conv2/kernel"]
+    kernel.assign(np.full(kernel.shape, 3e38))  # finite itself
+    assert next(broken(model, images(model), LABELS)) == "the output of features/stage2_block1_conv2"
+
+
+def test_a_gradient_alone_is_named(model: keras.Model) -> None:
+    """The loss is 0, its gradient the square root's at 0 times 0; the last layer's is the first that is computed."""
+    model.compile("sgd", lambda labels, x: keras.ops.sqrt(keras.ops.sum((x - keras.ops.stop_gradient(x)) ** 2, -1)))
+    found = list(broken(model, images(model), LABELS))
+    assert found[0].startswith("the gradient of classifier/logits/")
+    assert found and all(name.startswith("the gradient of ") for name in found)
