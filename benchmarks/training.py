@@ -63,7 +63,8 @@ def main() -> None:
         framework, case = arguments.worker
         serve(worker(framework, Case(*json.loads(case))))
         return
-    require_torch(parser)
+    if arguments.only != "representations":
+        require_torch(parser)
     for part in [arguments.only] if arguments.only else PARTS:
         PARTS[part](arguments.repeats)
 

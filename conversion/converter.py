@@ -23,8 +23,8 @@ from conversion.certificate import (
 from conversion.planning import Plan
 from conversion.preparation import Conversion, prepare
 from conversion.readers import known_format
-from conversion.writers.complete import complete
 from mpncov_zoo import __version__, artifact, registry, selftest
+from mpncov_zoo.complete import complete
 from mpncov_zoo.errors import ConversionError, InputError, ParityError
 from mpncov_zoo.hub.verification import sha256
 from mpncov_zoo.manifest import DESCRIPTION_FILE, Name, Upstream, WeightsEntry, load_manifest, parse_description

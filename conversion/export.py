@@ -10,10 +10,10 @@ import numpy as np
 from conversion.maps import INVERSES, TRANSFORMS, Family, Step, families_of, pytorch_steps
 from conversion.planning import Placement, Plan
 from conversion.readers import read_checkpoint
-from conversion.writers.complete import complete
 from conversion.writers.pytorch import write_pth
 from conversion.writers.safetensors import write_safetensors
 from mpncov_zoo.classifier import ImageClassifier
+from mpncov_zoo.complete import complete
 from mpncov_zoo.errors import ConversionError, InputError
 
 Writer = Callable[[Mapping[str, np.ndarray], Path], None]

@@ -15,6 +15,7 @@ from mpncov_zoo.keras_registration import register_with_keras
 
 if TYPE_CHECKING:
     from mpncov_zoo import hub as hub
+    from mpncov_zoo import training as training
     from mpncov_zoo.catalog import ModelInfo, info, list_models
     from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier, LoadReport
     from mpncov_zoo.errors import (
@@ -48,7 +49,7 @@ _HOMES = {
     ),
     "zoo": ("build", "feature_extractor", "load"),
 }
-_SUBMODULES = ("hub",)  # public, but not in __all__: TensorFlow Hub goes by that name, too
+_SUBMODULES = ("hub", "training")  # public, but not in __all__: TensorFlow Hub goes by the first name, too
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [

@@ -200,14 +200,23 @@ def read_weights(model: ImageClassifier, directory: Path, parts: Sequence[str] =
     return checkpoint.unused
 
 
+def require_labels(labels: Sequence[str]) -> None:
+    """Refuse class names that an artifact cannot hold.
+
+    Raises:
+        InputError: one of several lines, or of characters that are not Unicode's.
+    """
+    for label in labels:
+        if "\n" in label or "\r" in label or any("\ud800" <= character <= "\udfff" for character in label):
+            raise InputError(f"A class name is one line of Unicode text in {LABELS_FILE}. Received: {label!r}.")
+
+
 def _check_writable(model: ImageClassifier, target: Path) -> None:
     if model.classifier is None:
         raise InputError(f"An artifact needs a classifier; {model.name} was built with num_classes=0.")
     if model.dtype_policy.name != "float32":
         raise InputError(f"An artifact holds a float32 network; {model.name} computes in {model.dtype_policy.name}.")
-    for label in model.labels or ():
-        if "\n" in label or "\r" in label:
-            raise InputError(f"A label is one line of assets/labels.txt. Received: {label!r}.")
+    require_labels(model.labels or ())
     if target.exists():
         raise InputError(f"{target} exists already; give a new directory.")
 

@@ -553,8 +553,8 @@ def test_evaluate_writes_reports(capsys: Capture, artifact_hub: Path, tiny_fashi
     arguments = ["--hub", artifact_hub, "--data", tiny_fashion, "--dataset", "fashion_mnist", "--output", output]
     code, out, _ = run(capsys, "evaluate", NAME, *arguments, "--json")
     assert code == 0
-    assert sorted(path.name for path in output.iterdir()) == ["classes.csv", "confusion.png", "metrics.json"]
-    assert json.loads((output / "metrics.json").read_text()) == json.loads(out)
+    assert sorted(path.name for path in output.iterdir()) == ["classes.csv", "confusion.png", "evaluation.json"]
+    assert json.loads((output / "evaluation.json").read_text()) == json.loads(out)
     with (output / "classes.csv").open(newline="") as file:
         rows = {row["class"]: row for row in csv.DictReader(file)}
     assert {name: float(row["recall_percent"]) for name, row in rows.items()} == pytest.approx(

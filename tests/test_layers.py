@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("mpncov_zoo", "conversion")
 LAYERS = (  # a module may import its own layer and those above it in this table; the longest name decides
-    ("mpncov_zoo.errors", "mpncov_zoo.progress", "mpncov_zoo.keras_registration"),
+    ("mpncov_zoo.complete", "mpncov_zoo.errors", "mpncov_zoo.progress", "mpncov_zoo.keras_registration"),
     ("mpncov_zoo.documents", "mpncov_zoo.manifest", "mpncov_zoo.registry"),
     (
         *(
@@ -49,6 +49,7 @@ IMPORT_BY_NAME = {  # lazy names, tables, Keras, what an extra brings
 LIGHT = (  # without TensorFlow and Keras: what `import`, `list_models`, `info` and verification need
     "mpncov_zoo.catalog",
     "mpncov_zoo.cli",
+    "mpncov_zoo.complete",
     "mpncov_zoo.documents",
     "mpncov_zoo.errors",
     "mpncov_zoo.first_use",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from conversion.readers.pickles import STORAGES
-from conversion.writers.complete import complete
+from mpncov_zoo.complete import complete
 from mpncov_zoo.errors import ConversionError
 
 STORAGE_NAMES = {np.dtype(dtype): name for name, dtype in STORAGES.items()}

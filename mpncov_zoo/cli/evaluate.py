@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
         help="measure a model's accuracy on a data set, beside what the manifest states",
         details="Of several views of an image the probabilities are averaged: mirror takes the image and its mirror\n"
         "image, ten_crops the corners and the centre of both.\n"
-        "--output gets metrics.json (what --json prints), classes.csv (a row a class: recall, precision, with what\n"
+        "--output gets evaluation.json (what --json prints), classes.csv (a row a class: recall, precision, with what\n"
         "it was confused most) and confusion.png.",
         example=f"{PROGRAM} evaluate mpncov_cifar_resnet20.fashion_mnist --data /usr/share/datasets/fashion-mnist\n"
         f"{PROGRAM} evaluate mpncov_resnet50 --data /data/imagenet --views ten_crops --output results/ten_crops",
@@ -82,11 +82,7 @@ def _default_split(dataset: str, directory: str) -> str:
 
 def _plain(result: Evaluation, published: Iterable[Metric]) -> dict[str, Any]:
     return {
-        "images": result.images,
-        "top1_accuracy": result.top1,
-        "top5_accuracy": result.top5,
-        "balanced_accuracy": result.balanced_accuracy,
-        "cross_entropy": result.cross_entropy,
+        **result.summary(),
         "class_accuracy": result.class_accuracy,
         "confusion": result.confusion.tolist(),
         "published": [metric.model_dump(mode="json") for metric in published],

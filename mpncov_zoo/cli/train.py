@@ -58,7 +58,14 @@ def run(args: argparse.Namespace) -> int:
 
     with redirect_stdout(sys.stderr):  # Keras writes its progress to standard output
         verbose = 1 if sys.stderr.isatty() else 2  # a bar, or a line an epoch
-        options = {"hub": args.hub, "strategy": args.strategy, "resume": args.resume, "verbose": verbose}
-        artifact = train(recipe, args.data, args.output, **options)
+        artifact = train(
+            recipe,
+            args.data,
+            args.output,
+            hub=args.hub,
+            strategy=args.strategy,
+            resume=args.resume,
+            verbose=verbose,
+        )
     print(artifact)
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from conversion.writers.complete import complete
+from mpncov_zoo.complete import complete
 from mpncov_zoo.errors import InputError
 
 Row = dict[str, float]  # what an epoch left in the log
@@ -46,8 +46,6 @@ def restore_state(path: Path, model: keras.Model, *, optimizer: bool) -> None:
     Raises:
         InputError: the file is damaged, or of another model.
     """
-    if optimizer:
-        model.optimizer.build(model.trainable_variables)
     stored = read_arrays(path)
     wanted = dict(_variables(model))
     if optimizer and stored.keys() - {_HISTORY} != wanted.keys():

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from conversion.writers.complete import complete
+from mpncov_zoo.complete import complete
 from mpncov_zoo.errors import ZooError
 
 
@@ -17,7 +17,7 @@ def require_matplotlib() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ZooError("Drawing curves needs matplotlib: pip install 'mpncov-zoo[training]'.") from None
+        raise ZooError("Pictures need matplotlib: pip install 'mpncov-zoo[training]'.") from None
     return Figure
 
 

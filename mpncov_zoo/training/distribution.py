@@ -8,6 +8,8 @@ import json
 import logging
 import math
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -75,8 +77,12 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
 
 def _multi_worker() -> tf.distribute.Strategy:
     _require_cluster(os.environ.get("TF_CONFIG"))
+    stops = signal.getsignal(signal.SIGTERM)
     try:
-        return _MultiWorker()
+        strategy = _MultiWorker()
+        if threading.current_thread() is threading.main_thread() and stops is not None:
+            signal.signal(signal.SIGTERM, stops)  # TensorFlow took it, and would go on
+        return strategy
     except RuntimeError as error:  # "Collective ops must be configured at program startup"
         raise InputError(f"multi_worker must be chosen in a new process: {error}.") from error
 
@@ -86,12 +92,17 @@ def _require_cluster(text: str | None) -> None:
     try:
         values = json.loads(text or "")
         hosts = values["cluster"][values["task"]["type"]]
-        known = {*values["cluster"]} <= {"chief", "worker"} and all(":" in host for host in hosts)
+        known = {*values["cluster"]} <= {"chief", "worker"} and all(_is_address(host) for host in hosts)
         usable = known and values["task"]["index"] in range(len(hosts))
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (AttributeError, ValueError, KeyError, TypeError, IndexError):
         usable = False
     if not usable:
         raise InputError(f"multi_worker needs the environment's TF_CONFIG: {TF_CONFIG_EXAMPLE}. Received: {text!r}.")
+
+
+def _is_address(host: str) -> bool:
+    name, _, port = host.rpartition(":")
+    return bool(name) and port.isdecimal() and 0 < int(port) < 2**16
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
@@ -178,6 +189,16 @@ def distributed_evaluation(
         return evaluation_batches(images, spec, batch_size).rebatch(np.array([len(part) for part in mine])).repeat()
 
     return strategy.distribute_datasets_from_function(own), len(batches)
+
+
+@contextmanager
+def chief_first(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Within this context the chief goes first, and the others when it is done."""
+    if not is_chief(strategy):
+        meet(strategy, 0)
+    yield
+    if is_chief(strategy):
+        meet(strategy, 0)
 
 
 def meet(strategy: tf.distribute.Strategy, epochs: int) -> None:

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.optimizers import LossScaleOptimizer
 
 from mpncov_zoo.classifier import PARTS, ImageClassifier
 from mpncov_zoo.errors import ZooError
@@ -39,9 +40,17 @@ class DivergenceGuard(keras.callbacks.Callback):
         """Look at the loss, the mean of the epoch so far, and at what the optimiser counted."""
         if math.isfinite((logs or {}).get("loss", 0.0)) and self._count() == self._failures:
             return
-        images, labels = self.batch(self._epoch, batch)
-        where = next(broken(self.model, images, labels), "a quantity that is finite when it is computed again")
-        rate = float(self.model.optimizer.learning_rate)
+        self._stop(batch, self._where(batch))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Look at what the last steps left, before it is kept."""
+        bad = next(_broken_variables(self.model), None)
+        if bad is not None:
+            self._stop(self.params["steps"] - 1, bad)
+
+    def _stop(self, batch: int, where: str) -> NoReturn:
+        optimizer = inner(self.model.optimizer)
+        rate = float(optimizer._learning_rate(optimizer.iterations - 1))  # of the step that was taken
         done = self.epochs_done()
         kept = f"The state after epoch {done} is kept. Begin a new run" if done else "Begin a new run"
         raise ZooError(
@@ -49,18 +58,30 @@ class DivergenceGuard(keras.callbacks.Callback):
             f"{where} is not finite. {kept} with a lower optimizer.learning_rate or a longer warm-up."
         )
 
+    def _where(self, batch: int) -> str:
+        try:
+            images, labels = self.batch(self._epoch, batch)
+            return next(broken(self.model, images, labels), "a quantity that is finite when it is computed again")
+        except tf.errors.OpError as error:  # one device has all that several shared
+            return f"a quantity that could not be looked for ({reason(error)})"
+
     def _count(self) -> int:
-        failures = getattr(inner(self.model.optimizer), "failures", None)
-        return int(failures.numpy()) if failures is not None else 0
+        """Gradients that were not finite; of a scaled loss, those that were so at any scale."""
+        optimizer = self.model.optimizer
+        lost = int(optimizer.dynamic_scale.numpy() < 1) if isinstance(optimizer, LossScaleOptimizer) else 0
+        return int(inner(optimizer).failures.numpy()) + lost
+
+
+def reason(error: tf.errors.OpError) -> str:
+    """What TensorFlow says was wrong, without where in the graph."""
+    return error.message.partition("[[{{")[0].strip().splitlines()[-1]
 
 
 def broken(model: ImageClassifier, images: Any, labels: Any) -> Iterator[str]:
     """What is not finite when a batch passes through a network in training, in the order of computation."""
     if not np.isfinite(np.asarray(images)).all():
         yield "the batch itself"
-    for name, variable in model.named_variables().items():
-        if not np.isfinite(variable.numpy()).all() and not name.endswith(("/moving_mean", "/moving_variance")):
-            yield f"the variable {name}"
+    yield from (name for name in _broken_variables(model) if not name.endswith(("/moving_mean", "/moving_variance")))
     yield from _broken_outputs(model, images)
     with tf.GradientTape() as tape:
         loss = model.loss(labels, model(images, training=True))
@@ -69,6 +90,12 @@ def broken(model: ImageClassifier, images: Any, labels: Any) -> Iterator[str]:
     for name, gradient in reversed([*zip(named, gradients, strict=True)]):  # from the logits back to the image
         if gradient is not None and not np.isfinite(np.asarray(gradient)).all():
             yield f"the gradient of {name}"
+
+
+def _broken_variables(model: ImageClassifier) -> Iterator[str]:
+    for name, variable in model.named_variables().items():
+        if not np.isfinite(variable.numpy()).all():
+            yield f"the variable {name}"
 
 
 def _broken_outputs(model: ImageClassifier, images: Any) -> Iterator[str]:

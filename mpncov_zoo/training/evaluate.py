@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import tensorflow as tf
@@ -58,8 +58,7 @@ class Evaluation:
     @property
     def balanced_accuracy(self) -> float:
         """The mean of `class_accuracy` over the classes that have images, in percent: each class counts the same."""
-        right, total = np.diag(self.confusion), self.confusion.sum(axis=1)
-        return 100 * float(np.mean(right[total > 0] / total[total > 0]))
+        return float(np.mean([percent for percent in self.class_accuracy.values() if percent is not None]))
 
     @property
     def class_accuracy(self) -> dict[str, float | None]:
@@ -67,6 +66,16 @@ class Evaluation:
         right, total = np.diag(self.confusion).tolist(), self.confusion.sum(axis=1).tolist()
         counts = zip(self.class_names, right, total, strict=True)
         return {name: 100 * right / total if total else None for name, right, total in counts}
+
+    def summary(self) -> dict[str, Any]:
+        """Its numbers as plain data, accuracies in percent."""
+        return {
+            "images": self.images,
+            "top1_accuracy": self.top1,
+            "top5_accuracy": self.top5,
+            "balanced_accuracy": self.balanced_accuracy,
+            "cross_entropy": self.cross_entropy,
+        }
 
 
 def evaluate(

@@ -2,9 +2,12 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import accumulate
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,9 @@ from mpncov_zoo.training.curves import require_matplotlib
 from mpncov_zoo.training.datasets import Share, Split, read_dataset, split_holdout, training_batches
 from mpncov_zoo.training.datasets.checking import without_corrupt
 from mpncov_zoo.training.datasets.pipelines import WHOLE
+from mpncov_zoo.training.datasets.splits import require_usable
 from mpncov_zoo.training.distribution import (
+    chief_first,
     distributed_batches,
     distributed_evaluation,
     is_chief,
@@ -31,7 +36,7 @@ from mpncov_zoo.training.distribution import (
     meet,
     require_shareable,
 )
-from mpncov_zoo.training.divergence import DivergenceGuard
+from mpncov_zoo.training.divergence import DivergenceGuard, reason
 from mpncov_zoo.training.evaluate import evaluate
 from mpncov_zoo.training.journal import (
     AveragesInValidation,
@@ -50,9 +55,9 @@ logger = logging.getLogger(__name__)
 
 
 def train(
-    recipe: Recipe | str,
-    data: str | Path,
-    output: str | Path,
+    recipe: Recipe | str | PathLike[str],
+    data: str | PathLike[str],
+    output: str | PathLike[str],
     *,
     hub: str | PathLike[str] | None = None,
     strategy: str = "single",
@@ -62,7 +67,7 @@ def train(
     """Train by a recipe and write the result as an artifact.
 
     Args:
-        recipe: what to train: of `load_recipe`, or the name that it takes.
+        recipe: what to train: of `load_recipe`, or the name or path that it takes.
         data: directory of the data set.
         output: directory of the run; it must be new or empty unless `resume`.
         hub: the only place to look for the pretrained weights of the recipe, as `mpncov_zoo.load` takes it.
@@ -78,33 +83,28 @@ def train(
         InputError: data, output or recipe cannot be used.
         ZooError: training diverged, or matplotlib or tensorboard is not installed.
         NoPretrainedWeights, FetchError, IntegrityError: of `mpncov_zoo.load`, for the recipe's pretrained weights.
+
+    Example:
+        >>> train("fashion_mnist", "/usr/share/datasets/fashion-mnist", "runs/fashion_mnist")
+        PosixPath('runs/fashion_mnist/mpncov_cifar_resnet20.retrained')
     """
-    recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     _require_extras()
     _require_unpublished(recipe)
     run = runs.inspect(Path(output), recipe, resume=resume)
     devices = make_strategy(strategy)  # before TensorFlow computes anything; all workers have looked at the run
-    training, watched = _data(recipe, data)
     require_shareable(devices, recipe.batch_size, recipe.precision)
-    keras.utils.set_random_seed(recipe.seed)
-    with devices.scope():
-        model = build(recipe, training.class_names)
-    for stage in recipe.stages():
-        model.freeze(stage.freeze)  # refuses a stage that this network has not
-    if recipe.pretrained and not run.state.exists():
-        assign_pretrained(model, recipe, hub)
+    data_sets = _read(recipe, data)
+    model = _initial(recipe, data_sets["train"].class_names, devices, hub, go_on=run.state.exists())
     directory = run.directory / f"{model.architecture.name}.{recipe.tag}"
     writes = is_chief(devices)
-    with runs.begun(run, recipe, training, writes=writes), losing_workers(devices):
-        if writes:
-            runs.require_room(run, model, recipe)
-        else:
-            meet(devices, 0)  # the chief looks for corrupt images and leaves a record
-        images = _usable(recipe, training, watched, run, verbose)
-        if writes:
-            meet(devices, 0)
-        session = _Session(recipe, run, devices, *images, verbose if writes else 0)
+    with runs.begun(run, recipe, data_sets, writes=writes), losing_workers(devices):
         if not directory.exists():
+            with chief_first(devices):  # it leaves a record of corrupt images
+                if writes:
+                    runs.require_room(run, model, recipe)
+                images = _usable(recipe, data_sets, run, verbose)
+            session = _Session(recipe, run, devices, *images, verbose if writes else 0)
             history = _fit(model, session)
             if writes:
                 _export(model, session, history, directory)
@@ -128,8 +128,13 @@ class _Session:
         """Batches an epoch."""
         return len(self.training) // self.recipe.batch_size
 
-    def batches(self, epoch: int, share: Share = WHOLE) -> tf.data.Dataset:
-        """Those of an epoch, counted from 0, and of all that follow; or a worker's share of each."""
+    @property
+    def at_once(self) -> int:
+        """Images that each replica measures at once: no more than it trains on, which fit into its memory."""
+        return min(250, max(2, self.recipe.batch_size // self.devices.num_replicas_in_sync))
+
+    def batches(self, epoch: int, share: Share = WHOLE, *, first: int = 0) -> tf.data.Dataset:
+        """Those of an epoch from the first on, both counted from 0, and of all that follow; or a share of each."""
         recipe = self.recipe
         return training_batches(
             self.training,
@@ -138,6 +143,7 @@ class _Session:
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             epoch=epoch,
+            first=first,
             share=share,
         )
 
@@ -155,38 +161,65 @@ def _require_unpublished(recipe: Recipe) -> None:
         raise InputError(f"{entry.name} is the name of published weights. Train under another tag: --set tag=mine.")
 
 
-def _data(recipe: Recipe, directory: str | Path) -> tuple[Split, Split | None]:
-    """The images to train on and those to measure on, if the recipe names a split for that; none has been looked at."""
-    training = read_dataset(recipe.dataset, directory, "train")
-    watched = read_dataset(recipe.dataset, directory, recipe.validation) if recipe.validation else None
-    if watched is not None and watched.class_names != training.class_names:
-        other = sorted({*watched.class_names} ^ {*training.class_names}) or ["their order"]
-        raise InputError(f"{recipe.validation} has other classes than the training images: {', '.join(other[:5])}.")
-    _divided(recipe, training)
-    return training, watched
+def _read(recipe: Recipe, directory: str | PathLike[str]) -> dict[str, Split]:
+    """The splits that the recipe names, that to train on first; no image of them has been looked at."""
+    names = ["train", *([recipe.validation] if recipe.validation else [])]
+    splits = {name: read_dataset(recipe.dataset, Path(directory), name) for name in names}
+    classes = splits["train"].class_names
+    artifact.require_labels(classes)
+    for name, split in splits.items():
+        if split.class_names != classes:
+            other = sorted({*split.class_names} ^ {*classes}) or ["their order"]
+            raise InputError(f"{name} has other classes than the training images: {', '.join(other[:5])}.")
+    _divided(recipe, splits["train"])
+    return splits
 
 
-def _divided(recipe: Recipe, training: Split) -> tuple[Split, Split]:
+def _divided(recipe: Recipe, images: Split) -> tuple[Split, Split]:
     """The images to train on and the holdout."""
-    training, holdout = split_holdout(training, recipe.holdout, recipe.seed)
+    training, holdout = split_holdout(images, recipe.holdout, recipe.seed)
+    require_usable(training, training=True)
     if len(training) < recipe.batch_size:
         raise InputError(f"batch_size={recipe.batch_size} is more than the {len(training)} images to train on.")
+    for stage in recipe.stages():
+        batches = stage.epochs * (len(training) // recipe.batch_size)
+        if batches < stage.optimizer.accumulate:
+            raise InputError(
+                f"optimizer.accumulate={stage.optimizer.accumulate} is more than the {batches} batches of a stage: "
+                "no step would be taken."
+            )
     return training, holdout
 
 
-def _usable(
-    recipe: Recipe, training: Split, watched: Split | None, run: Run, verbose: int
-) -> tuple[Split, Split | None]:
-    """The images that can be decoded: to train on, and to measure on."""
-
-    def decodable(split: Split, name: str) -> Split:
-        tolerance, record = recipe.corrupt_tolerance, run.images(name)
-        return without_corrupt(split, tolerance=tolerance, record=record, progress=verbose == 1)
-
-    training, holdout = _divided(recipe, decodable(training, "train"))
-    if watched is not None:
-        return training, decodable(watched, str(recipe.validation))
+def _usable(recipe: Recipe, splits: Mapping[str, Split], run: Run, verbose: int) -> tuple[Split, Split | None]:
+    """The images that can be decoded: to train on, and to measure on if there are any."""
+    decodable = {
+        name: without_corrupt(split, tolerance=recipe.corrupt_tolerance, record=run.images(name), progress=verbose == 1)
+        for name, split in splits.items()
+    }
+    training, holdout = _divided(recipe, decodable["train"])
+    if recipe.validation:
+        return training, decodable[recipe.validation]
     return training, holdout if len(holdout) else None
+
+
+def _initial(
+    recipe: Recipe,
+    class_names: tuple[str, ...],
+    devices: tf.distribute.Strategy,
+    hub: str | PathLike[str] | None,
+    *,
+    go_on: bool,
+) -> ImageClassifier:
+    """The network, with the weights that it begins with; to go on, those do not matter."""
+    keras.utils.set_random_seed(recipe.seed)
+    with devices.scope():
+        model = build(recipe, class_names)
+    for stage in recipe.stages():
+        model.freeze(stage.freeze)  # refuses a stage that this network has not
+    if recipe.pretrained and not go_on:
+        assign_pretrained(model, recipe, hub)
+    return model
 
 
 def _fit(model: ImageClassifier, session: _Session) -> list[Row]:
@@ -195,22 +228,23 @@ def _fit(model: ImageClassifier, session: _Session) -> list[Row]:
     history = checkpoints.read_history(state)
     meet(session.devices, len(history))
     stages = recipe.stages()
-    total = sum(stage.epochs for stage in stages)
-    logger.info("training %s: %d of %d epochs are done", model.name, len(history), total)
-    to_restore = bool(history)
-    end = 0
+    ends = [*accumulate(stage.epochs for stage in stages)]
+    logger.info("training %s: %d of %d epochs are done", model.name, len(history), ends[-1])
     for stage in stages:
-        first, end = end, end + stage.epochs
-        if end <= len(history) and end < total:
+        never = [epoch for epoch in stage.optimizer.step_epochs if epoch >= stage.epochs]
+        if never:
+            logger.warning("the learning rate never falls after epochs %s: there are %d", never, stage.epochs)
+    if history and is_chief(session.devices):
+        write_log(session.run, history)
+    current = min(bisect_right(ends, len(history)), len(stages) - 1)
+    for number, (stage, end) in enumerate(zip(stages, ends, strict=True)):
+        if number < current:
             continue
         model.freeze(stage.freeze)
         with session.devices.scope():
             compile_for(model, stage, session.steps)
-            if to_restore:
-                checkpoints.restore_state(state, model, optimizer=len(history) > first)
-        if to_restore and is_chief(session.devices):
-            write_log(session.run, history)
-        to_restore = False
+            if history and number == current:
+                checkpoints.restore_state(state, model, optimizer=len(history) > end - stage.epochs)
         if len(history) < end and not stopped_early(recipe, history):
             _fit_stage(model, session, history, end)
     return history
@@ -221,24 +255,44 @@ def _fit_stage(model: ImageClassifier, session: _Session, history: list[Row], en
     recipe, devices, done = session.recipe, session.devices, len(history)
     validation, validation_steps = None, None
     if session.watched is not None:
-        validation, validation_steps = distributed_evaluation(devices, session.watched, recipe.input)
+        validation, validation_steps = distributed_evaluation(devices, session.watched, recipe.input, session.at_once)
     writes = is_chief(devices)
-    model.fit(
-        distributed_batches(devices, lambda share: session.batches(done, share), recipe.batch_size),
-        steps_per_epoch=session.steps,
-        initial_epoch=done,
-        epochs=end,
-        shuffle=False,  # the batches are already
-        validation_data=validation,
-        validation_steps=validation_steps,
-        callbacks=[
-            DivergenceGuard(lambda epoch, batch: next(iter(session.batches(epoch).skip(batch))), lambda: len(history)),
-            *([AveragesInValidation()] if inner(model.optimizer).use_ema else []),
-            Journal(session.run, recipe, history, writes=writes),
-            *([keras.callbacks.TensorBoard(os.fspath(session.run.events), write_graph=False)] if writes else []),
-        ],
-        verbose=session.verbose,  # pyright: ignore[reportArgumentType]
-    )
+    with _said_clearly(recipe):
+        model.fit(
+            distributed_batches(devices, lambda share: session.batches(done, share), recipe.batch_size),
+            steps_per_epoch=session.steps,
+            initial_epoch=done,
+            epochs=end,
+            shuffle=False,  # the batches are already
+            validation_data=validation,
+            validation_steps=validation_steps,
+            callbacks=[
+                DivergenceGuard(
+                    lambda epoch, batch: next(iter(session.batches(epoch, first=batch))), lambda: len(history)
+                ),
+                *([AveragesInValidation()] if inner(model.optimizer).use_ema else []),
+                Journal(session.run, recipe, history, writes=writes),
+                *([keras.callbacks.TensorBoard(os.fspath(session.run.events), write_graph=False)] if writes else []),
+            ],
+            verbose=session.verbose,  # pyright: ignore[reportArgumentType]
+        )
+
+
+@contextmanager
+def _said_clearly(recipe: Recipe) -> Iterator[None]:
+    """Within this context TensorFlow's errors, other than of lost workers, are said in a sentence."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise ZooError(
+            f"There is not enough memory for batch_size={recipe.batch_size}. Begin again with a smaller one; "
+            "optimizer.accumulate makes one step of several batches."
+        ) from error
+    except (tf.errors.NotFoundError, tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        raise ZooError(
+            f"A batch cannot be read or computed: {reason(error)}. If files were changed or removed, `mpncov-zoo data "
+            f"check {recipe.dataset}` names them; put them back, and go on with --resume."
+        ) from error
 
 
 def _export(trained: ImageClassifier, session: _Session, history: Sequence[Row], directory: Path) -> None:
@@ -252,28 +306,21 @@ def _export(trained: ImageClassifier, session: _Session, history: Sequence[Row],
         raise InputError(f"{run.directory} holds the weights of another network. Begin again in a new directory.")
     for name, variable in variables.items():
         variable.assign(kept[name])
-    runs.write_json(run.metrics, _metrics(model, session.watched, history, len(history) - 1 if best is None else best))
+    kept_index = len(history) - 1 if best is None else best
+    runs.write_json(run.metrics, _metrics(model, session, history, kept_index))
     provenance = {"kind": "trained", "recipe": recipe.model_dump(mode="json")}
     artifact.write(model, directory, tag=recipe.tag, provenance=provenance)
     logger.info("wrote %s", directory)
 
 
-def _metrics(model: ImageClassifier, watched: Split | None, history: Sequence[Row], kept: int) -> dict[str, Any]:
+def _metrics(model: ImageClassifier, session: _Session, history: Sequence[Row], kept: int) -> dict[str, Any]:
     """What the kept weights are worth, and what they cost."""
-    validation = None
-    if watched is not None:
-        result = evaluate(model, watched)
-        validation = {
-            "images": result.images,
-            "top1_accuracy": result.top1,
-            "balanced_accuracy": result.balanced_accuracy,
-            "cross_entropy": result.cross_entropy,
-        }
+    watched = session.watched
     return {
         "parameters": model.parameters,
         "epochs": len(history),
         "kept_epoch": kept + 1,
         "seconds": round(sum(row["seconds"] for row in history), 1),
         "log": history[kept],
-        "validation": validation,
+        "validation": evaluate(model, watched, batch_size=session.at_once).summary() if watched is not None else None,
     }

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from conversion.writers.complete import complete
 from mpncov_zoo.classifier import ImageClassifier
+from mpncov_zoo.complete import complete
 from mpncov_zoo.training.checkpoints import Row, save_state, write_arrays
 from mpncov_zoo.training.curves import draw_curves
 from mpncov_zoo.training.optimization import averages
@@ -69,10 +69,9 @@ class Journal(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, "learning_rate": rate, **{key: float(value) for key, value in (logs or {}).items()}}
         self.history.append({**row, "seconds": round(time.monotonic() - self._began, 1)})
         best = best_epoch(self.history) if self.recipe.keep == "best" else None
-        weights = answering_weights(self.model) if best == epoch else None
         if self.writes:
-            if weights is not None:
-                write_arrays(self.run.best(epoch + 1), weights)
+            if best == epoch:
+                write_arrays(self.run.best(epoch + 1), answering_weights(self.model))
             save_state(self.run.state, self.model, self.history)
             self._keep_best(best)
             write_log(self.run, self.history)

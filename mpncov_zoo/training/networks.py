@@ -44,26 +44,26 @@ def assign_pretrained(model: ImageClassifier, recipe: Recipe, hub: str | PathLik
     named = isinstance(recipe.pretrained, str) and "." in recipe.pretrained
     source = zoo.load(str(recipe.pretrained), hub=hub) if named else zoo.load(recipe.model, recipe.pretrained, hub=hub)
     found = source.load_report
-    loaded = {name: v for name, v in source.named_variables().items() if name in set(found.loaded)}
+    its_own = {*found.loaded}
+    loaded = {name: v for name, v in source.named_variables().items() if name in its_own}
     wanted = model.named_variables()
-    taken = ["features"]
-    if _holds(loaded, wanted, "representation") and _same_representation(source, model):
-        taken.append("representation")
-    names = tuple(name for name in wanted if name.split("/")[0] in taken)
     if not _holds(loaded, wanted, "features"):
         raise InputError(
             f"The weights {found.weights} are of other features than the recipe's {recipe.model} with the options "
             f"{recipe.options or '{}'}: change model, options or pretrained."
         )
+    same = _same_representation(source, model) and _holds(loaded, wanted, "representation")
+    taken = ("features", "representation") if same else ("features",)
+    names = {name: None for name in wanted if name.split("/")[0] in taken}
     for name in names:
         wanted[name].assign(loaded[name])
     model.load_report = LoadReport(
         weights=found.weights,
         source=found.source,
         trust=found.trust,
-        loaded=names,
-        fresh=tuple(name for name in wanted if name not in set(names)),
-        unused=tuple(name for name in (*loaded, *found.unused) if name not in set(names)),
+        loaded=tuple(names),
+        fresh=tuple(name for name in wanted if name not in names),
+        unused=tuple(name for name in (*loaded, *found.unused) if name not in names),
     )
     logger.info("%s: %s", model.name, model.load_report)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.training.recipes import Recipe
@@ -28,6 +29,7 @@ def compile_for(model: ImageClassifier, recipe: Recipe, steps: int) -> None:
     model.compile(
         optimizer, loss, metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")], jit_compile=False
     )
+    model.optimizer.build(model.trainable_variables)  # here, so that a resumed run has the same variables, named alike
 
 
 def schedule(recipe: Recipe, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -95,8 +97,8 @@ def _classifier_factors(model: ImageClassifier, factor: float) -> dict[str, floa
 class CoupledSGD(keras.optimizers.SGD):
     """SGD whose weight decay is added to the gradient before the momentum, as PyTorch and the published code do.
 
-    Keras' own `weight_decay` is decoupled: it shrinks the variables after the step. A gradient that is not finite
-    changes nothing and is counted, so that what went wrong can still be found out.
+    Keras' own `weight_decay` is decoupled: it shrinks the variables after the step. Gradients of which
+    one is not finite change no variable and are counted, so that what went wrong can still be found out.
 
     Args:
         coupled_decay: coefficient of the L2 penalty's gradient.
@@ -138,14 +140,17 @@ class CoupledSGD(keras.optimizers.SGD):
             self.build(trainable_variables)  # pyright: ignore[reportArgumentType]
         finite = keras.ops.all(keras.ops.stack([_all_finite(gradient) for gradient in grads]))
         self.failures.assign_add(keras.ops.cast(keras.ops.logical_not(finite), "int32"))
+        # One that is not finite spoils all, on this replica and, since gradients are summed, on the others: none steps.
+        grads = keras.ops.cond(finite, lambda: list(grads), lambda: [gradient * np.nan for gradient in grads])
         return super().apply(grads, trainable_variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """One variable's step; of several gradients, with the last of them."""
+        update = self._step if self.accumulate == 1 else self._accumulate
         index = self._get_variable_index(variable)
-        if self.accumulate == 1:
-            self._step(index, gradient, variable, learning_rate)
-            return
+        keras.ops.cond(_all_finite(gradient), lambda: update(index, gradient, variable, learning_rate), lambda: None)
+
+    def _accumulate(self, index: int, gradient: Any, variable: Any, learning_rate: Any) -> None:
         total = self._sums[index]
         self.assign_add(total, gradient)
 
@@ -158,8 +163,7 @@ class CoupledSGD(keras.optimizers.SGD):
     def _step(self, index: int, gradient: Any, variable: Any, learning_rate: Any) -> None:
         decay, factor = self._rules[index]
         step, rate = super().update_step, learning_rate if factor == 1 else learning_rate * factor
-        decayed = gradient + decay * variable if decay else gradient
-        keras.ops.cond(_all_finite(gradient), lambda: step(decayed, variable, rate), lambda: None)
+        step(gradient + decay * variable if decay else gradient, variable, rate)
 
     def get_config(self) -> dict[str, Any]:
         own = {"coupled_decay": self.coupled_decay, "undecayed": sorted(self.undecayed), "factors": self.factors}

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from conversion.writers.complete import complete
+from mpncov_zoo.complete import complete
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.progress import progress_bar
-from mpncov_zoo.training.datasets.checking import TOLERANCE, fingerprint, require_few
+from mpncov_zoo.training.datasets.checking import TOLERANCE, require_few
 from mpncov_zoo.training.datasets.shards import SUFFIX, Shard, ShardIndex, read_index
 from mpncov_zoo.training.datasets.splits import Files, Images, Split
 from mpncov_zoo.training.shard_files import verify_shard, write_shard
@@ -127,7 +127,7 @@ def _job(split: Split, output: Path, name: str, dataset: str, shards: int | None
     order = rng.permutation(len(split)) if name == "train" else np.arange(len(split))
     index = ShardIndex(
         dataset=dataset,
-        source_sha256=fingerprint(split),
+        source_sha256=split.fingerprint(),
         short_side=short_side,
         class_names=split.class_names,
         shards=(),

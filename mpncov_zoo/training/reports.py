@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conversion.writers.complete import complete
+from mpncov_zoo.complete import complete
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.training.curves import require_matplotlib
 
 if TYPE_CHECKING:
     from mpncov_zoo.training.evaluate import Evaluation
 
-METRICS, CLASSES, CONFUSION = FILES = ("metrics.json", "classes.csv", "confusion.png")
+METRICS, CLASSES, CONFUSION = FILES = ("evaluation.json", "classes.csv", "confusion.png")
 COLUMNS = (
     "class",
     "images",
@@ -55,11 +55,11 @@ def prepare(directory: Path) -> None:
 
 
 def write_reports(result: Evaluation, metrics: Mapping[str, Any], directory: Path) -> None:
-    """Write metrics.json, classes.csv and confusion.png; each takes the place of an older one when it is complete.
+    """Write evaluation.json, classes.csv and confusion.png; each takes the place of an older one when it is complete.
 
     Args:
         result: the evaluation.
-        metrics: content of metrics.json.
+        metrics: content of evaluation.json.
         directory: where to.
 
     Raises:

@@ -1,10 +1,10 @@
 """A run's directory: what stands where, who may work there, and whether there is room."""
 
-import hashlib
 import json
 import logging
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,8 +19,8 @@ import tensorflow as tf
 from filelock import FileLock, Timeout
 
 import mpncov_zoo
-from conversion.writers.complete import complete
 from mpncov_zoo.classifier import ImageClassifier
+from mpncov_zoo.complete import complete
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.training.datasets import Split
 from mpncov_zoo.training.recipes import Recipe
@@ -28,6 +28,7 @@ from mpncov_zoo.training.recipes import Recipe
 logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
+_LEFTOVER = re.compile(r"\..+\..+-[a-z0-9_]{8}")  # a file or artifact, as it is written: .NAME.SUFFIX-XXXXXXXX/
 COPIES = 3  # of the weights, at the same time at most: two best ones and the artifact
 
 
@@ -44,7 +45,7 @@ class Run:
 
     @property
     def environment(self) -> Path:
-        """The versions it was begun with, and a digest of its data."""
+        """The versions it was begun with, and digests of its data."""
         return self.directory / "environment.json"
 
     def images(self, split: str) -> Path:
@@ -84,71 +85,93 @@ class Run:
         """The files of that kind."""
         return sorted(self.directory.glob("best-*.npz"))
 
+    def leftovers(self) -> list[Path]:
+        """What a process that was killed was writing."""
+        return [path for path in self.directory.glob(".*-*") if path.is_dir() and _LEFTOVER.fullmatch(path.name)]
+
+    def is_of_a_beginning(self, path: Path) -> bool:
+        """Can an entry of the directory be of a run that has not completed an epoch?"""
+        known = (LOCK, self.recipe.name, self.environment.name, self.images("*").name, "best-*.npz", self.events.name)
+        return any(path.match(pattern) for pattern in known) or path in self.leftovers()
+
 
 def inspect(output: Path, recipe: Recipe, *, resume: bool) -> Run:
     """The run in a directory, if this recipe may begin or go on there; nothing is written yet.
+
+    What a run left that has not completed an epoch stands in nobody's way: another one begins there.
 
     Raises:
         InputError: the directory is in use, or was begun with another recipe.
     """
     run = Run(output)
     try:
-        used = output.exists() and any(entry.name != LOCK for entry in output.iterdir())
+        entries = [*output.iterdir()] if output.exists() else []
     except OSError as error:
         raise InputError(f"{output} cannot be used for a run: {error.strerror}.") from error
-    if used and not resume:
+    if all(run.is_of_a_beginning(entry) for entry in entries):
+        return run
+    if not resume:
         raise InputError(f"{output} is not empty. Go on with --resume, or give a new directory.")
-    if used and not run.recipe.exists():
-        raise InputError(f"{output} is not empty and holds no run ({run.recipe.name}). Give a new directory.")
-    if used:
-        _require_same_recipe(run, recipe)
+    if not run.state.exists():
+        raise InputError(f"{output} is not empty and holds no run ({run.state.name}). Give a new directory.")
+    _require_same_recipe(run, recipe)
     return run
 
 
 @contextmanager
-def begun(run: Run, recipe: Recipe, data: Split, *, writes: bool = True) -> Iterator[None]:
+def begun(run: Run, recipe: Recipe, data: Mapping[str, Split], *, writes: bool = True) -> Iterator[None]:
     """Within this context the directory is this process's alone; it holds recipe and environment.
 
     Args:
         run: where.
         recipe: what is trained there.
-        data: the images to train on.
+        data: the splits that it sees.
         writes: false for all workers but one, which only look at what is there.
 
     Raises:
         InputError: another process trains there, the data are others than those it was begun with, or the directory
             cannot be written.
     """
-    require_same_data(run, data)
+    environment = _environment(data)
     if not writes:
+        _require_same_data(run, environment)
         yield
         return
     with _locked(run):
-        for leftover in run.directory.glob(".*-*"):  # of `complete`, in a process that was killed
+        for leftover in run.leftovers():
             shutil.rmtree(leftover)
-        write_json(run.environment, _environment(data))
-        write_json(run.recipe, recipe.model_dump(mode="json"))
+        if run.state.exists():
+            _require_same_data(run, environment)
+        else:
+            _clear(run)
+            write_json(run.recipe, recipe.model_dump(mode="json"))
+            write_json(run.environment, environment)
         yield
 
 
-def require_same_data(run: Run, data: Split) -> None:
-    """Refuse to go on with other images; other versions are said in the log.
+def _clear(run: Run) -> None:
+    """Remove what a run left that completed no epoch, but for what it found out about the images."""
+    shutil.rmtree(run.events, ignore_errors=True)
+    for path in run.all_best():
+        path.unlink()
 
-    Raises:
-        InputError: the run was begun with other data.
-    """
-    if not run.environment.exists():
+
+def _require_same_data(run: Run, now: Mapping[str, Any]) -> None:
+    """Refuse to go on with other images; other versions are said in the log."""
+    if not run.state.exists():
         return
-    before, now = _read_json(run.environment), _environment(data)
+    before = _read_json(run.environment)
     if before.get("data") != now["data"]:
-        raise InputError(f"{run.directory} was begun with other data: {before.get('data')}; now {now['data']}.")
+        difference = _difference("data", before.get("data"), now["data"])
+        raise InputError(f"{run.directory} was begun with other data: {difference}.")
     changed = [f"{key} {before.get(key)}, now {now[key]}" for key in now if before.get(key) != now[key]]
     if changed:
         logger.warning("begun with %s: the result may differ in the last bits", "; ".join(changed))
 
 
-def _locked(run: Run) -> FileLock:
-    """The directory, made if need be, under a lock that ends with this process."""
+@contextmanager
+def _locked(run: Run) -> Iterator[None]:
+    """The directory, made if need be, under a lock that ends with this context, or with this process."""
     lock = FileLock(run.directory / LOCK)
     try:
         run.directory.mkdir(parents=True, exist_ok=True)
@@ -157,7 +180,10 @@ def _locked(run: Run) -> FileLock:
         raise InputError(f"{run.directory} is being worked on by another process: wait for it, or stop it.") from None
     except OSError as error:
         raise InputError(f"{run.directory} cannot be written: {error.strerror or error}.") from error
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def require_room(run: Run, model: ImageClassifier, recipe: Recipe) -> None:
@@ -169,10 +195,11 @@ def require_room(run: Run, model: ImageClassifier, recipe: Recipe) -> None:
     weights = sum(4 * int(np.prod(v.shape)) for v in model.variables)
     states = 1 + (recipe.optimizer.momentum > 0) + (recipe.ema > 0) + (recipe.optimizer.accumulate > 1)
     needed = weights * (2 * states + COPIES)  # a state is complete before it takes the place of the one before
+    needed -= sum(path.stat().st_size for path in (run.state, *run.all_best()) if path.exists())
     free = shutil.disk_usage(run.directory).free
     if free < needed:
         raise InputError(
-            f"{run.directory}: {free:,} bytes are free, and a run of {model.name} takes up to {needed:,}. "
+            f"{run.directory}: {free:,} bytes are free, and a run of {model.name} takes up to {needed:,} more. "
             "Make room, or give another directory."
         )
 
@@ -191,10 +218,18 @@ def _require_same_recipe(run: Run, recipe: Recipe) -> None:
     before, now = _read_json(run.recipe), recipe.model_dump(mode="json")
     changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     if changed:
-        raise InputError(f"{run.directory} was begun with another recipe: {', '.join(changed)} differ.")
+        differences = "; ".join(_difference(key, before.get(key), now.get(key)) for key in changed)
+        raise InputError(f"{run.directory} was begun with another recipe: {differences}.")
 
 
-def _environment(data: Split) -> Mapping[str, Any]:
+def _difference(key: str, before: Any, now: Any) -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        inner = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+        return "; ".join(_difference(f"{key}.{name}", before.get(name), now.get(name)) for name in inner)
+    return f"{key} was {json.dumps(before)}, is {json.dumps(now)}"
+
+
+def _environment(data: Mapping[str, Split]) -> Mapping[str, Any]:
     return {
         "mpncov_zoo": mpncov_zoo.__version__,
         "python": platform.python_version(),
@@ -204,14 +239,8 @@ def _environment(data: Split) -> Mapping[str, Any]:
         "platform": f"{sys.platform} {platform.machine()}",
         "cpus": os.cpu_count(),
         "gpus": len(tf.config.list_physical_devices("GPU")),
-        "data": f"{len(data)} images, labels {_digest(data)}",
+        "data": {name: f"{len(split)} images, {split.fingerprint()[:16]}" for name, split in data.items()},
     }
-
-
-def _digest(data: Split) -> str:
-    """Of labels and class names in order, 16 hex digits: enough to tell data sets apart."""
-    content = json.dumps(data.class_names).encode() + np.asarray(data.labels, "<i4").tobytes()
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 from PIL import Image
 
-from conversion.writers.complete import complete
+from mpncov_zoo.complete import complete
 from mpncov_zoo.errors import InputError, IntegrityError
 from mpncov_zoo.hub.verification import sha256
 from mpncov_zoo.images import read_image

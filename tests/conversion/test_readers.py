@@ -10,7 +10,6 @@ import pytest
 from conversion import readers
 from conversion.readers import read_checkpoint
 from conversion.readers.reading import reading
-from conversion.writers.complete import complete
 from conversion.writers.pytorch import write_pth
 from conversion.writers.safetensors import write_safetensors
 from mpncov_zoo.errors import ConversionError
@@ -130,17 +129,3 @@ def test_what_goes_wrong_is_one_sentence(error: Exception, message: str) -> None
     with pytest.raises(ConversionError) as raised, reading(Path("a"), "MATLAB"):
         raise error
     assert str(raised.value) == message
-
-
-def test_two_write_one_file_at_once(tmp_path: Path) -> None:
-    """Whoever ends last has the whole file; neither takes the other's."""
-    path = tmp_path / "a.pth"
-    with complete(path) as slow:
-        slow.write_bytes(b"slow")
-        with complete(path) as fast:
-            assert not fast.exists()
-            fast.write_bytes(b"fast")
-        assert path.read_bytes() == b"fast"
-        assert slow.read_bytes() == b"slow"
-    assert path.read_bytes() == b"slow"
-    assert list(tmp_path.iterdir()) == [path]

@@ -378,6 +378,8 @@ WORKERS = {"worker": ["a:1", "b:1"]}
         json.dumps({"cluster": WORKERS, "task": {"type": "chief", "index": 0}}),
         json.dumps({"cluster": {"worker": ["a", "b"]}, "task": {"type": "worker", "index": 0}}),
         json.dumps({"cluster": {"worker": [1]}, "task": {"type": "worker", "index": 0}}),
+        json.dumps({"cluster": {"worker": ["a:b"]}, "task": {"type": "worker", "index": 0}}),
+        json.dumps({"cluster": {"worker": ["a:65536"]}, "task": {"type": "worker", "index": 0}}),
         json.dumps({"cluster": {**WORKERS, "ps": ["c:1"]}, "task": {"type": "worker", "index": 0}}),
     ],
 )
@@ -389,6 +391,17 @@ def test_workers_without_a_usable_cluster_are_told_what_one_is(
         monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(InputError, match=r'TF_CONFIG: \{"cluster": \{"worker": \["host0:2222", .* Received: '):
         distribution.make_strategy("multi_worker")
+
+
+def test_a_worker_ends_when_it_is_told_to() -> None:
+    """TensorFlow takes SIGTERM to itself, which Slurm and Kubernetes send, and would go on."""
+    cluster = {"cluster": {"worker": free_addresses(1)}, "task": {"type": "worker", "index": 0}}
+    program = (
+        "import os, signal, time; from mpncov_zoo.training.distribution import make_strategy; "
+        "make_strategy('multi_worker'); os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"
+    )
+    environment = {**os.environ, "TF_CONFIG": json.dumps(cluster)}
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment).returncode == -signal.SIGTERM
 
 
 @pytest.mark.parametrize(

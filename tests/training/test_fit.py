@@ -2,7 +2,9 @@
 
 import csv
 import errno
+import gzip
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -88,8 +90,24 @@ def test_a_resumed_run_ends_as_one_that_was_never_interrupted(
 ) -> None:
     output = tmp_path / "resumed"
     shutil.copytree(interrupted, output)
+    (output / ".log.csv-0a_b3c4d").mkdir()  # of the process that was stopped
+    (output / ".Trash-1000" / "files").mkdir(parents=True)  # of the user
     artifact = train(load_recipe("fashion_mnist", TINY_RECIPE), tiny_fashion, output, resume=True, verbose=0)
     is_as_uninterrupted(artifact, trained_run[0])
+    assert [path.name for path in output.glob(".*-*")] == [".Trash-1000"]
+
+
+def test_what_never_completed_an_epoch_is_begun_anew(trained_run: Trained, tiny_fashion: Path, tmp_path: Path) -> None:
+    """Killed at its beginning, with another recipe and other data; what it left does not count."""
+    (tmp_path / "recipe.json").write_text("{}")
+    (tmp_path / "best-1.npz").write_bytes(b"half")
+    (tmp_path / ".environment.json-0a_b3c4d").mkdir()
+    (tmp_path / "tensorboard" / "train").mkdir(parents=True)
+    (tmp_path / "tensorboard" / "train" / "events").touch()
+    artifact = train(load_recipe("fashion_mnist", TINY_RECIPE), tiny_fashion, tmp_path, verbose=0)
+    is_as_uninterrupted(artifact, trained_run[0])
+    assert not (tmp_path / "tensorboard" / "train" / "events").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in trained_run[0].iterdir()}
 
 
 KILLED = """
@@ -329,14 +347,26 @@ def test_an_output_in_use_is_refused(tiny_fashion: Path, tmp_path: Path) -> None
 
 
 def test_another_recipe_is_refused(interrupted: Path, tiny_fashion: Path) -> None:
-    with pytest.raises(InputError, match=r"was begun with another recipe: batch_size, optimizer differ"):
+    with pytest.raises(
+        InputError, match=r"another recipe: batch_size was 30, is 10; optimizer\.momentum was 0\.9, is 0\.5\."
+    ):
         attempt(tiny_fashion, interrupted, "batch_size=10", "optimizer.momentum=0.5", resume=True)
 
 
 def test_other_data_are_refused(interrupted: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    with pytest.raises(InputError, match=r"was begun with other data: 330 images, .*; now 340 images"):
+    with pytest.raises(InputError, match=r"was begun with other data: data\.train was \"330 images, .*is \"340 images"):
         attempt(write_fashion(tmp_path / "data", train=340, test=20), interrupted, resume=True)
+
+
+def test_other_images_under_the_same_labels_are_refused(interrupted: Path, tiny_fashion: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_fashion, tmp_path / "data")
+    path = tmp_path / "data" / "train-images-idx3-ubyte.gz"
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[-1] ^= 1
+    path.write_bytes(gzip.compress(content))
+    with pytest.raises(InputError, match="was begun with other data"):
+        attempt(tmp_path / "data", interrupted, resume=True)
 
 
 def test_a_second_process_in_the_same_run_is_refused(interrupted: Path, tiny_fashion: Path) -> None:
@@ -361,6 +391,29 @@ def test_too_small_a_disk_is_refused_before_the_training(
     with pytest.raises(InputError, match=r"1,000 bytes are free, and a run of mpncov_cifar_resnet20 takes up to \d"):
         attempt(tiny_fashion, tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoint.npz").exists()
+
+
+def test_files_that_disappear_in_the_middle_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_folders(tmp_path / "data", {"train": {"a": 9, "b": 9}, "val": {"a": 2, "b": 2}})
+
+    class Removes(Journal):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            super().on_epoch_end(epoch, logs)
+            for path in (data / "train" / "a").iterdir():
+                path.unlink()
+
+    monkeypatch.setattr(fit, "Journal", Removes)
+    settings = ["dataset=folders", "validation=val", "holdout=0", "batch_size=2", "epochs=9"]
+    with pytest.raises(ZooError, match=r"cannot be read or computed: .*No such file.*`mpncov-zoo data check folders`"):
+        attempt(data, tmp_path / "run", *settings)
+
+
+@pytest.mark.parametrize("name", ["two\nlines", os.fsdecode(b"\xff")])
+def test_classes_that_an_artifact_cannot_name_are_refused_before(tmp_path: Path, name: str) -> None:
+    data = write_folders(tmp_path / "data", {"train": {"a": 9, name: 9}})
+    with pytest.raises(InputError, match="A class name is one line of Unicode text"):
+        attempt(data, tmp_path / "run", "dataset=folders", "holdout=4", "batch_size=2")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_disk_that_is_full_in_the_end_leaves_the_state_before(
@@ -406,7 +459,9 @@ def test_a_damaged_record_is_refused(interrupted: Path, tiny_fashion: Path, tmp_
     ("settings", "message"),
     [
         (["holdout=330"], "holdout=330 leaves nothing to train on: there are 330 images"),
+        (["holdout=329", "batch_size=1"], "9 of 10 classes have no training image"),
         (["batch_size=301"], "batch_size=301 is more than the 300 images"),
+        (["optimizer.accumulate=99"], "accumulate=99 is more than the .* batches of a stage: no step would be taken"),
         (["dataset=cifar_100"], "No reader for the data set 'cifar_100'"),
         (["options.head.depth=1"], "Unknown part 'head'"),
         (["freeze=stage9"], "can be frozen up to stem, .*Received: 'stage9'"),

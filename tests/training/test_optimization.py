@@ -101,12 +101,13 @@ def test_with_accumulation_the_schedule_still_ends_with_the_last_epoch() -> None
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(bad: float) -> None:
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_gradients_of_which_one_is_not_finite_change_nothing_and_are_counted(bad: float, accumulate: int) -> None:
     variables = [keras.Variable(np.ones(3), dtype="float32"), keras.Variable(np.ones(2), dtype="float32")]
-    optimizer = CoupledSGD(0.1, momentum=0.9, coupled_decay=0.5)
+    optimizer = CoupledSGD(0.1, momentum=0.9, coupled_decay=0.5, accumulate=accumulate)
     optimizer.apply([tf.zeros(3), tf.ones(2)], variables)
     before = [v.numpy() for v in optimizer.variables[2:] + variables]
-    optimizer.apply([tf.constant([0.0, bad, 0.0]), tf.constant([bad, 0.0])], variables)
+    optimizer.apply([tf.constant([0.0, bad, 0.0]), tf.ones(2)], variables)
     assert int(optimizer.failures) == 1
     for old, variable in zip(before, optimizer.variables[2:] + variables, strict=True):
         if variable is not optimizer.failures:

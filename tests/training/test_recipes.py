@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mpncov_zoo.errors import InputError, UnknownModel
-from mpncov_zoo.training.recipes import list_recipes, load_recipe
+from mpncov_zoo.training.recipes import Augmentation, list_recipes, load_recipe
 
 
 def test_the_recipe_of_the_bundled_weights() -> None:
@@ -102,6 +102,7 @@ def test_a_recipe_extends_another_section_by_section(tmp_path: Path) -> None:
     [
         ('extends = "nothing"', "No recipe 'nothing'"),
         ('extends = "{own}"', "extends itself: .*mine.toml -> .*mine.toml"),
+        ('extends = "./mine.toml"', "extends itself: .*mine.toml -> .*mine.toml"),
         ("extends = 3", "No recipe '3'"),
     ],
 )
@@ -110,6 +111,29 @@ def test_a_base_that_cannot_be_used_is_refused(tmp_path: Path, text: str, messag
     path.write_text(text.replace("{own}", str(path)))
     with pytest.raises(InputError, match=message):
         load_recipe(str(path))
+
+
+def test_a_base_is_looked_for_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text('extends = "elpv"\ntag = "base"')
+    (tmp_path / "mine").mkdir()
+    path = tmp_path / "mine" / "mine.toml"
+    path.write_text('extends = "../base.toml"\nepochs = 9')
+    assert load_recipe(str(path)) == load_recipe("elpv").model_copy(update={"tag": "base", "epochs": 9})
+
+
+def test_an_empty_section_takes_back_what_the_base_says(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "elpv"\nmodel = "efficientnet_lite0"\noptions = {}\naugmentation = {}')
+    recipe = load_recipe(str(path))
+    assert (recipe.options, recipe.augmentation) == ({}, Augmentation())
+    path.write_text('extends = "cub_bcnn_vgg16_bn"\nfirst_stage = {}')
+    assert load_recipe(str(path)).first_stage is None
+
+
+def test_what_the_input_leaves_out_is_as_the_backbone_has_it() -> None:
+    spec = load_recipe("elpv", ["model=resnet18"]).input
+    assert (spec.size, spec.crop_fraction) == ((224, 224), 1.0)  # the recipe's
+    assert (spec.interpolation, spec.mean) == ("bilinear", (0.485, 0.456, 0.406))
 
 
 def test_two_stages_are_two_recipes() -> None:

@@ -146,7 +146,7 @@ def test_reports_replace_older_ones(tmp_path: Path) -> None:
     for confusion in (CONFUSION, np.eye(4)):
         write_reports(evaluation(confusion, NAMES), {"top1_accuracy": 50.0}, directory)
     assert sorted(path.name for path in directory.iterdir()) == sorted(reports.FILES)
-    assert json.loads((directory / "metrics.json").read_text()) == {"top1_accuracy": 50.0}
+    assert json.loads((directory / "evaluation.json").read_text()) == {"top1_accuracy": 50.0}
     assert "the" in (directory / "classes.csv").read_text()
     assert share(cells(pixels(evaluation(np.eye(4)), tmp_path), 4)[1][1], FULL) > 0.98
 

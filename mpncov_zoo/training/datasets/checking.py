@@ -5,7 +5,6 @@ each file is decoded once beforehand, by the decoder of the pipelines, on all co
 that a resumed run sees the same images without another look. Packed shards hold decodable images alone.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -18,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from conversion.writers.complete import complete
+from mpncov_zoo.complete import complete
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.graph_images import decode_rgb
 from mpncov_zoo.images import read_image
 from mpncov_zoo.progress import progress_bar
 from mpncov_zoo.training.datasets.listings import SHOWN
-from mpncov_zoo.training.datasets.splits import Files, Images, Split, require_usable
+from mpncov_zoo.training.datasets.splits import Files, Split, require_usable
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +91,7 @@ def without_corrupt(
     """
     if not isinstance(split, Files):
         return split
-    digest = fingerprint(split)
+    digest = split.fingerprint()
     known = _read_record(record, digest)
     corrupt = known if known is not None else _few_corrupt(split, tolerance, progress)
     if record is not None and known is None:
@@ -127,18 +126,6 @@ def require_few(corrupt: Mapping[str, str], count: int, tolerance: float) -> Non
         )
 
 
-def fingerprint(split: Files | Images) -> str:
-    """A digest of the images' names, sizes, labels and classes (in memory: of their pixels), 64 hex digits."""
-    digest = hashlib.sha256(json.dumps(split.class_names).encode())
-    digest.update(np.asarray(split.labels, "<i4").tobytes())
-    if isinstance(split, Images):
-        digest.update(f"{split.pixels.shape}".encode() + split.pixels.tobytes())
-        return digest.hexdigest()
-    for path in split.paths:
-        digest.update(os.fsencode(path) + b"\0%d\0" % _size(split.root / path))
-    return digest.hexdigest()
-
-
 def _few_corrupt(split: Files, tolerance: float, progress: bool) -> list[Corrupt]:
     corrupt: list[Corrupt] = []
     for image in find_corrupt(split, progress=progress):
@@ -152,13 +139,6 @@ def _problem_of_file(split: Files, index: int) -> str | None:
         return problem(split.encoded(index))
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
 
 
 def _read_record(record: Path | None, digest: str) -> list[Corrupt] | None:

@@ -35,6 +35,8 @@ def fashion_mnist(directory: str | Path, split: str) -> Images:
     prefix = Path(directory) / SPLITS[split]
     pixels = read_idx(prefix.with_name(f"{prefix.name}-images-idx3-ubyte.gz"), dimensions=3)
     labels = read_idx(prefix.with_name(f"{prefix.name}-labels-idx1-ubyte.gz"), dimensions=1)
+    if not pixels.size:
+        raise InputError(f"{prefix}-images: no pixels; the shape is {pixels.shape}.")
     if len(pixels) != len(labels):
         raise InputError(f"{prefix}-*: {len(pixels)} images but {len(labels)} labels.")
     if labels.max(initial=0) >= len(FASHION_MNIST_LABELS):

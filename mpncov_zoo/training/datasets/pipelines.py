@@ -5,6 +5,7 @@ order and augmentation depend neither on how many threads do that nor on what th
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
@@ -64,6 +65,7 @@ def training_batches(
     batch_size: int,
     seed: int,
     epoch: int,
+    first: int = 0,
     share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Augmented full batches without end, from an epoch on: order and augmentation depend on seed and epoch alone.
@@ -78,6 +80,7 @@ def training_batches(
         batch_size: images of all workers together.
         seed: of order and augmentation.
         epoch: the first one to give.
+        first: the batch of that epoch to begin with, counted from 0; nothing is decoded of those before.
         share: of each batch, for one of several workers.
 
     Returns:
@@ -91,9 +94,10 @@ def training_batches(
 
     def batches(number: tf.Tensor) -> tf.data.Dataset:
         epoch_seed = tf.stack([tf.cast(seed, tf.int64), number])
-        if isinstance(split, Images) and _fits(split, spec, augmentation):
-            return _epoch_in_memory(split, spec, augmentation, batch_size, epoch_seed, share)
-        return _epoch(split, spec, augmentation, batch_size, epoch_seed, share)
+        skipped = tf.where(number == epoch, tf.constant(first, tf.int64), 0)
+        in_memory = isinstance(split, Images) and _fits(split, spec, augmentation)
+        make: Any = _epoch_in_memory if in_memory else _epoch
+        return make(split, spec, augmentation, batch_size, epoch_seed, skipped, share)
 
     return tf.data.Dataset.range(epoch, tf.int64.max).flat_map(batches).prefetch(PREFETCH)
 
@@ -105,7 +109,13 @@ def _fits(split: Images, spec: InputSpecification, augmentation: Augmentation) -
 
 
 def _epoch_in_memory(
-    split: Images, spec: InputSpecification, augmentation: Augmentation, batch_size: int, seed: tf.Tensor, share: Share
+    split: Images,
+    spec: InputSpecification,
+    augmentation: Augmentation,
+    batch_size: int,
+    seed: tf.Tensor,
+    skipped: tf.Tensor,
+    share: Share,
 ) -> tf.data.Dataset:
     pixels, labels = held(split.pixels), held(split.labels)
     part = batch_size // share.workers
@@ -118,17 +128,24 @@ def _epoch_in_memory(
 
     order = stateless.stateless_shuffle(tf.range(len(split)), seed=seed)
     batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True).enumerate()
-    return batches.map(batch, num_parallel_calls=2)
+    return batches.skip(skipped).map(batch, num_parallel_calls=2)
 
 
 def _epoch(
-    split: Split, spec: InputSpecification, augmentation: Augmentation, batch_size: int, seed: tf.Tensor, share: Share
+    split: Split,
+    spec: InputSpecification,
+    augmentation: Augmentation,
+    batch_size: int,
+    seed: tf.Tensor,
+    skipped: tf.Tensor,
+    share: Share,
 ) -> tf.data.Dataset:
     def augmented(item: tf.Tensor, label: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image_seed = stateless.stateless_fold_in(seed, index)
         return augment(split.decode(item, spec), spec, augmentation, image_seed), label
 
     examples = split.examples(seed).take(len(split) // batch_size * batch_size)
+    examples = examples.skip(skipped * batch_size)
     part = batch_size // share.workers
     if share != WHOLE:
         own = examples.enumerate().filter(lambda number, _: number % batch_size // part == share.index)  # pyright: ignore

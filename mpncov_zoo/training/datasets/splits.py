@@ -1,8 +1,11 @@
 """One part of a data set, such as its training images, wherever these are: in memory, or a file each."""
 
+import hashlib
 import io
+import json
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -48,6 +51,18 @@ class Split(ABC):
     def decode(self, item: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
         """An item's pixels, uint8 (height, width, spec.channels), of static or dynamic height and width."""
 
+    def fingerprint(self) -> str:
+        """A digest of the images, their labels and classes, 64 hex digits: who has the same one has the same data."""
+        digest = hashlib.sha256(json.dumps(self.class_names).encode())
+        digest.update(np.asarray(self.labels, "<i4").tobytes())
+        for part in self._identity():
+            digest.update(part)
+        return digest.hexdigest()
+
+    @abstractmethod
+    def _identity(self) -> Iterator[bytes]:
+        """What tells these images from others."""
+
 
 @dataclass(frozen=True)
 class Images(Split):
@@ -68,6 +83,10 @@ class Images(Split):
         if item.shape[2] == spec.channels:
             return item
         return luma(item) if spec.channels == 1 else tf.image.grayscale_to_rgb(item)
+
+    def _identity(self) -> Iterator[bytes]:
+        yield f"{self.pixels.shape}".encode()
+        yield self.pixels.tobytes()
 
     def name(self, index: int) -> str:
         """What messages and records call an image."""
@@ -101,6 +120,11 @@ class Files(Split):
         path = tf.strings.join([_bytes(self.root), item], b"/")
         return decode_image(tf.io.read_file(path), spec)
 
+    def _identity(self) -> Iterator[bytes]:
+        """Names and sizes: to read all files would take as long as an epoch."""
+        for path in self.paths:
+            yield os.fsencode(path) + b"\0%d\0" % _size(self.root / path)
+
     def name(self, index: int) -> str:
         """What messages and records call an image: its path below `root`."""
         return self.paths[index]
@@ -119,6 +143,13 @@ def held(values: Any) -> tf.Tensor:
 def _bytes(path: str | Path) -> bytes:
     """A path as the system knows it; os.fsencode is code that TensorFlow cannot trace."""
     return os.fspath(path).encode("utf-8", "surrogateescape")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _numbered(labels: np.ndarray, shuffle: tf.Tensor | None) -> tf.data.Dataset:

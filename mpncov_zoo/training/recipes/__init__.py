@@ -1,21 +1,24 @@
 """Recipes: training runs as data. A recipe is a TOML file in this folder, or any path to one.
 
-`extends = "NAME"` begins with the values of another recipe, of which the file then changes some.
+`extends = "NAME"` begins with the values of another recipe, or of a file beside this one, and changes some: sections
+key by key, but an empty one takes back what the other says. What `input` leaves out is as the model's backbone has it.
 """
 
 import json
+import os
 import tomllib
 from collections.abc import Sequence
 from importlib import resources
+from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mpncov_zoo.documents import StrictModel, first_problem
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.manifest import InputSpecification, Name
-from mpncov_zoo.registry import canonical_name
+from mpncov_zoo.registry import backbone_of, canonical_name
 
 
 class Optimizer(StrictModel):
@@ -28,10 +31,12 @@ class Optimizer(StrictModel):
         classifier_factor: of the classifier's learning rate, published as 5 for fine-tuning.
         warmup_epochs: from 0 to `learning_rate`.
         schedule: "cosine" to zero, "step" by `step_factor` after each of `step_epochs`, or "constant".
-        accumulate: batches whose mean gradient makes one step.
+        momentum: of the velocity, 0 for none.
+        nesterov: look ahead along it.
+        accumulate: batches whose mean gradient makes one step; what is left of them at the end of a stage is not used.
     """
 
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, le=1e30)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = Field(default=0.0, ge=0)
@@ -83,7 +88,7 @@ class Augmentation(StrictModel):
 
     random_resized_crop: RandomResizedCrop | None = None
     crop: Literal["center", "random"] = "center"
-    pad_crop: int = Field(default=0, ge=0)
+    pad_crop: int = Field(default=0, ge=0, le=1024)
     flip: bool = False
 
     @model_validator(mode="after")
@@ -101,7 +106,7 @@ class FirstStage(StrictModel):
         optimizer: of this stage; the second one begins anew with the recipe's.
     """
 
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, le=10**6)
     optimizer: Optimizer
 
     @model_validator(mode="after")
@@ -134,24 +139,26 @@ class Recipe(StrictModel):
         keep: the weights that come out: of the epoch with the "best" accuracy on the validation images (of equal ones
             that with the lower loss), or of the "last" epoch; without validation images always that.
         early_stop: epochs without a better one after which the run ends, 0 for never.
-        ema: momentum of an exponential moving average of the learned weights, which is what is measured and comes out;
-            0 for none. Not in the first stage.
+        ema: momentum, a batch, of an exponential moving average of the learned weights, which is what is measured and
+            comes out; 0 for none. Not in the first stage.
         corrupt_tolerance: share of the image files that may be undecodable and are left out; ten may always be.
+        optimizer: how weights learn.
+        augmentation: random changes of the training images.
     """
 
     model: str
     tag: Name
     dataset: str
     input: InputSpecification
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, le=10**6)
     batch_size: int = Field(ge=1)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     options: dict[str, dict[str, Any]] = {}
-    pretrained: bool | str = False
+    pretrained: bool | Annotated[str, Field(min_length=1)] = False
     freeze: str | None = None
-    validation: str | None = None
+    validation: str | None = Field(default=None, min_length=1)
     holdout: int = Field(default=0, ge=0)
     keep: Literal["best", "last"] = "best"
     early_stop: int = Field(default=0, ge=0)
@@ -160,6 +167,11 @@ class Recipe(StrictModel):
     optimizer: Optimizer
     augmentation: Augmentation = Augmentation()
     first_stage: FirstStage | None = None
+
+    @field_validator("first_stage", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return value or None
 
     @model_validator(mode="after")
     def _known_model(self) -> Self:
@@ -202,7 +214,7 @@ def list_recipes() -> list[str]:
     )
 
 
-def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
+def load_recipe(name: str | PathLike[str], settings: Sequence[str] = ()) -> Recipe:
     """Read and validate a recipe.
 
     Args:
@@ -212,9 +224,13 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
     Raises:
         InputError: no such recipe, not TOML, an unknown key (with the closest one), a value out of range.
     """
+    name = os.fspath(name)
     values = _recipe_values(name, ())
     for setting in settings:
         _apply(values, setting)
+    given = values.get("input", {})
+    if isinstance(values.get("model"), str) and isinstance(given, dict):  # else the validation says what is wrong
+        values["input"] = {**backbone_of(canonical_name(values["model"])).input, **given}
     try:
         return Recipe.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
@@ -230,15 +246,18 @@ def _recipe_values(name: str, extended_by: tuple[str, ...]) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"Recipe {name}: not valid TOML: {error}.") from error
     base = values.pop("extends", None)
-    return values if base is None else _merged(_recipe_values(str(base), (*extended_by, name)), values)
+    if base is None:
+        return values
+    beside = os.path.normpath(Path(name).parent / base) if str(base).endswith(".toml") else str(base)
+    return _merged(_recipe_values(beside, (*extended_by, name)), values)
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Sections are merged key by key; everything else is replaced."""
-    sections = {
-        k: _merged(base[k], v) for k, v in changes.items() if isinstance(v, dict) and isinstance(base.get(k), dict)
-    }
-    return base | changes | sections
+    """Sections are merged key by key, unless the change is empty; everything else is replaced."""
+    both = (
+        key for key in base.keys() & changes.keys() if isinstance(base[key], dict) and isinstance(changes[key], dict)
+    )
+    return base | changes | {key: _merged(base[key], changes[key]) for key in both if changes[key]}
 
 
 def _recipe_text(name: str) -> str:
@@ -254,7 +273,7 @@ def _recipe_text(name: str) -> str:
 
 
 def _apply(values: dict[str, Any], setting: str) -> None:
-    key, separator, text = setting.partition("=")
+    key, separator, text = (part.strip() for part in setting.partition("="))
     if not separator or not key:
         raise InputError(f"A setting is key=value, for example epochs=10. Received: {setting!r}.")
     *sections, last = key.split(".")

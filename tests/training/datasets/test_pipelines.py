@@ -71,6 +71,17 @@ def test_batches_in_memory_are_the_recorded_ones() -> None:
     ]
 
 
+@pytest.mark.parametrize("size", [28, 20], ids=["whole batches", "each image"])
+def test_an_epoch_may_begin_with_a_later_batch(size: int) -> None:
+    recipe = load_recipe("fashion_mnist", [f"input.size=[{size}, {size}]"])
+    pixels = np.random.default_rng(5).integers(0, 256, (100, 28, 28, 1), np.uint8)
+    images = Images(pixels, (np.arange(100) % 10).astype(np.int32), FASHION_MNIST_LABELS)
+    settings: Any = {"batch_size": 20, "seed": 1, "epoch": 4}
+    whole = training_batches(images, recipe.input, recipe.augmentation, **settings)
+    later = training_batches(images, recipe.input, recipe.augmentation, **settings, first=3)
+    assert digest(later, 8) == digest(whole.skip(3), 8)  # into the second epoch after that
+
+
 @pytest.mark.skipif(not FASHION.exists(), reason="needs apt install dataset-fashion-mnist")
 def test_batches_of_fashion_mnist_are_the_recorded_ones() -> None:
     assert recorded(read_dataset("fashion_mnist", FASHION, "train"), batch_size=128, holdout=0) == [
