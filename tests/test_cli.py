@@ -653,6 +653,8 @@ def test_train_lists_its_recipes(capsys: Capture) -> None:
     code, out, err = run(capsys, "train", "--list")
     assert (code, err) == (0, "")
     assert ["cub_mpncov_resnet50", "mpncov_resnet50", "cub"] in [line.split() for line in out.splitlines()]
+    listed = json.loads(run(capsys, "train", "--list", "--json")[1])
+    assert [list(row.values()) for row in listed] == [line.split() for line in out.splitlines()]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """`mpncov-zoo train`."""
 
 import argparse
+import json
 import sys
 from contextlib import redirect_stdout
 from typing import Any
 
-from mpncov_zoo.cli.options import PROGRAM, add_command
+from mpncov_zoo.cli.options import PROGRAM, add_command, add_json
 from mpncov_zoo.cli.quiet import import_tensorflow
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.training.recipes import list_recipes, load_recipe
@@ -39,15 +40,14 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on after the last complete epoch of RUN")
     parser.add_argument("--list", action="store_true", help="list the recipes, their models and data sets")
+    add_json(parser, "with --list: an array of objects with name, model and dataset")
     parser.set_defaults(verbose=True)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train and print where the artifact is."""
     if args.list:
-        for name in list_recipes():
-            recipe = load_recipe(name)
-            print(f"{name:<26} {recipe.model:<31} {recipe.dataset}")
+        _list(as_json=args.json)
         return 0
     missing = [name for name in ("recipe", "data", "output") if getattr(args, name) is None]
     if missing:
@@ -69,3 +69,12 @@ def run(args: argparse.Namespace) -> int:
         )
     print(artifact)
     return 0
+
+
+def _list(*, as_json: bool) -> None:
+    rows = []
+    for name in list_recipes():
+        recipe = load_recipe(name)
+        rows.append({"name": name, "model": recipe.model, "dataset": recipe.dataset})
+    lines = (f"{row['name']:<26} {row['model']:<31} {row['dataset']}" for row in rows)
+    print(json.dumps(rows) if as_json else "\n".join(lines))
