@@ -31,6 +31,12 @@ def flatten(features: KerasTensor, *, size: int = 7) -> dict[str, KerasTensor]:
         The endpoint representation, (batch, channels * size * size).
     """
     x = features
+    single = tuple(2 if length == 1 else 1 for length in x.shape[1:3])
+    if size > 1 and single != (
+        1,
+        1,
+    ):  # Keras 3.15 cannot make several of one position in a graph; of two equal ones it can
+        x = layers.UpSampling2D(single, name="repeat")(x)
     if x.shape[1:3] != (size, size):
         x = layers.AdaptiveAveragePooling2D(size, name="adaptive_pool")(x)
     x = layers.Permute((3, 1, 2), name="channels_first")(x)
