@@ -70,8 +70,8 @@ def write(
 
     Raises:
         IntegrityError: the disk does not hold what was written.
-        InputError: the model has no classifier, is not float32 or has a label of several lines, the tag is not a name,
-            or the directory exists or cannot be written.
+        InputError: the model has no classifier, is not float32, has a label of several lines or computes what is not
+            finite, the tag is not a name, or the directory exists or cannot be written.
     """
     target = Path(directory)
     _check_writable(model, target)

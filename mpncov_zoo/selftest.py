@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
-from mpncov_zoo.errors import IntegrityError, ZooError
+from mpncov_zoo.errors import InputError, IntegrityError, ZooError
 from mpncov_zoo.preprocessing import normalize
 
 SELFTEST_FILE = "selftest.npz"
@@ -20,8 +20,15 @@ _VALUES = 4096  # of each stage, so that the file stays small for any network
 
 
 def write_record(model: ImageClassifier, directory: Path) -> None:
-    """Write one seeded input, and values of every stage that the network computes from it."""
+    """Write one seeded input, and values of every stage that the network computes from it.
+
+    Raises:
+        InputError: some are not finite.
+    """
     record: dict[str, Any] = _computed(model, _pixels(model))
+    broken = [name for name, values in record.items() if not np.isfinite(values).all()]
+    if broken:
+        raise InputError(f"What {model.name} computes is not finite, first in {broken[0]}: its weights are broken.")
     np.savez_compressed(directory / SELFTEST_FILE, **record)
 
 

@@ -112,6 +112,15 @@ def test_labels_survive(directory: Path) -> None:
     assert artifact.read_labels(directory, parse_description(directory / "model.json")) == LABELS
 
 
+def test_a_network_that_computes_nothing_finite_is_not_written(tmp_path: Path) -> None:
+    model = networks.tiny(num_classes=2)
+    for variable in model.learned_variables().values():
+        variable.assign(np.full(variable.shape, 1e30, np.float32))
+    with pytest.raises(InputError, match="is not finite, first in "):
+        artifact.write(model, tmp_path / "broken", tag="broken", provenance={})
+    assert not any(tmp_path.iterdir())
+
+
 def test_frozen_layers_make_the_same_artifact(tmp_path: Path) -> None:
     """What one training left alone is no property of the network."""
     network = networks.tiny()

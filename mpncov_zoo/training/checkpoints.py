@@ -32,7 +32,12 @@ def read_history(path: Path) -> list[Row]:
     Raises:
         InputError: the file is damaged.
     """
-    return json.loads(read_arrays(path, [_HISTORY])[_HISTORY].tobytes()) if path.exists() else []
+    if not path.exists():
+        return []
+    try:
+        return json.loads(read_arrays(path, [_HISTORY])[_HISTORY].tobytes())
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}. Begin again in a new directory.") from error
 
 
 def restore_state(path: Path, model: keras.Model, *, optimizer: bool) -> None:
@@ -77,6 +82,8 @@ def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, np.
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in (file.files if names is None else names)}
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing. Begin again in a new directory.") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is damaged: {error}. Begin again in a new directory.") from error
 

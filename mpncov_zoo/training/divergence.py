@@ -44,9 +44,10 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Look at what the last steps left, before it is kept."""
-        bad = next(_broken_variables(self.model), None)
-        if bad is not None:
-            self._stop(self.params["steps"] - 1, bad)
+        bad = [name for name, value in (logs or {}).items() if not math.isfinite(value)]
+        where = next(_broken_variables(self.model), f"the epoch's {bad[0]}" if bad else None)
+        if where is not None:
+            self._stop(self.params["steps"] - 1, where)
 
     def _stop(self, batch: int, where: str) -> NoReturn:
         optimizer = inner(self.model.optimizer)

@@ -18,7 +18,7 @@ import tensorflow as tf
 from mpncov_zoo import artifact, registry
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import InputError, ZooError
-from mpncov_zoo.manifest import load_manifest
+from mpncov_zoo.manifest import DESCRIPTION_FILE, load_manifest
 from mpncov_zoo.training import checkpoints, runs
 from mpncov_zoo.training.checkpoints import Row
 from mpncov_zoo.training.curves import require_matplotlib
@@ -97,6 +97,8 @@ def train(
     data_sets = _read(recipe, data)
     model = _initial(recipe, data_sets["train"].class_names, devices, hub, go_on=run.state.exists())
     directory = run.directory / f"{model.architecture.name}.{recipe.tag}"
+    if directory.exists() and not (directory / DESCRIPTION_FILE).exists():
+        raise InputError(f"{directory} stands where the artifact will be, and is none. Remove it.")
     writes = is_chief(devices)
     with runs.begun(run, recipe, data_sets, writes=writes), losing_workers(devices):
         if not directory.exists():
@@ -278,6 +280,14 @@ def _fit_stage(model: ImageClassifier, session: _Session, history: list[Row], en
         )
 
 
+_OF_THE_DATA = (
+    tf.errors.NotFoundError,
+    tf.errors.DataLossError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.FailedPreconditionError,  # fewer images than there were
+)
+
+
 @contextmanager
 def _said_clearly(recipe: Recipe) -> Iterator[None]:
     """Within this context TensorFlow's errors, other than of lost workers, are said in a sentence."""
@@ -288,7 +298,7 @@ def _said_clearly(recipe: Recipe) -> Iterator[None]:
             f"There is not enough memory for batch_size={recipe.batch_size}. Begin again with a smaller one; "
             "optimizer.accumulate makes one step of several batches."
         ) from error
-    except (tf.errors.NotFoundError, tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+    except _OF_THE_DATA as error:
         raise ZooError(
             f"A batch cannot be read or computed: {reason(error)}. If files were changed or removed, `mpncov-zoo data "
             f"check {recipe.dataset}` names them; put them back, and go on with --resume."

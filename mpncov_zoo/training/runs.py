@@ -22,13 +22,15 @@ import mpncov_zoo
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.complete import complete
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.registry import MODELS
 from mpncov_zoo.training.datasets import Split
 from mpncov_zoo.training.recipes import Recipe
 
 logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
-_LEFTOVER = re.compile(r"\..+\..+-[a-z0-9_]{8}")  # a file or artifact, as it is written: .NAME.SUFFIX-XXXXXXXX/
+_LEFTOVER = re.compile(r"\.(.+)-[a-z0-9_]{8}")
+_BEST = re.compile(r"best-\d+\.npz")
 COPIES = 3  # of the weights, at the same time at most: two best ones and the artifact
 
 
@@ -83,16 +85,25 @@ class Run:
 
     def all_best(self) -> list[Path]:
         """The files of that kind."""
-        return sorted(self.directory.glob("best-*.npz"))
+        return sorted(path for path in self.directory.glob("best-*.npz") if _BEST.fullmatch(path.name))
 
     def leftovers(self) -> list[Path]:
-        """What a process that was killed was writing."""
-        return [path for path in self.directory.glob(".*-*") if path.is_dir() and _LEFTOVER.fullmatch(path.name)]
+        """What a process that was killed was writing: NAME, in a directory .NAME-XXXXXXXX beside its place."""
+        found = ((path, _LEFTOVER.fullmatch(path.name)) for path in self.directory.glob(".*-*") if path.is_dir())
+        return [path for path, match in found if match and self._writes(match[1])]
 
-    def is_of_a_beginning(self, path: Path) -> bool:
-        """Can an entry of the directory be of a run that has not completed an epoch?"""
-        known = (LOCK, self.recipe.name, self.environment.name, self.images("*").name, "best-*.npz", self.events.name)
-        return any(path.match(pattern) for pattern in known) or path in self.leftovers()
+    def holds_only_a_beginning(self) -> bool:
+        """Is there nothing but what a run leaves that has not completed an epoch?"""
+        begun = (self.environment.name, self.images("*").name, self.best(1).name, self.events.name)
+        known = (LOCK, self.recipe.name, *(begun if self.recipe.exists() else ()))
+        leftovers = self.leftovers()
+        entries = self.directory.iterdir() if self.directory.exists() else ()
+        return all(path in leftovers or any(path.match(pattern) for pattern in known) for path in entries)
+
+    def _writes(self, name: str) -> bool:
+        files = (self.recipe, self.environment, self.images("*"), self.state, self.log, self.curves, self.metrics)
+        own = any(Path(name).match(path.name) for path in files) or bool(_BEST.fullmatch(name))
+        return own or name.partition(".")[0] in MODELS  # an artifact, MODEL.TAG
 
 
 def inspect(output: Path, recipe: Recipe, *, resume: bool) -> Run:
@@ -105,15 +116,17 @@ def inspect(output: Path, recipe: Recipe, *, resume: bool) -> Run:
     """
     run = Run(output)
     try:
-        entries = [*output.iterdir()] if output.exists() else []
+        fresh = run.holds_only_a_beginning()
     except OSError as error:
         raise InputError(f"{output} cannot be used for a run: {error.strerror}.") from error
-    if all(run.is_of_a_beginning(entry) for entry in entries):
+    if fresh:
         return run
+    if not run.recipe.exists() or not (run.state.exists() or resume):
+        raise InputError(f"{output} is not empty and holds no run that --resume can go on with. Give a new directory.")
     if not resume:
         raise InputError(f"{output} is not empty. Go on with --resume, or give a new directory.")
-    if not run.state.exists():
-        raise InputError(f"{output} is not empty and holds no run ({run.state.name}). Give a new directory.")
+    if not run.state.exists() and run.log.exists():
+        raise InputError(f"{run.state} is missing, which --resume goes on from. Give a new directory.")
     _require_same_recipe(run, recipe)
     return run
 
@@ -246,5 +259,7 @@ def _environment(data: Mapping[str, Split]) -> Mapping[str, Any]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing. Begin again in a new directory.") from error
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path} is damaged: {error}. Begin again in a new directory.") from error

@@ -91,10 +91,10 @@ def test_a_resumed_run_ends_as_one_that_was_never_interrupted(
     output = tmp_path / "resumed"
     shutil.copytree(interrupted, output)
     (output / ".log.csv-0a_b3c4d").mkdir()  # of the process that was stopped
-    (output / ".Trash-1000" / "files").mkdir(parents=True)  # of the user
+    (output / ".cache.old-20240101" / "files").mkdir(parents=True)  # of the user
     artifact = train(load_recipe("fashion_mnist", TINY_RECIPE), tiny_fashion, output, resume=True, verbose=0)
     is_as_uninterrupted(artifact, trained_run[0])
-    assert [path.name for path in output.glob(".*-*")] == [".Trash-1000"]
+    assert [path.name for path in output.glob(".*-*")] == [".cache.old-20240101"]
 
 
 def test_what_never_completed_an_epoch_is_begun_anew(trained_run: Trained, tiny_fashion: Path, tmp_path: Path) -> None:
@@ -339,11 +339,29 @@ def attempt(data: Path, output: Path, *settings: str, resume: bool = False) -> N
 
 def test_an_output_in_use_is_refused(tiny_fashion: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "best-1.npz").touch()  # without a recipe beside it no run's
+    for resume in (False, True):
+        with pytest.raises(InputError, match="is not empty and holds no run that --resume can go on with"):
+            attempt(tiny_fashion, tmp_path, resume=resume)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-1.npz", "notes.txt"]
+
+
+def test_a_run_is_not_begun_anew_by_mistake(interrupted: Path, tiny_fashion: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is not empty\. Go on with --resume, or give a new directory"):
-        attempt(tiny_fashion, tmp_path)
-    with pytest.raises(InputError, match="is not empty and holds no run"):
-        attempt(tiny_fashion, tmp_path, resume=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+        attempt(tiny_fashion, interrupted)
+    shutil.copytree(interrupted, tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.npz").unlink()
+    with pytest.raises(InputError, match=r"checkpoint\.npz is missing, which --resume goes on from"):
+        attempt(tiny_fashion, tmp_path / "run", resume=True)
+
+
+def test_what_stands_in_the_artifacts_place_is_refused_before(
+    interrupted: Path, tiny_fashion: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(interrupted, tmp_path / "run")
+    (tmp_path / "run" / ARTIFACT).mkdir()
+    with pytest.raises(InputError, match="stands where the artifact will be, and is none"):
+        attempt(tiny_fashion, tmp_path / "run", resume=True)
 
 
 def test_another_recipe_is_refused(interrupted: Path, tiny_fashion: Path) -> None:

@@ -71,6 +71,8 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         ("tag=My.Tag", "tag: .*received 'My.Tag'"),
         ("epochs", "A setting is key=value, for example epochs=10. Received: 'epochs'"),
         ("=3", "A setting is key=value"),
+        ("epochs=5\nseed=3", "A setting is one key=value"),
+        ("seed=" + "9" * 5000, "seed: "),
         ("model.depth=3", "'model' in 'model.depth=3' is not a section"),
     ],
 )
@@ -128,6 +130,11 @@ def test_an_empty_section_takes_back_what_the_base_says(tmp_path: Path) -> None:
     assert (recipe.options, recipe.augmentation) == ({}, Augmentation())
     path.write_text('extends = "cub_bcnn_vgg16_bn"\nfirst_stage = {}')
     assert load_recipe(str(path)).first_stage is None
+
+
+def test_empty_text_takes_back_too() -> None:
+    assert load_recipe("elpv", ["validation=", "holdout=100", "freeze="]).validation is None
+    assert load_recipe("elpv", ["validation=", "freeze="]).freeze is None
 
 
 def test_what_the_input_leaves_out_is_as_the_backbone_has_it() -> None:

@@ -118,7 +118,8 @@ class Shards(Split):
         chosen = numbered.map(lambda number, record: (record, tf.gather(positions, number)))
         if shuffle is not None:
             chosen = _shuffled_in_windows(chosen, shuffle)
-        return chosen.map(lambda record, index: (record, tf.gather(labels, index), index))
+        examples = chosen.map(lambda record, index: (record, tf.gather(labels, index), index))
+        return examples.apply(tf.data.experimental.assert_cardinality(len(self)))  # a shard may have been cut since
 
     def decode(self, item: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
         return decode_image(tf.io.parse_single_example(item, FEATURES)["image/encoded"], spec)

@@ -1,7 +1,8 @@
 """Recipes: training runs as data. A recipe is a TOML file in this folder, or any path to one.
 
 `extends = "NAME"` begins with the values of another recipe, or of a file beside this one, and changes some: sections
-key by key, but an empty one takes back what the other says. What `input` leaves out is as the model's backbone has it.
+key by key, but an empty one (of text, "") takes back what the other says. What `input` leaves out is as the model's
+backbone has it.
 """
 
 import json
@@ -158,7 +159,7 @@ class Recipe(StrictModel):
     options: dict[str, dict[str, Any]] = {}
     pretrained: bool | Annotated[str, Field(min_length=1)] = False
     freeze: str | None = None
-    validation: str | None = Field(default=None, min_length=1)
+    validation: str | None = None
     holdout: int = Field(default=0, ge=0)
     keep: Literal["best", "last"] = "best"
     early_stop: int = Field(default=0, ge=0)
@@ -168,10 +169,10 @@ class Recipe(StrictModel):
     augmentation: Augmentation = Augmentation()
     first_stage: FirstStage | None = None
 
-    @field_validator("first_stage", mode="before")
+    @field_validator("first_stage", "freeze", "validation", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
-        return value or None
+        return None if value in ({}, "") else value
 
     @model_validator(mode="after")
     def _known_model(self) -> Self:
@@ -243,7 +244,7 @@ def _recipe_values(name: str, extended_by: tuple[str, ...]) -> dict[str, Any]:
         raise InputError(f"Recipe {name} extends itself: {' -> '.join((*extended_by, name))}.")
     try:
         values = tomllib.loads(_recipe_text(name))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"Recipe {name}: not valid TOML: {error}.") from error
     base = values.pop("extends", None)
     if base is None:
@@ -276,12 +277,15 @@ def _apply(values: dict[str, Any], setting: str) -> None:
     key, separator, text = (part.strip() for part in setting.partition("="))
     if not separator or not key:
         raise InputError(f"A setting is key=value, for example epochs=10. Received: {setting!r}.")
-    *sections, last = key.split(".")
+    *sections, last = (part.strip() for part in key.split("."))
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise InputError(f"{section!r} in {setting!r} is not a section of the recipe.")
     try:
-        values[last] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        values[last] = text
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        parsed = {"value": text}
+    if parsed.keys() != {"value"}:
+        raise InputError(f"A setting is one key=value. Received: {setting!r}.")
+    values[last] = parsed["value"]
