@@ -68,11 +68,18 @@ def test_the_sound_one_loads(server: FaultServer, tmp_path: Path, artifact_hub: 
     ],
 )
 def test_values_that_no_network_has(
-    server: FaultServer, tmp_path: Path, artifact_hub: Path, value: float, variable: str, message: str
+    monkeypatch: pytest.MonkeyPatch,
+    server: FaultServer,
+    tmp_path: Path,
+    artifact_hub: Path,
+    value: float,
+    variable: str,
+    message: str,
 ) -> None:
     model = network(artifact_hub)
     target = model.named_variables()[variable]
     target.assign(np.full(target.shape, value, np.float32))
+    monkeypatch.setattr(artifact, "write_record", lambda *_: None)  # which refuses them: a hostile writer would not
     artifact.write(model, tmp_path / "broken", tag="test", provenance={})
     replace_variables(server.root / NAME, tmp_path / "broken")
     with pytest.raises(IntegrityError, match=message):
