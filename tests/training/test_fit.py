@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,8 +25,10 @@ import mpncov_zoo
 from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.training import curves, fit
 from mpncov_zoo.training.checkpoints import read_history
+from mpncov_zoo.training.datasets import read_dataset
 from mpncov_zoo.training.fit import train
 from mpncov_zoo.training.journal import Journal
+from mpncov_zoo.training.packing import pack
 from mpncov_zoo.training.recipes import load_recipe
 from tests.conftest import TINY_RECIPE
 from tests.fashion import write_fashion
@@ -115,6 +118,7 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np
 from mpncov_zoo.training import checkpoints, fit
+from mpncov_zoo.training.packing import pack
 from mpncov_zoo.training.recipes import load_recipe
 
 def kill(): os.kill(os.getpid(), signal.SIGKILL)
@@ -411,19 +415,34 @@ def test_too_small_a_disk_is_refused_before_the_training(
     assert not (tmp_path / "run" / "checkpoint.npz").exists()
 
 
-def test_files_that_disappear_in_the_middle_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = write_folders(tmp_path / "data", {"train": {"a": 9, "b": 9}, "val": {"a": 2, "b": 2}})
-
-    class Removes(Journal):
+def after_an_epoch(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    class Happens(Journal):
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             super().on_epoch_end(epoch, logs)
-            for path in (data / "train" / "a").iterdir():
-                path.unlink()
+            happens()
 
-    monkeypatch.setattr(fit, "Journal", Removes)
+    monkeypatch.setattr(fit, "Journal", Happens)
+
+
+def test_files_that_disappear_in_the_middle_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_folders(tmp_path / "data", {"train": {"a": 9, "b": 9}, "val": {"a": 2, "b": 2}})
+    after_an_epoch(monkeypatch, lambda: [path.unlink() for path in (data / "train" / "a").iterdir()])
     settings = ["dataset=folders", "validation=val", "holdout=0", "batch_size=2", "epochs=9"]
     with pytest.raises(ZooError, match=r"cannot be read or computed: .*No such file.*`mpncov-zoo data check folders`"):
         attempt(data, tmp_path / "run", *settings)
+
+
+@pytest.mark.parametrize("left", [0, 0.5], ids=["emptied", "cut"])
+def test_a_shard_that_shrinks_in_the_middle_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: float
+) -> None:
+    photos = write_folders(tmp_path / "photos", {"train": {"a": 9, "b": 9}})
+    pack(read_dataset("folders", photos, "train"), tmp_path / "data", "train", dataset="folders", shards=2)
+    shard = tmp_path / "data" / "train-00001-of-00002.tfrecord"
+    after_an_epoch(monkeypatch, lambda: os.truncate(shard, int(left * shard.stat().st_size)))
+    settings = ["dataset=tfrecord", "validation=", "holdout=4", "batch_size=2", "epochs=9"]
+    with pytest.raises(ZooError, match=r"A batch cannot be read or computed: .*`mpncov-zoo data check tfrecord`"):
+        attempt(tmp_path / "data", tmp_path / "run", *settings)
 
 
 @pytest.mark.parametrize("name", ["two\nlines", os.fsdecode(b"\xff")])
