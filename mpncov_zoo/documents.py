@@ -16,7 +16,7 @@ LARGEST = 2**24  # bytes
 
 
 class StrictModel(BaseModel):
-    """Frozen, without unknown fields or NaN; the base of everything that is read from a file."""
+    """Frozen, without unknown fields or NaN, and a number is a number; the base of everything read from a file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -29,6 +29,15 @@ class StrictModel(BaseModel):
             matches = get_close_matches(unknown[0], cls.model_fields, n=1)
             close = "".join(f". Did you mean {name!r}?" for name in matches)
             raise ValueError(f"unknown field {unknown[0]!r}; allowed: {', '.join(cls.model_fields)}{close}")
+        return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_as_such(cls, data: Any) -> Any:
+        """Neither `true` nor "1", which pydantic takes for 1; its strict mode would refuse lists for tuples, too."""
+        for name, field in cls.model_fields.items() if isinstance(data, dict) else ():
+            if field.annotation in (int, float) and isinstance(data.get(name), bool | str):
+                raise ValueError(f"{name} must be a number; received {_shown(data[name])}")
         return data
 
 

@@ -53,6 +53,13 @@ from mpncov_zoo.training.runs import Run
 
 logger = logging.getLogger(__name__)
 
+OF_THE_DATA = (
+    tf.errors.NotFoundError,
+    tf.errors.DataLossError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.FailedPreconditionError,  # fewer images than there were
+)
+
 
 def train(
     recipe: Recipe | str | PathLike[str],
@@ -280,14 +287,6 @@ def _fit_stage(model: ImageClassifier, session: _Session, history: list[Row], en
         )
 
 
-_OF_THE_DATA = (
-    tf.errors.NotFoundError,
-    tf.errors.DataLossError,
-    tf.errors.InvalidArgumentError,
-    tf.errors.FailedPreconditionError,  # fewer images than there were
-)
-
-
 @contextmanager
 def _said_clearly(recipe: Recipe) -> Iterator[None]:
     """Within this context TensorFlow's errors, other than of lost workers, are said in a sentence."""
@@ -298,7 +297,7 @@ def _said_clearly(recipe: Recipe) -> Iterator[None]:
             f"There is not enough memory for batch_size={recipe.batch_size}. Begin again with a smaller one; "
             "optimizer.accumulate makes one step of several batches."
         ) from error
-    except _OF_THE_DATA as error:
+    except OF_THE_DATA as error:
         raise ZooError(
             f"A batch cannot be read or computed: {reason(error)}. If files were changed or removed, `mpncov-zoo data "
             f"check {recipe.dataset}` names them; put them back, and go on with --resume."

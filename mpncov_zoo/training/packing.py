@@ -81,7 +81,8 @@ def pack(
         The index, as it stands in `<output>/<name>.json`.
 
     Raises:
-        InputError: too many images are corrupt, the output holds something else of that name, or the disk refuses.
+        InputError: too many images are corrupt, the output holds something else of that name or lies among the images,
+            or the disk refuses.
         IntegrityError: what was written reads back as something else.
 
     Example:
@@ -120,6 +121,8 @@ def verify(directory: str | Path, name: str, *, progress: bool = False) -> Shard
 def _job(split: Split, output: Path, name: str, dataset: str, shards: int | None, short_side: int | None) -> _Job:
     if not isinstance(split, Files | Images):
         raise InputError("Only images in files or in memory can be packed; these are packed already.")
+    if isinstance(split, Files) and output.resolve().is_relative_to(split.root.resolve()):
+        raise InputError(f"{output} is among the images themselves. Give a directory outside {split.root}.")
     count = shards or -(-len(split) // IMAGES_PER_SHARD)
     if count > len(split):
         raise InputError(f"{count} shards are too many for {len(split)} images.")

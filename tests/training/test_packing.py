@@ -229,6 +229,8 @@ def test_what_cannot_be_packed(photos: Path, packed: Path, tmp_path: Path) -> No
         pack(read(photos), tmp_path, "train", dataset="folders", shards=12)
     with pytest.raises(InputError, match="these are packed already"):
         pack(read_dataset("tfrecord", packed, "train"), tmp_path, "train", dataset="tfrecord")
+    with pytest.raises(InputError, match="is among the images themselves"):
+        pack(read(photos), photos / "train" / "packed", "train", dataset="folders")
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file cannot be written"):
         pack(read(photos), tmp_path / "file", "train", dataset="folders")

@@ -29,6 +29,9 @@ def read_cub(directory: Path, split: str) -> Files:
     images, labels, training, classes = (dict(read_table(root / name, 2)) for name in names)
     if not images.keys() == labels.keys() == training.keys():
         raise InputError(f"{root}: {', '.join(names[:3])} are not of the same images: unpack the archive again.")
+    odd = {*training.values()} - {"0", "1"}
+    if odd:
+        raise InputError(f"{root / names[2]}: an image is of the training set (1) or not (0). Received: {min(odd)!r}.")
     chosen = [number for number in images if (training[number] == "1") == (split == "train")]
     numbers = {number: index for index, number in enumerate(classes)}
     unknown = {labels[number] for number in chosen} - numbers.keys()

@@ -107,6 +107,7 @@ def test_cub_is_read_by_its_lists(cub: Path) -> None:
         ("images.txt", "1 001.Albatross/a_1.jpg\n2\n", r"images\.txt, line 2: 1 columns instead of 2: '2'"),
         ("images.txt", "1 001.Albatross/a_1.jpg\n", "are not of the same images"),
         ("classes.txt", "1 001.Albatross\n", r"image_class_labels\.txt: the class 2 is not in classes\.txt"),
+        ("train_test_split.txt", "1 1\n2 0\n3 0\n4 yes\n5 1\n", r"split\.txt: .*\(1\) or not \(0\)\. Received: 'yes'"),
         ("train_test_split.txt", None, r"train_test_split\.txt does not exist: was the archive unpacked completely"),
     ],
 )
