@@ -118,7 +118,6 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np
 from mpncov_zoo.training import checkpoints, fit
-from mpncov_zoo.training.packing import pack
 from mpncov_zoo.training.recipes import load_recipe
 
 def kill(): os.kill(os.getpid(), signal.SIGKILL)
