@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -93,8 +92,7 @@ def test_unpacked_wheel_finds_its_manifest(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) -> None:
-    with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path / "unpacked", filter="data")
+    shutil.unpack_archive(sdist, tmp_path / "unpacked")
     source = tmp_path / "unpacked" / "mpncov_zoo-0.1.0"
     assert not [name for name in (*TOP_LEVEL, BUNDLED_FILE) if not (source / name).is_file()]
     (tmp_path / "wheel").mkdir()
