@@ -1,5 +1,6 @@
 """Both sides of the benchmark take the same training steps; its figures are measured, not tested."""
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,9 @@ Weights = dict[str, np.ndarray]
 
 
 @pytest.fixture
-def torch() -> Iterator[Any]:
+def torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Without Triton, which its builds for CUDA import with an optimizer: that ends a process with TensorFlow in it."""
+    monkeypatch.setitem(sys.modules, "triton", None)
     module = pytest.importorskip("torch", reason="needs torch")
     yield module
     module.set_default_dtype(module.float32)
