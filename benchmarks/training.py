@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks import published_heads
 from benchmarks.side_by_side import Answer, Request, peak_memory, require_torch, serve, sides
-from mpncov_zoo.cli.quiet import import_tensorflow
+from mpncov_zoo.quiet import import_tensorflow
 
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 1e-4
 WARM_UPS = 3
@@ -160,7 +160,7 @@ def batch(case: Case) -> tuple[np.ndarray, np.ndarray]:
 def keras_side(case: Case, images: np.ndarray, labels: np.ndarray) -> Trained:
     """Our network, as a recipe trains it."""
     import mpncov_zoo
-    from mpncov_zoo.classifier import precision
+    from mpncov_zoo.assembly import precision
     from mpncov_zoo.training.optimization import compile_for
     from mpncov_zoo.training.recipes import Optimizer, Recipe
 

@@ -6,8 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mpncov_zoo.documents import FORMAT_VERSION, StrictModel, load_document
-from mpncov_zoo.manifest import Sha256, Text
+from mpncov_zoo.documents import FORMAT_VERSION, Sha256, StrictModel, Text, load_document
 
 CERTIFICATE_FILE = "certificate.json"
 REPORT_FILE = "report.html"

@@ -23,12 +23,18 @@ from conversion.certificate import (
 from conversion.planning import Plan
 from conversion.preparation import Conversion, prepare
 from conversion.readers import known_format
-from mpncov_zoo import __version__, artifact, registry, selftest
+from mpncov_zoo import artifact, registry
+from mpncov_zoo.artifact import selftest
+from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.complete import complete
+from mpncov_zoo.description import DESCRIPTION_FILE, parse_description
+from mpncov_zoo.documents import Name
 from mpncov_zoo.errors import ConversionError, InputError, ParityError
+from mpncov_zoo.hub.resolve import resolve
 from mpncov_zoo.hub.verification import sha256
-from mpncov_zoo.manifest import DESCRIPTION_FILE, Name, Upstream, WeightsEntry, load_manifest, parse_description
-from mpncov_zoo.zoo import load
+from mpncov_zoo.manifest import Upstream, WeightsEntry, load_manifest
+from mpncov_zoo.pretrained import network
+from mpncov_zoo.version import __version__
 
 logger = logging.getLogger("mpncov_zoo.conversion")
 
@@ -50,7 +56,7 @@ def plan(source: str | PathLike[str], *, model: str, to: str = "tensorflow") -> 
         >>> print(conversion.plan("mpncovresnet50-15991845.pth", model="mpncov_resnet50"))
     """
     if _is_back(to):
-        return export.plan(load(model, True, hub=source))
+        return export.plan(_network(source, model))
     return prepare(Path(source), registry.canonical_name(model)).plan
 
 
@@ -125,7 +131,12 @@ def self_check(directory: Path, *, model: str, bound: float = selftest.SAME_MACH
     Raises:
         IntegrityError: it does not load, or a stage differs.
     """
-    selftest.require_same(directory, selftest.differences(load(model, True, hub=directory), directory), bound)
+    selftest.require_same(directory, selftest.differences(_network(directory, model), directory), bound)
+
+
+def _network(directory: str | PathLike[str], model: str) -> ImageClassifier:
+    """The network of an artifact on this machine."""
+    return network(resolve(registry.canonical_name(model), None, hub=directory, manifest=load_manifest()))
 
 
 def _require_name(tag: str) -> None:
@@ -148,7 +159,7 @@ def _convert_back(
     if tag is not None or labels is not None:
         raise InputError("A file for PyTorch has no place for a tag or labels.")
     path = export.require_output(output)
-    model = load(name, True, hub=source)
+    model = _network(source, name)
     directory = Path(model.load_report.source or source)  # the artifact, where a directory of them was given
     description = parse_description(directory / DESCRIPTION_FILE)
     with complete(path) as partial:

@@ -14,7 +14,7 @@ from conversion.readers.reading import release
 from mpncov_zoo import registry
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import ConversionError, InputError
-from mpncov_zoo.manifest import InputSpecification, WeightsEntry
+from mpncov_zoo.manifest import WeightsEntry
 
 LABELS = Path(__file__).parent / "labels"  # <data set>.txt, a class a line
 
@@ -81,7 +81,7 @@ def prepare(
     """
     stored = read_checkpoint(path)
     row = registry.backbone_of(model)
-    specification = entry.input if entry is not None else InputSpecification.model_validate(row.input)
+    specification = entry.input if entry is not None else row.input
     try:
         standard = registry.architecture(model, options=entry.options if entry is not None else None)
         recognition = recognise(stored.tensors, architecture or standard)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import mpncov_zoo
-from mpncov_zoo.cli.quiet import import_tensorflow
+from mpncov_zoo.quiet import import_tensorflow
 
 SAMPLE = Path(__file__).with_name("fashion_mnist_sample.npz")
 COLUMNS, ROWS, CELL = 8, 5, 112

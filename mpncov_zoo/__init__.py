@@ -12,12 +12,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mpncov_zoo.keras_registration import register_with_keras
+from mpncov_zoo.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from mpncov_zoo import hub as hub
     from mpncov_zoo import training as training
     from mpncov_zoo.catalog import ModelInfo, info, list_models
-    from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier, LoadReport
+    from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
     from mpncov_zoo.errors import (
         ConversionError,
         FetchError,
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
         UnknownModel,
         ZooError,
     )
+    from mpncov_zoo.load_report import LoadReport
     from mpncov_zoo.zoo import build, feature_extractor, load
 
 _HOMES = {
     "catalog": ("ModelInfo", "info", "list_models"),
-    "classifier": ("FeatureExtractor", "ImageClassifier", "LoadReport"),
+    "classifier": ("FeatureExtractor", "ImageClassifier"),
     "errors": (
         "ConversionError",
         "FetchError",
@@ -47,6 +49,7 @@ _HOMES = {
         "UnknownModel",
         "ZooError",
     ),
+    "load_report": ("LoadReport",),
     "zoo": ("build", "feature_extractor", "load"),
 }
 _SUBMODULES = ("hub", "training")  # public, but not in __all__: TensorFlow Hub goes by the first name, too
@@ -73,8 +76,6 @@ __all__ = [
     "list_models",
     "load",
 ]
-__version__ = "0.1.0"
-
 register_with_keras()
 
 

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from mpncov_zoo import registry
+from mpncov_zoo.description import Metric
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.manifest import InputSpecification, Metric, WeightsEntry, load_manifest
+from mpncov_zoo.manifest import WeightsEntry, load_manifest
+from mpncov_zoo.specification import InputSpecification
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def info(name: str) -> ModelInfo:
             "representation": architecture.representation,
             "weights": tuple(known.name for known in entries),
             "num_classes": row.num_classes,
-            "input": InputSpecification.model_validate(row.input),
+            "input": row.input,
             **facts,
         }
     )

@@ -1,63 +1,21 @@
-"""ImageClassifier: features, representation and classifier joined into one Keras model."""
+"""ImageClassifier, features, representation and classifier in one Keras model; FeatureExtractor, some of its stages."""
 
 import math
-import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from importlib import import_module
-from numbers import Integral
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-from keras import KerasTensor, layers
+from keras import KerasTensor
 
 from mpncov_zoo import preprocessing
-from mpncov_zoo.backbones.blocks import dense, full_precision, skip_initialization
+from mpncov_zoo.assembly import assemble, deep_graph, precision
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.manifest import InputSpecification
-from mpncov_zoo.registry import BACKBONES, REPRESENTATIONS, Architecture, Options
+from mpncov_zoo.load_report import CONFIGURATION, LoadReport
+from mpncov_zoo.registry import PARTS, Architecture
+from mpncov_zoo.specification import InputShape, InputSpecification
 
-InputShape = tuple[int | None, int | None, int]  # height and width: None for any
-
-PARTS = ("features", "representation", "classifier")
 NOT_LEARNED = frozenset({"moving_mean", "moving_variance", "bins", "signs"})  # BatchNormalization's, CBP's hash tables
-CONFIGURATION = "a Keras configuration"  # LoadReport.source of a reloaded .keras file
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What a network's weights are: where they come from, and what was loaded or left fresh.
-
-    Attributes:
-        weights: name of the weights set, "<model>.<tag>", or None for a freshly initialised network.
-        source: the directory they were read from.
-        trust: what the files were verified against.
-        loaded: names of the variables that came from the weights set.
-        fresh: names of the variables that keep their initial values.
-        unused: names in the weights set that this network has no place for (a replaced classifier, say).
-    """
-
-    weights: str | None = None
-    source: str | None = None
-    trust: str | None = None
-    loaded: tuple[str, ...] = ()
-    fresh: tuple[str, ...] = ()
-    unused: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        if self.source == CONFIGURATION:
-            return "built from a Keras configuration: its weights are what Keras assigned since, unverified"
-        if self.weights is None:
-            return f"no pretrained weights: {len(self.fresh)} variables freshly initialised"
-        fresh = f", {len(self.fresh)} left fresh ({_parts(self.fresh)})" if self.fresh else ""
-        unused = f", {len(self.unused)} not used ({_parts(self.unused)})" if self.unused else ""
-        return f"{self.weights}: {len(self.loaded)} variables loaded from {self.source}, {self.trust}{fresh}{unused}"
-
-
-def _parts(names: Sequence[str]) -> str:
-    return ", ".join(sorted({name.split("/")[0] for name in names}))
 
 
 @keras.saving.register_keras_serializable(package="mpncov_zoo")
@@ -101,27 +59,18 @@ class ImageClassifier(keras.Model):
         initialize: Collection[str] = PARTS,
         name: str | None = None,
     ):
-        _check(num_classes, input_shape, labels)
-        inputs = keras.Input(tuple(input_shape), name="images")
-        classifier = None
-        with _usable_options(architecture, input_shape):
-            features, stages = _part("features", inputs, _features(architecture), initialize)
-            summarize = _representation(architecture)
-            representation, summary = _part("representation", features.output, summarize, initialize)
-            x = representation(features(inputs))
-            if num_classes:
-                head = _classifier(num_classes, architecture.classifier_options)
-                classifier, _ = _part("classifier", representation.output, head, initialize)
-                x = classifier(x)
-        super().__init__(inputs, x, name=name or architecture.name)
+        if labels is not None and len(labels) != num_classes:
+            raise InputError(f"{num_classes} classes need as many labels. Received: {len(labels)} labels.")
+        parts = assemble(architecture, num_classes, input_shape, initialize)
+        super().__init__(parts.inputs, parts.outputs, name=name or architecture.name)
         self.architecture = architecture
         self.num_classes = num_classes
         self.input_specification = input_specification
         self.labels = tuple(labels) if labels is not None else None
-        self.features = features
-        self.representation = representation
-        self.classifier = classifier
-        self._endpoints = {"features": stages, "representation": summary}
+        self.features = parts.features.model
+        self.representation = parts.representation.model
+        self.classifier = parts.classifier.model if parts.classifier is not None else None
+        self._endpoints = {"features": parts.features.endpoints, "representation": parts.representation.endpoints}
         self.load_report = LoadReport(fresh=tuple(self.named_variables()))
 
     @property
@@ -140,7 +89,7 @@ class ImageClassifier(keras.Model):
         if isinstance(names, str) or unknown or not names:
             raise InputError(f"{self.name} has the stages {', '.join(self.stages)}. Received: {names!r}.")
         stages, summary = self._endpoints["features"], self._endpoints["representation"]
-        with _deep_graph():
+        with deep_graph():
             trunk = keras.Model(self.features.input, [*stages.values()])
         head = keras.Model(self.representation.input, [*summary.values()])
         outputs = dict(zip(stages, _as_list(trunk(self.input)), strict=True))
@@ -293,128 +242,11 @@ class FeatureExtractor(keras.Model):
         return cls(ImageClassifier.from_config(config["classifier"]), config["stages"], name=config["name"])
 
 
-@contextmanager
-def precision(policy: str) -> Iterator[None]:
-    """Within this context networks are built under a dtype policy, for example "mixed_bfloat16"."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
 def _as_list(outputs: Any) -> list[KerasTensor]:
     return outputs if isinstance(outputs, list) else [outputs]
 
 
-Builder = Callable[[KerasTensor], dict[str, KerasTensor]]
-
-
-def _part(
-    name: str, like: KerasTensor, builder: Builder, initialize: Collection[str]
-) -> tuple[keras.Model, dict[str, KerasTensor]]:
-    """A sub-model on inputs shaped like a tensor, and its endpoints."""
-    inputs = keras.Input(like.shape[1:], dtype=like.dtype)
-    with nullcontext() if name in initialize else skip_initialization():
-        endpoints = builder(inputs)
-    with _deep_graph():
-        return keras.Model(inputs, list(endpoints.values())[-1], name=name), endpoints
-
-
-@contextmanager
-def _usable_options(architecture: Architecture, input_shape: Sequence[int | None]) -> Iterator[None]:
-    """What the builders and Keras refuse, an unknown option or a bad value, as the package's error."""
-    try:
-        yield
-    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
-        options = {part: getattr(architecture, f"{part}_options") for part in PARTS}
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        raise InputError(
-            f"{architecture.name} cannot be built with options {options} for images of {tuple(input_shape)}: {reason}."
-        ) from error
-
-
 def _freeze_between(inputs: KerasTensor, output: KerasTensor) -> None:
-    with _deep_graph():
+    with deep_graph():
         for layer in keras.Model(inputs, output).layers:
             layer.trainable = False
-
-
-@contextmanager
-def _deep_graph() -> Iterator[None]:
-    """Keras walks a model's graph by recursion, a frame a layer: more than Python allows from 1000 layers on."""
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, 20_000))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(before)
-
-
-def _features(architecture: Architecture) -> Builder:
-    function = _function("backbones", BACKBONES[architecture.backbone].function)
-    return lambda inputs: function(inputs, **architecture.features_options)
-
-
-def _representation(architecture: Architecture) -> Builder:
-    function = _function("representations", REPRESENTATIONS[architecture.representation].function)
-    return lambda inputs: function(inputs, **architecture.representation_options)
-
-
-def _classifier(num_classes: int, options: Options) -> Builder:
-    def build(inputs: KerasTensor, *, hidden: Sequence[int] = (), dropout: float = 0.0) -> dict[str, KerasTensor]:
-        x = inputs
-        for index, units in enumerate(hidden, 1):
-            x = dense(x, units, activation="relu", name=f"fc{index}")
-            x = layers.Dropout(dropout, dtype=full_precision(), name=f"dropout{index}")(x)
-        return {"logits": dense(x, num_classes, name="logits")}
-
-    return lambda inputs: build(inputs, **options)
-
-
-def _function(package: str, reference: str) -> Callable[..., dict[str, KerasTensor]]:
-    module, name = reference.split(":")
-    return getattr(import_module(f"mpncov_zoo.{package}.{module}"), name)
-
-
-def _check(num_classes: int, input_shape: Sequence[int | None], labels: Sequence[str] | None) -> None:
-    check_num_classes(num_classes)
-    check_input_shape(input_shape)
-    if keras.config.image_data_format() != "channels_last":
-        raise InputError(
-            "Images are (batch, height, width, channels): keras.config.set_image_data_format('channels_last')."
-        )
-    if labels is not None and len(labels) != num_classes:
-        raise InputError(f"{num_classes} classes need as many labels. Received: {len(labels)} labels.")
-
-
-def check_num_classes(num_classes: int) -> int:
-    """The number itself.
-
-    Raises:
-        InputError: it is not a whole number from 0 on.
-    """
-    if not _is_whole(num_classes) or num_classes < 0:
-        raise InputError(f"num_classes must be a whole number, 0 for the representation. Received: {num_classes!r}.")
-    return int(num_classes)
-
-
-def check_input_shape(shape: Sequence[int | None]) -> InputShape:
-    """(height, width, channels) as a tuple; height and width may be None.
-
-    Raises:
-        InputError: it is anything else.
-    """
-    sizes = tuple(shape) if isinstance(shape, list | tuple) else ()
-    whole = all(_is_whole(size) and size > 0 for size in sizes if size is not None)
-    if len(sizes) == 3 and sizes[2] is not None and whole:
-        height, width = (None if size is None else int(size) for size in sizes[:2])
-        return height, width, int(sizes[2])
-    allowed = "(height, width, channels), whole numbers or None for height and width"
-    raise InputError(f"input_shape must be {allowed}. Received: {shape!r}.")
-
-
-def _is_whole(number: Any) -> bool:
-    """Python's integers and NumPy's; no booleans."""
-    return isinstance(number, Integral) and not isinstance(number, bool)

@@ -5,14 +5,21 @@ import stat
 from collections import Counter
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mpncov_zoo.errors import ManifestError
 
 FORMAT_VERSION = 1
 LARGEST = 2**24  # bytes
+
+NAME = r"[a-z0-9][a-z0-9_-]*"
+Name = Annotated[str, Field(pattern=rf"^{NAME}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, Field(min_length=1)]
+Positive = Annotated[int, Field(gt=0, strict=True)]
+Number = Annotated[float, Field(strict=True)]
 
 
 class StrictModel(BaseModel):

@@ -2,10 +2,12 @@
 
 import logging
 
+from mpncov_zoo.description import DESCRIPTION_FILE
 from mpncov_zoo.hub.cache import Cache
-from mpncov_zoo.hub.checkpoints import obtain
+from mpncov_zoo.hub.upstream import obtain
 from mpncov_zoo.hub.verification import sha256
-from mpncov_zoo.manifest import DESCRIPTION_FILE, WeightsEntry
+from mpncov_zoo.manifest import WeightsEntry
+from mpncov_zoo.quiet import import_tensorflow
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +21,7 @@ def convert_into(cache: Cache, entry: WeightsEntry, offline: bool) -> None:
         offline: forbid to fetch the checkpoint.
 
     Raises:
-        FetchError, OfflineError, IntegrityError: of `mpncov_zoo.hub.checkpoints.obtain`; the cache cannot be written.
+        FetchError, OfflineError, IntegrityError: of `mpncov_zoo.hub.upstream.obtain`; the cache cannot be written.
         ConversionError: the checkpoint's tensors are not the network's.
     """
     before = cache.recall("converted", entry.name)
@@ -29,7 +31,8 @@ def convert_into(cache: Cache, entry: WeightsEntry, offline: bool) -> None:
 
 
 def _convert(cache: Cache, entry: WeightsEntry, offline: bool) -> None:
-    from conversion.converter import convert, self_check  # the one place that reaches back
+    import_tensorflow()  # before `conversion` does, with its messages
+    from conversion.converter import convert, self_check
 
     if entry.upstream is None:
         raise ValueError(f"{entry.name} is not published as a checkpoint")

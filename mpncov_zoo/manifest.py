@@ -1,119 +1,25 @@
-"""The trust root: which weights are published, from where, with which digests, and what an artifact says of itself.
+"""The trust root: which weights are published, from where and with which digests (`weights_manifest.json`).
 
-Three JSON files are described here by frozen, typed models: `weights_manifest.json` (`Manifest`, ships in the wheel),
-the `model.json` of every artifact directory (`ArtifactDescription`) and the `index.json` of a hub (`HubIndex`).
-Unknown fields are errors in all.
+The file ships in the wheel. It is described here by frozen, typed models, in which unknown fields are errors.
 
 `python -m mpncov_zoo.manifest > docs/weights_manifest.schema.json` renews the exported JSON schema.
 """
 
 import functools
 import json
-import re
 from collections import Counter
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from mpncov_zoo.documents import FORMAT_VERSION, Document, StrictModel, load_document, parse_document
+from mpncov_zoo.description import DESCRIPTION_FILE, FileList, Metric, RelativePath
+from mpncov_zoo.documents import Name, Number, Positive, Sha256, StrictModel, Text, load_document
 from mpncov_zoo.errors import NoPretrainedWeights
+from mpncov_zoo.specification import InputSpecification
 
 MANIFEST_FILE = "weights_manifest.json"
-DESCRIPTION_FILE = "model.json"
-INDEX_FILE = "index.json"
-DEVICES = {"CON", "PRN", "AUX", "NUL"} | {f"{port}{number}" for port in ("COM", "LPT") for number in range(10)}
-
-
-def _relative_path(path: str) -> str:
-    """Refuse what could name anything but a file below the artifact directory, on any operating system."""
-    components = path.split("/")
-    plain = all(re.fullmatch(r"[A-Za-z0-9._-]+", component) for component in components)
-    if not plain or {".", ".."} & set(components):
-        raise ValueError("allowed: a relative path of letters, digits, '.', '_', '-', joined by '/', without '..'")
-    foreign = [name for name in components if name.endswith(".") or name.partition(".")[0].upper() in DEVICES]
-    if foreign:
-        raise ValueError(f"{foreign[0]!r} means something else on Windows; allowed: any other name")
-    return path
-
-
-NAME = r"[a-z0-9][a-z0-9_-]*"
-Name = Annotated[str, Field(pattern=rf"^{NAME}$")]
-RelativePath = Annotated[str, AfterValidator(_relative_path)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Text = Annotated[str, Field(min_length=1)]
-Positive = Annotated[int, Field(gt=0, strict=True)]
-Number = Annotated[float, Field(strict=True)]
-
-
-class InputSpecification(StrictModel):
-    """How an image becomes the array that the network was trained on.
-
-    The image is resized to round(size / crop_fraction), its short side ("short_side") or both sides ("squash"), and
-    `size` is cut from the centre. `mean` and `std` are those of values scaled to [0, 1], one per channel.
-    """
-
-    size: tuple[Positive, Positive] = Field(description="(height, width) in pixels")
-    channel_order: Literal["RGB", "L"]
-    resize: Literal["short_side", "squash"]
-    crop_fraction: Annotated[Number, Field(gt=0, le=1)]
-    interpolation: Literal["bilinear", "bicubic"]
-    antialias: Literal[True]
-    mean: tuple[Number, ...]
-    std: tuple[Annotated[Number, Field(gt=0)], ...]
-
-    @property
-    def channels(self) -> int:
-        """Number of colour channels: 3 for RGB, 1 for L."""
-        return len(self.channel_order)
-
-    @model_validator(mode="after")
-    def _one_value_per_channel(self) -> Self:
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) != self.channels:
-                raise ValueError(f"{name} has {len(values)} values; allowed: {self.channels} for {self.channel_order}")
-        return self
-
-
-class Metric(StrictModel):
-    """One published or measured quality, in percent, and where the number comes from."""
-
-    name: Literal["top-1 error", "top-5 error", "top-1 accuracy", "top-5 accuracy", "balanced accuracy"]
-    value: Annotated[Number, Field(ge=0, le=100, description="percent")]
-    dataset: Text
-    protocol: Text = Field(description="split and views, such as 'validation, 224 single crop'")
-    origin: Literal["paper", "reported by upstream", "measured here"]
-    command: Text | None = Field(default=None, description="what was run; exactly where origin is 'measured here'")
-
-    @model_validator(mode="after")
-    def _command_where_measured(self) -> Self:
-        if (self.command is not None) != (self.origin == "measured here"):
-            raise ValueError(f"command is for origin 'measured here', and required there; origin is {self.origin!r}")
-        return self
-
-
-class FileEntry(StrictModel):
-    """One file of an artifact: POSIX path below its directory, size in bytes, SHA-256."""
-
-    path: RelativePath
-    size: Annotated[int, Field(ge=0, strict=True)]
-    sha256: Sha256
-
-
-def _distinct_paths(files: list[FileEntry]) -> list[FileEntry]:
-    """Refuse two entries that are one file, also where the file system ignores case; and a file that is a directory."""
-    folded = Counter(file.path.casefold() for file in files)
-    directories = {path[:end] for path in folded for end, letter in enumerate(path) if letter == "/"}
-    for file in files:
-        if folded[file.path.casefold()] > 1:
-            raise ValueError(f"path {file.path!r} stands more than once (upper and lower case are the same here)")
-        if file.path.casefold() in directories:
-            raise ValueError(f"path {file.path!r} is a file, and other paths are below it")
-    return files
-
-
-FileList = Annotated[list[FileEntry], AfterValidator(_distinct_paths)]
 
 
 class BundledSource(StrictModel):
@@ -300,44 +206,6 @@ class Manifest(StrictModel):
         return self
 
 
-class ArtifactDescription(StrictModel):
-    """What an artifact's `model.json` says: how to build the network, what it expects, which files belong to it."""
-
-    format_version: Literal[1] = FORMAT_VERSION
-    model: Name
-    tag: Name
-    architecture: dict[str, Any] = Field(description="the ImageClassifier's configuration")
-    num_classes: Annotated[int, Field(ge=0, strict=True)]
-    labels_file: RelativePath | None
-    input: InputSpecification
-    parameters: Positive = Field(description="trainable ones, without batch-norm statistics")
-    provenance: dict[str, Any]
-    metrics: list[Metric] = []
-    versions: dict[str, str]
-    files: FileList = Field(description="every file of the artifact but model.json itself")
-
-    @property
-    def name(self) -> str:
-        """`<model>.<tag>`."""
-        return f"{self.model}.{self.tag}"
-
-    @model_validator(mode="after")
-    def _consistent_files(self) -> Self:
-        paths = {file.path for file in self.files}
-        if DESCRIPTION_FILE in {path.casefold().partition("/")[0] for path in paths}:
-            raise ValueError(f"files holds {DESCRIPTION_FILE!r}, which cannot carry its own digest")
-        if self.labels_file is not None and self.labels_file not in paths:
-            raise ValueError(f"files lacks labels_file {self.labels_file!r}")
-        return self
-
-
-class HubIndex(StrictModel):
-    """The `index.json` of a hub: which `<model>.<tag>/` it holds, for servers that cannot list. It vouches for none."""
-
-    format_version: Literal[1] = FORMAT_VERSION
-    artifacts: list[Annotated[str, Field(pattern=rf"^{NAME}\.{NAME}$")]]
-
-
 def no_weights(situation: str, tag: str | None, tags: list[str]) -> NoReturn:
     """Raise NoPretrainedWeights with the tag asked for and those there are."""
     received = "the default tag" if tag is None else f"tag {tag!r}"
@@ -351,34 +219,6 @@ def load_manifest(path: str | PathLike[str] | None = None) -> Manifest:
         ManifestError: naming file, field, what was received and what is allowed.
     """
     return _installed_manifest() if path is None else load_document(Path(path), Manifest, "schema_version")
-
-
-def parse_description(path: str | PathLike[str], data: bytes | None = None) -> ArtifactDescription:
-    """Read and validate an artifact's `model.json`.
-
-    Args:
-        path: of the file, or where its content comes from.
-        data: the content, if it was read already.
-
-    Raises:
-        ManifestError: naming file, field, what was received and what is allowed.
-    """
-    return _document(path, data, ArtifactDescription)
-
-
-def parse_index(path: str | PathLike[str], data: bytes | None = None) -> HubIndex:
-    """Read and validate a hub's `index.json`, as `parse_description` does.
-
-    Raises:
-        ManifestError: naming file, field, what was received and what is allowed.
-    """
-    return _document(path, data, HubIndex)
-
-
-def _document(path: str | PathLike[str], data: bytes | None, document: type[Document]) -> Document:
-    if data is None:
-        return load_document(Path(path), document, "format_version")
-    return parse_document(data, path, document, "format_version")
 
 
 @functools.cache

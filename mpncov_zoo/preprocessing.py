@@ -24,7 +24,7 @@ from mpncov_zoo.images import ImageSource, read_image
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from mpncov_zoo.manifest import InputSpecification
+    from mpncov_zoo.specification import InputSpecification
 
 __all__ = [
     "decode_image",

@@ -6,24 +6,29 @@ from difflib import get_close_matches
 from typing import Any
 
 from mpncov_zoo.errors import InputError, UnknownModel
+from mpncov_zoo.specification import InputSpecification
 
 Options = Mapping[str, Any]
+PARTS = ("features", "representation", "classifier")  # of every network, from the image to the logits
 
-_PILLOW_BILINEAR = {"channel_order": "RGB", "resize": "short_side", "interpolation": "bilinear", "antialias": True}
-IMAGENET_INPUT: Options = {
-    **_PILLOW_BILINEAR,
-    "size": (224, 224),
-    "crop_fraction": 0.875,
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-}
-CIFAR_INPUT: Options = {  # mean and deviation of CIFAR-100's training images
-    **_PILLOW_BILINEAR,
-    "size": (32, 32),
-    "crop_fraction": 1.0,
-    "mean": (0.5071, 0.4865, 0.4409),
-    "std": (0.2673, 0.2564, 0.2762),
-}
+IMAGENET_INPUT = InputSpecification(
+    size=(224, 224),
+    channel_order="RGB",
+    resize="short_side",
+    crop_fraction=0.875,
+    interpolation="bilinear",
+    antialias=True,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
+CIFAR_INPUT = IMAGENET_INPUT.model_copy(
+    update={
+        "size": (32, 32),
+        "crop_fraction": 1.0,
+        "mean": (0.5071, 0.4865, 0.4409),  # of CIFAR-100's training images, as the deviation is
+        "std": (0.2673, 0.2564, 0.2762),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Backbone:
     first_order: str = "gap"
     representation: Mapping[str, Options] = field(default_factory=dict)
     classifier: Mapping[str, Options] = field(default_factory=dict)
-    input: Options = field(default_factory=lambda: IMAGENET_INPUT)
+    input: InputSpecification = IMAGENET_INPUT
     num_classes: int = 1000
 
 
@@ -127,14 +132,15 @@ def _efficientnet_lite(width: float, depth: float, *, size: int, dropout: float)
         "efficientnet_lite:efficientnet_lite",
         {"width": width, "depth": depth, "drop_connect": 0.2},
         representation={"gap": {"dropout": dropout}, "mpncov": {"dimension_reduction": 256}},
-        input={
-            **_PILLOW_BILINEAR,
-            "interpolation": "bicubic",
-            "size": (size, size),
-            "crop_fraction": size / (size + 32),  # the short side is resized to 32 pixels more than is cut out
-            "mean": (127 / 255,) * 3,
-            "std": (128 / 255,) * 3,
-        },
+        input=IMAGENET_INPUT.model_copy(
+            update={
+                "interpolation": "bicubic",
+                "size": (size, size),
+                "crop_fraction": size / (size + 32),  # the short side is resized to 32 pixels more than is cut out
+                "mean": (127 / 255,) * 3,
+                "std": (128 / 255,) * 3,
+            }
+        ),
     )
 
 
@@ -267,9 +273,7 @@ def with_options(standard: Architecture, options: Mapping[str, Options]) -> Arch
     changes = {}
     for part, values in options.items():
         key = f"{part}_options"
-        if not hasattr(standard, key):
-            raise InputError(
-                f"Unknown part {part!r} in options; allowed are 'features', 'representation', 'classifier'."
-            )
+        if part not in PARTS:
+            raise InputError(f"Unknown part {part!r} in options; allowed are {', '.join(map(repr, PARTS))}.")
         changes[key] = {**getattr(standard, key), **values}
     return replace(standard, **changes)

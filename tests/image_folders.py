@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mpncov_zoo.manifest import InputSpecification
+from mpncov_zoo.specification import InputSpecification
 from tests.photos import encode, photo
 
 

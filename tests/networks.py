@@ -8,7 +8,6 @@ import numpy as np
 import mpncov_zoo
 from mpncov_zoo import registry
 from mpncov_zoo.classifier import ImageClassifier
-from mpncov_zoo.manifest import InputSpecification
 from tests.numpy_networks import draw
 
 SIZE = 12
@@ -38,7 +37,7 @@ def of_architecture(
         architecture,
         num_classes=num_classes,
         input_shape=input_shape,
-        input_specification=InputSpecification.model_validate(registry.BACKBONES[architecture.backbone].input),
+        input_specification=registry.BACKBONES[architecture.backbone].input,
         initialize=(),
     )
 

@@ -2,7 +2,7 @@
 
 import errno
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,22 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from mpncov_zoo import artifact, selftest
-from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier, precision
+from mpncov_zoo import artifact
+from mpncov_zoo.artifact import selftest, writer
+from mpncov_zoo.artifact.reader import assign_weights, read_labels, stored_weights
+from mpncov_zoo.assembly import precision
+from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
+from mpncov_zoo.description import Metric, parse_description
 from mpncov_zoo.errors import InputError, IntegrityError, ManifestError
 from mpncov_zoo.hub.verification import verify_files
-from mpncov_zoo.manifest import Metric, parse_description
+from mpncov_zoo.registry import PARTS
 from tests import networks
 from tests.photos import encode, photo
 
 LABELS = ("ant", "naïve bee", "cat\u2028tail", "", "eel ☕")
 KEY_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 RANDOM_STATE = "random_state.S0"  # of dropout, for the trace with training=True
-METRIC = Metric(name="top-1 accuracy", value=94.5, dataset="toys", protocol="test", origin="paper")
+METRIC = Metric(name="top-1 accuracy", value=94.5, dataset="toys", split="test", origin="paper")
 MOMENTUM = 0.9
 
 
@@ -109,7 +113,7 @@ def test_directory_is_complete_and_describes_itself(model: ImageClassifier, dire
 
 def test_labels_survive(directory: Path) -> None:
     """Also an empty one, and one with a character that Python's splitlines takes for an end of line."""
-    assert artifact.read_labels(directory, parse_description(directory / "model.json")) == LABELS
+    assert read_labels(directory, parse_description(directory / "model.json")) == LABELS
 
 
 def test_a_network_that_computes_nothing_finite_is_not_written(tmp_path: Path) -> None:
@@ -149,10 +153,10 @@ def test_labels_that_are_not_the_networks(directory: Path, tmp_path: Path) -> No
     path.parent.mkdir()
     path.write_bytes(b"a\nb\nc\nd\n")
     with pytest.raises(ManifestError, match=r"model\.json: num_classes is 5, but assets/labels\.txt has 4 labels"):
-        artifact.read_labels(tmp_path, description)
+        read_labels(tmp_path, description)
     path.write_bytes("naïve\n".encode("latin-1"))
     with pytest.raises(ManifestError, match=r"labels\.txt: not UTF-8"):
-        artifact.read_labels(tmp_path, description)
+        read_labels(tmp_path, description)
 
 
 def test_saved_model_is_callable_and_reusable(model: ImageClassifier, loaded: Any) -> None:
@@ -234,10 +238,16 @@ def test_tensorflow_hub_layer_trains_in_a_keras_2_model(model: ImageClassifier, 
     assert all((old != new.numpy()).any() for old, new in zip(before, classifier.weights, strict=True))
 
 
+def read_weights(model: ImageClassifier, directory: Path, parts: Sequence[str] = PARTS) -> tuple[str, ...]:
+    stored = stored_weights(directory, parts)
+    assign_weights(model, stored)
+    return stored.unused
+
+
 def test_weights_are_read_back(model: ImageClassifier, directory: Path) -> None:
     blank = networks.tiny()
     networks.randomize(blank, seed=9)
-    assert artifact.read_weights(blank, directory) == ()
+    assert read_weights(blank, directory) == ()
     for name, value in networks.values(model).items():
         np.testing.assert_array_equal(blank.named_variables()[name], value)
 
@@ -246,7 +256,7 @@ def test_only_the_parts_asked_for_are_read(model: ImageClassifier, directory: Pa
     other = networks.tiny(num_classes=3)
     networks.randomize(other, seed=9)
     before, published = networks.values(other), networks.values(model)
-    unused = artifact.read_weights(other, directory, ["features", "representation"])
+    unused = read_weights(other, directory, ["features", "representation"])
     assert unused == ("classifier/logits/bias", "classifier/logits/kernel")
     for name, value in networks.values(other).items():
         expected = before if name.startswith("classifier/") else published
@@ -299,7 +309,7 @@ def test_damaged_checkpoint_is_refused_and_nothing_assigned(directory: Path, tmp
     networks.randomize(network, seed=9)
     before = networks.values(network)
     with pytest.raises(IntegrityError, match=message):
-        artifact.read_weights(network, damaged)
+        read_weights(network, damaged)
     for name, value in networks.values(network).items():
         np.testing.assert_array_equal(value, before[name])
 
@@ -324,7 +334,7 @@ def test_unreadable_checkpoint_is_refused_and_nothing_assigned(
     networks.randomize(network, seed=9)
     before = networks.values(network)
     with pytest.raises(IntegrityError, match=r"damaged: its checkpoint cannot be read: [^\n]+\.$"):
-        artifact.read_weights(network, tmp_path / "damaged")
+        read_weights(network, tmp_path / "damaged")
     for name, value in networks.values(network).items():
         np.testing.assert_array_equal(value, before[name])
 
@@ -378,7 +388,7 @@ def test_artifact_without_labels_or_fixed_size(tmp_path: Path) -> None:
     )
     artifact.write(network, tmp_path / "any", tag="any", provenance={})
     description = parse_description(tmp_path / "any" / "model.json")
-    assert description.labels_file is None and artifact.read_labels(tmp_path / "any", description) is None
+    assert description.labels_file is None and read_labels(tmp_path / "any", description) is None
     assert max(selftest.differences(network, tmp_path / "any").values()) < 1e-5
     loaded = tf.saved_model.load(str(tmp_path / "any"))
     for size in ((16, 20), (33, 9)):
@@ -409,7 +419,7 @@ def test_models_that_make_no_artifact(model: ImageClassifier, tmp_path: Path) ->
 
 
 def test_tag_that_is_no_name(model: ImageClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifact, "_write_saved_model", write_labels)
+    monkeypatch.setattr(writer, "_write_saved_model", write_labels)
     with pytest.raises(InputError, match=r"a cannot be described: tag: .*'Toy set'"):
         artifact.write(model, tmp_path / "a", tag="Toy set", provenance={})
     assert not list(tmp_path.iterdir())
@@ -436,7 +446,7 @@ def write_labels(model: ImageClassifier, directory: Path) -> None:
 def failing_step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[BaseException]]:
     place, name, failure, expected = request.param
     if place is not tf.saved_model:  # tracing takes seconds, and is not what fails here
-        monkeypatch.setattr(artifact, "_write_saved_model", write_labels)
+        monkeypatch.setattr(writer, "_write_saved_model", write_labels)
     monkeypatch.setattr(place, name, failure)
     yield expected
 
@@ -447,8 +457,8 @@ def failing_step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         (tf.saved_model, "save", no_space, InputError),
         (tf.saved_model, "save", tensorflow_has_no_space, InputError),
         (np, "savez_compressed", no_space, InputError),
-        (artifact, "describe_files", no_space, InputError),
-        (Path, "rename", no_space, InputError),
+        (writer, "describe_files", no_space, InputError),
+        (Path, "replace", no_space, InputError),
         (np, "savez_compressed", interrupted, KeyboardInterrupt),
     ],
     indirect=True,

@@ -18,7 +18,6 @@ import pytest
 
 from mpncov_zoo import registry, representations
 from mpncov_zoo.classifier import ImageClassifier
-from mpncov_zoo.manifest import InputSpecification
 from tests.numpy_networks import draw
 
 ROOT = Path(__file__).parent.parent
@@ -71,7 +70,7 @@ def network(name: str, size: int, options: Mapping[str, Mapping[str, Any]]) -> I
         registry.architecture(name, options=options),
         num_classes=3,
         input_shape=(size, size, 3),
-        input_specification=InputSpecification.model_validate(registry.backbone_of(name).input),
+        input_specification=registry.backbone_of(name).input,
         initialize=(),
     )
 

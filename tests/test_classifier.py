@@ -12,8 +12,10 @@ import pytest
 
 import mpncov_zoo
 from mpncov_zoo import preprocessing
-from mpncov_zoo.classifier import CONFIGURATION, FeatureExtractor, ImageClassifier, LoadReport, precision
+from mpncov_zoo.assembly import precision
+from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.load_report import CONFIGURATION, LoadReport
 from tests import networks
 from tests.photos import photo
 

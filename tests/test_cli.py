@@ -19,8 +19,8 @@ import requests
 from PIL import Image
 
 import mpncov_zoo
-from mpncov_zoo import cli
-from mpncov_zoo.cli import feature_files, list_models, quiet
+from mpncov_zoo import cli, quiet
+from mpncov_zoo.cli import feature_files, list_models
 from mpncov_zoo.cli import features as features_command
 from mpncov_zoo.hub.cache import CACHE_VARIABLE
 from mpncov_zoo.manifest import Manifest, load_manifest
@@ -183,7 +183,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Manifest:
     entry = load_manifest().published("mpncov_resnet50").model_dump(mode="json")
     metric = {"name": "top-1 accuracy", "value": 94.56, "dataset": "fashion_mnist", "origin": "measured here"}
     splits = ("test", "train")
-    metrics = [{**metric, "protocol": f"{split}, one view", "command": f"measure {split}"} for split in splits]
+    metrics = [{**metric, "split": split, "remark": "", "command": f"measure {split}"} for split in splits]
     entry |= {"model": NAME, "tag": "test", "dataset": "fashion_mnist", "metrics": metrics}
     manifest = Manifest.model_validate({"schema_version": 1, "entries": [entry]})
     for module in ("catalog", "zoo", "training.evaluate"):

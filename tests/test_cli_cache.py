@@ -9,7 +9,7 @@ import pytest
 
 from mpncov_zoo.hub.cache import CACHE_VARIABLE
 from mpncov_zoo.hub.locations import HUB_VARIABLE
-from mpncov_zoo.hub.sources import BUNDLED
+from mpncov_zoo.hub.resolve import BUNDLED
 from mpncov_zoo.hub.verification import describe_files
 from tests.command_line import Capture, assert_refused, run
 from tests.hub.fault_server import FaultServer, serving

@@ -13,21 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 import mpncov_zoo
 from mpncov_zoo import cli
-from mpncov_zoo.cli.quiet import LOG_LEVEL
-from mpncov_zoo.hub.sources import (
-    BUNDLED,
-    TRUST_MANIFEST,
-    TRUST_OWN,
-    VERIFY_VARIABLE,
-    ResolvedArtifact,
-    resolve,
-)
+from mpncov_zoo.artifact.selftest import ANY_MACHINE as BOUND
+from mpncov_zoo.hub.resolve import BUNDLED, TRUST_MANIFEST, TRUST_OWN
 from mpncov_zoo.hub.verification import describe_files
-from mpncov_zoo.selftest import ANY_MACHINE as BOUND
+from mpncov_zoo.quiet import LOG_LEVEL
 from tests.command_line import Capture, Result, assert_refused, run
 
 MODEL = "mpncov_cifar_resnet20"
@@ -71,13 +63,12 @@ def test_published_weights(capsys: Capture, subject: str) -> None:
         f"files     {count}, {size:,} bytes: {TRUST_MANIFEST}",
         f"weights   {len(model.weights)} variables, {mpncov_zoo.info(NAME).parameters:,} parameters: names, shapes and "
         "dtypes are the network's, all values finite",
-        "graph     no operation but those of mpncov-zoo's own exports",
     ]
 
 
 def test_selftest_of_published_weights(capsys: Capture) -> None:
     code, out, _ = run(capsys, "verify", NAME, "--selftest")
-    lines = [line.split() for line in out.splitlines()[4:]]
+    lines = [line.split() for line in out.splitlines()[3:]]
     stages = ["stem", "stage1", "stage2", "stage3", "reduction", "covariance", "representation", "logits"]
     assert code == 0 and [words[:2] for words in lines] == [["selftest", stage] for stage in stages]
     assert all(float(words[4]) <= BOUND for words in lines)
@@ -102,7 +93,6 @@ def test_artifact_that_the_manifest_does_not_know_as_json(
         "bytes": size,
         "variables": len(model.weights),
         "parameters": model.parameters,
-        "graph": True,
         "bound": BOUND,
     }
     assert tuple(selftest) == model.stages and max(selftest.values()) <= BOUND
@@ -117,7 +107,7 @@ def test_help_shows_examples_that_parse(capsys: Capture) -> None:
 
 def test_a_trunk_is_verified_where_only_that_is_published(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("mpncov_zoo.cli.verify.resolve", lambda *names, **_: asked.append(names) or 1 / 0)
+    monkeypatch.setattr("mpncov_zoo.find.resolve", lambda *names, **_: asked.append(names) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(capsys, "verify", "mpncov_efficientnet_lite0")
     assert asked == [("efficientnet_lite0", "imagenet")]
@@ -173,21 +163,7 @@ print(code, {{"tensorflow", "keras"}} & set(sys.modules))
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "1 set()\n"
 
 
-def test_every_digest_is_checked_whatever_loads_are_told(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MPNCOV_ZOO_VERIFY=stat takes files of the cache for unchanged by their size and times."""
-    seen = []
-
-    def watched(*names: Any, **options: Any) -> ResolvedArtifact:
-        seen.append((os.environ.get(VERIFY_VARIABLE), options.get("put_off_variables", False)))
-        return resolve(*names, **options)
-
-    monkeypatch.setenv(VERIFY_VARIABLE, "stat")
-    monkeypatch.setattr("mpncov_zoo.cli.verify.resolve", watched)
-    assert run(capsys, "verify", NAME)[0] == 0
-    assert seen == [(None, False)] and os.environ[VERIFY_VARIABLE] == "stat"
-
-
-# --- the weights, the graph, the record: of an artifact whose digests agree -------------------------------------------
+# --- the weights and the record: of an artifact whose digests agree ---------------------------------------------------
 
 
 def set_weight(directory: Path, value: float, key: str = "features.Sstem_conv.Skernel") -> None:
@@ -218,22 +194,6 @@ def test_weights_of_another_network(capsys: Capture, copy: Path) -> None:
     assert "the checkpoint is of another network; missing: features/stage1_block2_bn1/beta" in err
 
 
-def test_a_graph_that_writes_a_file(capsys: Capture, copy: Path) -> None:
-    path = copy / "saved_model.pb"
-    saved_model = SavedModel.FromString(path.read_bytes())
-    function = saved_model.meta_graphs[0].graph_def.library.function[0]
-    function.node_def.add(name="mark", op="WriteFile")
-    path.write_bytes(saved_model.SerializeToString())
-    make_consistent(copy)
-    code, out, err = run(capsys, "verify", copy)
-    assert (code, len(out.splitlines())) == (1, 3)
-    assert f"the operation 'WriteFile' stands in the function '{function.signature.name}'" in err
-    code, out, err = run(capsys, "verify", copy, "--json")
-    report = json.loads(out)
-    assert (code, report["verified"], "graph" in report) == (1, False, False)
-    assert report["variables"] and err == f"mpncov-zoo: error: {report['error']}\n"
-
-
 def change_record(directory: Path, **changes: Any) -> None:
     path = directory / "selftest.npz"
     with np.load(path) as record:
@@ -251,7 +211,7 @@ def test_other_values_than_recorded(capsys: Capture, copy: Path) -> None:
     """Of weights with another bias: the stages before it do not differ."""
     set_weight(copy, 7.0, "classifier.Slogits.Sbias")
     code, out, err = run(capsys, "verify", copy, "--selftest")
-    differences = {line.split()[1]: float(line.split()[4]) for line in out.splitlines()[4:]}
+    differences = {line.split()[1]: float(line.split()[4]) for line in out.splitlines()[3:]}
     logits = differences.pop("logits")
     assert code == 1 and f"logits differs by {logits:.1e} of its largest value from the record (bound 1e-04)" in err
     assert max(differences.values()) <= 1e-5 < 1e-2 < logits
@@ -265,7 +225,7 @@ def test_the_bound(capsys: Capture, copy: Path, factor: float, code: int) -> Non
     change_record(copy, logits=logits)
     found, out, err = run(capsys, "verify", copy, "--selftest")
     assert found == code and ("logits differs by 2.0e-04 of its largest value" in err) == bool(code)
-    assert len(out.splitlines()) == 4 + 8
+    assert len(out.splitlines()) == 3 + 8
 
 
 def test_a_record_of_nan_as_json(capsys: Capture, copy: Path) -> None:
@@ -293,7 +253,7 @@ def test_records_that_are_none(capsys: Capture, copy: Path, change: Callable[[Pa
     change(copy)
     make_consistent(copy)
     code, out, err = run(capsys, "verify", copy, "--selftest")
-    assert (code, len(out.splitlines()), len(err.splitlines())) == (1, 4, 1) and message in err
+    assert (code, len(out.splitlines()), len(err.splitlines())) == (1, 3, 1) and message in err
 
 
 # --- what cannot be verified ------------------------------------------------------------------------------------------
@@ -311,7 +271,9 @@ def test_an_artifact_without_a_record(capsys: Capture, copy: Path) -> None:
 
 def test_directories_that_are_no_artifact(capsys: Capture, artifact_hub: Path, tmp_path: Path) -> None:
     assert_refused(run(capsys, "verify", tmp_path), f"{tmp_path} is no artifact: it holds no model.json", lines=1)
-    assert_refused(run(capsys, "verify", artifact_hub), f"give one of {TEST}", lines=1)
+    for name in ("a.x", "b.x"):
+        shutil.copytree(artifact_hub / TEST, tmp_path / "several" / name)
+    assert_refused(run(capsys, "verify", tmp_path / "several"), "give one of a.x, b.x", lines=1)
     assert_refused(run(capsys, "verify", tmp_path / "none"), f"{tmp_path / 'none'}: no such directory", lines=1)
     assert_refused(run(capsys, "verify", tmp_path, "--json"), "is no artifact", lines=1)
 

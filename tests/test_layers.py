@@ -11,9 +11,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("mpncov_zoo", "conversion")
-LAYERS = (  # a module may import its own layer and those above it in this table; the longest name decides
-    ("mpncov_zoo.complete", "mpncov_zoo.errors", "mpncov_zoo.progress", "mpncov_zoo.keras_registration"),
-    ("mpncov_zoo.documents", "mpncov_zoo.manifest", "mpncov_zoo.registry"),
+LAYERS = (  # a module may import its own layer and those above it in this table; "x." is every module below x
+    ("mpncov_zoo.complete", "mpncov_zoo.errors", "mpncov_zoo.progress", "mpncov_zoo.quiet", "mpncov_zoo.version"),
+    ("mpncov_zoo.documents",),
+    ("mpncov_zoo.specification",),
+    ("mpncov_zoo.description", "mpncov_zoo.manifest", "mpncov_zoo.registry"),
+    ("mpncov_zoo.catalog", "mpncov_zoo.hub."),
     (
         *(
             f"mpncov_zoo.representations.{name}"
@@ -21,28 +24,26 @@ LAYERS = (  # a module may import its own layer and those above it in this table
         ),
         "mpncov_zoo.backbones.blocks",
     ),
-    ("mpncov_zoo.representations", "mpncov_zoo.backbones"),
+    ("mpncov_zoo.representations", "mpncov_zoo.representations.", "mpncov_zoo.backbones", "mpncov_zoo.backbones."),
     ("mpncov_zoo.preprocessing", "mpncov_zoo.images", "mpncov_zoo.graph_images"),
-    (
-        "mpncov_zoo.classifier",
-        "mpncov_zoo.selftest",
-        "mpncov_zoo.artifact",
-        "mpncov_zoo.catalog",
-        "mpncov_zoo.first_use",
-        "mpncov_zoo.hub",
-    ),
-    ("mpncov_zoo.zoo",),
-    ("mpncov_zoo.training", "conversion", "mpncov_zoo.publishing"),
-    ("mpncov_zoo.cli", "mpncov_zoo.__main__"),
+    ("mpncov_zoo.assembly", "mpncov_zoo.classifier", "mpncov_zoo.load_report"),
+    ("mpncov_zoo.artifact", "mpncov_zoo.artifact."),
+    ("mpncov_zoo.pretrained",),
+    ("conversion", "conversion."),
+    ("mpncov_zoo.first_use",),
+    ("mpncov_zoo.find",),
+    ("mpncov_zoo.handles", "mpncov_zoo.zoo"),
+    ("mpncov_zoo.hub", "mpncov_zoo.training", "mpncov_zoo.training."),
+    ("mpncov_zoo.publishing", "mpncov_zoo.publishing."),
+    ("mpncov_zoo.cli", "mpncov_zoo.cli."),
+    ("mpncov_zoo", "mpncov_zoo.__main__", "mpncov_zoo.keras_registration"),
 )
-FACADE = "mpncov_zoo"  # resolves public names lazily; its version is everybody's
-REACHES_BACK = {("mpncov_zoo.first_use", "conversion")}  # convert on first use, by a late import
 IMPORT_BY_NAME = {  # lazy names, tables, Keras, what an extra brings
-    FACADE,
+    "mpncov_zoo",
     "conversion",
     "conversion.readers.reading",
     "conversion.reference.source",
-    "mpncov_zoo.classifier",
+    "mpncov_zoo.assembly",
     "mpncov_zoo.keras_registration",
     "mpncov_zoo.training",
 }
@@ -50,35 +51,24 @@ LIGHT = (  # without TensorFlow and Keras: what `import`, `list_models`, `info` 
     "mpncov_zoo.catalog",
     "mpncov_zoo.cli",
     "mpncov_zoo.complete",
+    "mpncov_zoo.description",
     "mpncov_zoo.documents",
     "mpncov_zoo.errors",
+    "mpncov_zoo.find",
     "mpncov_zoo.first_use",
-    "mpncov_zoo.hub.cache",
-    "mpncov_zoo.hub.checkpoints",
-    "mpncov_zoo.hub.conversions",
-    "mpncov_zoo.hub.directories",
-    "mpncov_zoo.hub.download",
-    "mpncov_zoo.hub.graph_operations",
-    "mpncov_zoo.hub.graph_tables",
-    "mpncov_zoo.hub.housekeeping",
-    "mpncov_zoo.hub.local",
-    "mpncov_zoo.hub.locations",
-    "mpncov_zoo.hub.partial",
-    "mpncov_zoo.hub.remote",
-    "mpncov_zoo.hub.sources",
-    "mpncov_zoo.hub.tensorflow_hub",
-    "mpncov_zoo.hub.transport",
-    "mpncov_zoo.hub.watch",
-    "mpncov_zoo.hub.upload",
-    "mpncov_zoo.hub.verification",
+    "mpncov_zoo.handles",
+    "mpncov_zoo.hub.",
     "mpncov_zoo.images",
     "mpncov_zoo.keras_registration",
     "mpncov_zoo.manifest",
     "mpncov_zoo.preprocessing",
     "mpncov_zoo.progress",
     "mpncov_zoo.publishing",
+    "mpncov_zoo.quiet",
     "mpncov_zoo.registry",
+    "mpncov_zoo.specification",
     "mpncov_zoo.training.recipes",
+    "mpncov_zoo.version",
 )
 
 
@@ -116,55 +106,38 @@ def targets(node: ast.AST) -> list[str]:
     return []
 
 
+RANKS = {entry: rank for rank, entries in enumerate(LAYERS) for entry in entries}
+
+
 def layer(name: str) -> int:
-    ranks = {entry: rank for rank, entries in enumerate(LAYERS) for entry in entries}
-    known = [entry for entry in ranks if name == entry or name.startswith(f"{entry}.")]
+    packages = [name[: end + 1] for end, letter in enumerate(name) if letter == "."]
+    known = [entry for entry in (*packages, name) if entry in RANKS]
     assert known, f"{name} has no place in LAYERS: give it one"
-    return ranks[max(known, key=len)]
+    return RANKS[max(known, key=len)]
 
 
-def allowed(source: str, target: str) -> bool:
-    return target == FACADE or (source, target.partition(".")[0]) in REACHES_BACK or layer(target) <= layer(source)
+def forbidden(name: str, code: str) -> list[str]:
+    """What a module's code imports though it stands lower in the table."""
+    return [target for target in sorted(imported(code, late=True) - {name}) if layer(target) > layer(name)]
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_imports_point_one_way(name: str) -> None:
-    if name == FACADE:
-        assert imports(name, late=True) - type_checking_only(name) == {"mpncov_zoo.keras_registration"}
-    else:
-        assert not [target for target in sorted(imports(name)) if not allowed(name, target)]
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_point_one_way(package: str) -> None:
+    modules = {name: path.read_text() for name, path in MODULES.items() if name.partition(".")[0] == package}
+    found = {name: forbidden(name, code) for name, code in modules.items()}
+    assert {name: targets for name, targets in found.items() if targets} == {}
 
 
-def type_checking_only(name: str) -> set[str]:
-    tree = ast.parse(MODULES[name].read_text())
-    blocks = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
-    return {target for block in blocks for node in ast.walk(block) for target in targets(node)}
+def test_there_is_no_circle_among_files() -> None:
+    graph = {name: imports(name) for name in MODULES}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(graph)  # raises CycleError
 
 
-def test_no_two_modules_import_each_other() -> None:
-    graph = {name: {t for t in imports(name) if t != FACADE} for name in MODULES if name != FACADE}
-    for source, package in REACHES_BACK:
-        graph[source] = {target for target in graph[source] if target.partition(".")[0] != package}
-    assert len(list(TopologicalSorter(graph).static_order())) >= len(graph)  # raises CycleError
-
-
-def reaching_back(name: str, code: str) -> set[str]:
-    """What a module's code imports at once out of a package that it may only import late."""
-    packages = {package for source, package in REACHES_BACK if source == name}
-    return {target for target in imported(code, late=False) if target.partition(".")[0] in packages}
-
-
-def test_reaching_back_is_late() -> None:
-    assert not {target for source, _ in REACHES_BACK for target in reaching_back(source, MODULES[source].read_text())}
-
-
-def test_the_rule_of_reaching_back_sees_a_module_that_breaks_it() -> None:
-    (source, package), *_ = REACHES_BACK
-    for line in (f"import {package}.parity", f"from {package} import parity", f"if 1:\n    import {package}"):
-        assert {target.partition(".")[0] for target in reaching_back(source, line)} == {package}
+def test_the_rule_sees_a_module_that_breaks_it() -> None:
+    for line in ("import conversion", "from conversion import parity", "if 1:\n    import mpncov_zoo.zoo"):
         late = "".join(f"    {part}\n" for part in line.split("\n"))
-        assert not reaching_back(source, f"def convert():\n{late}")
-        assert not reaching_back("mpncov_zoo.registry", line)  # forbidden there, by the other rule
+        for code in (line, f"def function():\n{late}"):
+            assert forbidden("mpncov_zoo.registry", code) and not forbidden("mpncov_zoo.cli.convert", code)
 
 
 def test_modules_are_imported_by_name_in_few_places() -> None:
@@ -173,19 +146,18 @@ def test_modules_are_imported_by_name_in_few_places() -> None:
 
 
 def test_every_entry_of_the_table_exists() -> None:
-    assert not [entry for entries in LAYERS for entry in entries if entry not in MODULES]
-    assert not [name for name in LIGHT if name not in MODULES]
+    assert not [entry for entry in (*RANKS, *LIGHT) if entry.removesuffix(".") not in MODULES]
 
 
 def test_the_reader_sees_late_and_aliased_imports() -> None:
     """The test of the test: known imports of known modules."""
     assert "mpncov_zoo.graph_images" in imports("mpncov_zoo.preprocessing")
     assert "mpncov_zoo.graph_images" not in imports("mpncov_zoo.preprocessing", late=False)
-    assert {"mpncov_zoo.artifact", "mpncov_zoo.hub.sources"} <= imports("mpncov_zoo.zoo")
-    assert not allowed("mpncov_zoo.registry", "mpncov_zoo.zoo") and not allowed("mpncov_zoo.zoo", "mpncov_zoo.cli")
+    assert {"conversion.converter", "mpncov_zoo.hub.upstream"} <= imports("mpncov_zoo.first_use")
 
 
 def test_light_modules_do_without_tensorflow() -> None:
-    code = f"import sys, {', '.join(LIGHT)}; print(*sys.modules)"
+    light = [name for name in MODULES if name in LIGHT or f"{name.rpartition('.')[0]}." in LIGHT]
+    code = f"import sys, {', '.join(light)}; print(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert not {"tensorflow", "keras", "torch"} & set(output.split())

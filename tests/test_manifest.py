@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from mpncov_zoo.description import FileEntry, Metric, parse_description
 from mpncov_zoo.errors import ManifestError
-from mpncov_zoo.manifest import FileEntry, InputSpecification, Manifest, Metric, load_manifest, parse_description
+from mpncov_zoo.manifest import Manifest, load_manifest
+from mpncov_zoo.specification import InputSpecification
 from tests.hub.artifacts import INPUT, description, make_artifact, published, upstream
 
 ROOT = Path(__file__).parent.parent
@@ -111,7 +113,7 @@ def test_schema_command_prints_the_schema() -> None:
 
 
 def test_import_brings_neither_tensorflow_nor_numpy() -> None:
-    code = "import sys, mpncov_zoo.hub.sources; print({'tensorflow', 'keras', 'numpy'} & set(sys.modules))"
+    code = "import sys, mpncov_zoo.hub.resolve; print({'tensorflow', 'keras', 'numpy'} & set(sys.modules))"
     command = [sys.executable, "-c", code]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "set()\n"
 
@@ -318,7 +320,7 @@ def test_refused_input_specifications(field: str, value: object, expected: str) 
 
 
 def test_metric_states_the_command_exactly_where_measured_here() -> None:
-    known = {"name": "top-1 accuracy", "value": 94, "dataset": "toys", "protocol": "test"}
+    known = {"name": "top-1 accuracy", "value": 94, "dataset": "toys", "split": "test"}
     measured = Metric.model_validate({**known, "origin": "measured here", "command": "mpncov-zoo evaluate tiny"})
     assert measured.value == 94.0
     for origin, command in (("measured here", None), ("paper", "mpncov-zoo evaluate tiny")):

@@ -68,7 +68,7 @@ def test_wheel_holds_the_manifest_inside_the_package(wheel: Path) -> None:
         assert archive.read("mpncov_zoo/weights_manifest.json") == (ROOT / "weights_manifest.json").read_bytes()
         names = set(archive.namelist())
         record = archive.read("mpncov_zoo-0.1.0.dist-info/RECORD").decode()
-    assert {"mpncov_zoo/py.typed", "mpncov_zoo/manifest.py", "mpncov_zoo/hub/sources.py", BUNDLED_FILE} <= names
+    assert {"mpncov_zoo/py.typed", "mpncov_zoo/manifest.py", "mpncov_zoo/hub/resolve.py", BUNDLED_FILE} <= names
     assert "mpncov_zoo/weights_manifest.json,sha256=" in record
     assert {name.split("/")[0] for name in names} == {"mpncov_zoo", "conversion", "mpncov_zoo-0.1.0.dist-info"}
     assert {"conversion/labels/imagenet_1k.txt", "conversion/labels/LICENSE.wordnet"} <= names

@@ -11,7 +11,6 @@ import tensorflow as tf
 from PIL import Image
 
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.manifest import InputSpecification
 from mpncov_zoo.preprocessing import (
     decode_image,
     normalize,
@@ -22,6 +21,7 @@ from mpncov_zoo.preprocessing import (
     resize_and_crop,
     resize_and_crop_tensor,
 )
+from mpncov_zoo.specification import InputSpecification
 from tests.photos import encode, photo, photo_image
 
 IMAGENET = InputSpecification(

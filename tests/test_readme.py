@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 import mpncov_zoo
-from mpncov_zoo.manifest import Metric, WeightsEntry, load_manifest
+from mpncov_zoo.description import Metric
+from mpncov_zoo.manifest import WeightsEntry, load_manifest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 
 import mpncov_zoo
-from mpncov_zoo import selftest, zoo
+from mpncov_zoo import zoo
+from mpncov_zoo.artifact import selftest
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import (
     FetchError,
@@ -24,7 +25,7 @@ from mpncov_zoo.errors import (
     UnknownModel,
     ZooError,
 )
-from mpncov_zoo.hub.sources import TRUST_MANIFEST, TRUST_OWN
+from mpncov_zoo.hub.resolve import TRUST_MANIFEST, TRUST_OWN
 from mpncov_zoo.manifest import WeightsEntry, load_manifest
 from tests import networks
 from tests.photos import encode, photo, photo_image
@@ -210,8 +211,6 @@ def test_feature_extractor_passes_its_arguments_on(artifact_hub: Path) -> None:
     )
     outputs = extract(grey_images(20, 24))
     np.testing.assert_allclose(outputs["representation"], np.mean(outputs["stage3"], (1, 2)), rtol=1e-4, atol=1e-5)
-    with pytest.raises(InputError, match="revision"):
-        mpncov_zoo.feature_extractor(MODEL, ["stage3"], revision="0" * 40)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +260,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], type[ZooError], str]] = {
     ),
     "an empty hub": ({"hub": ""}, InputError, "hub is empty"),
     "offline": ({"hub": "https://example.org", "offline": True}, OfflineError, "cache prefetch"),
-    "a branch": ({"hub": "hf:org/repo", "revision": "main"}, InputError, "40 hex digits, got main"),
+    "a branch": ({"hub": "hf:org/repo@main"}, InputError, "40 hex digits, got main"),
     "no such directory": ({"hub": "/nowhere"}, FetchError, "/nowhere: no such directory"),
     "two tags": ({"name": WEIGHTS, "pretrained": "other"}, InputError, "different weights"),
     "hub without weights": ({"pretrained": False, "hub": "/nowhere"}, InputError, "pretrained=True"),
@@ -283,6 +282,7 @@ def test_refusals_build_no_network(refusal: str, monkeypatch: pytest.MonkeyPatch
         raise AssertionError("a network was built")
 
     monkeypatch.setattr(zoo, "ImageClassifier", built)
+    monkeypatch.setattr("mpncov_zoo.pretrained.ImageClassifier", built)
     with pytest.raises(error, match=message) as caught:
         mpncov_zoo.load(**{"name": MODEL, "pretrained": True, **arguments})
     assert str(caught.value).count("\n") <= 1

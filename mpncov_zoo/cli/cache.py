@@ -9,13 +9,11 @@ from typing import Any
 
 from mpncov_zoo.catalog import split_name
 from mpncov_zoo.cli.options import PROGRAM, add_command, add_json
-from mpncov_zoo.cli.quiet import import_tensorflow
-from mpncov_zoo.first_use import convert_into
+from mpncov_zoo.find import find
 from mpncov_zoo.hub.cache import CACHE_VARIABLE, Cache, cache_root
 from mpncov_zoo.hub.directories import add_artifact
 from mpncov_zoo.hub.housekeeping import Removal, damaged, held, remove, total, unneeded
-from mpncov_zoo.hub.sources import ResolvedArtifact, resolve
-from mpncov_zoo.manifest import WeightsEntry, load_manifest
+from mpncov_zoo.manifest import load_manifest
 
 MEGABYTE = 1e6
 
@@ -125,15 +123,14 @@ def run_where(args: argparse.Namespace) -> int:
     if args.name is None:
         print(cache_root())
         return 0
-    model, tag = load_manifest().held_by(*split_name(args.name, True))
-    print(resolve(model, tag, manifest=load_manifest(), offline=True).directory)
+    print(find(args.name, offline=True, convert=False).artifact.directory)
     return 0
 
 
 def run_prefetch(args: argparse.Namespace) -> int:
     """Print the directory of each."""
     for name in _checked(args.names):
-        print(_resolved(name, args.hub).directory)
+        print(find(name, hub=args.hub).artifact.directory)
     return 0
 
 
@@ -153,7 +150,7 @@ def run_repair(_: argparse.Namespace) -> int:
 def run_pack(args: argparse.Namespace) -> int:
     """Print the directory of each in the hub."""
     for name in _checked(args.names):
-        found = _resolved(name, args.hub)
+        found = find(name, hub=args.hub).artifact
         print(add_artifact(found.directory, found.description.name, Path(os.path.expanduser(args.output))))
     return 0
 
@@ -167,19 +164,6 @@ def _checked(names: list[str]) -> list[str]:
     for name in names:
         split_name(name, True)
     return names
-
-
-def _resolved(name: str, hub: str | None) -> ResolvedArtifact:
-    """The artifact that a load of this name reads, fetched and converted if it must be."""
-    model, tag = split_name(name, True)
-    if hub is None:
-        model, tag = load_manifest().held_by(model, tag)
-
-    def convert(cache: Cache, entry: WeightsEntry, offline: bool) -> None:
-        import_tensorflow()  # without its messages
-        convert_into(cache, entry, offline)
-
-    return resolve(model, tag, hub=hub, manifest=load_manifest(), convert=convert)
 
 
 def _remove(cache: Cache, removals: list[Removal], what: str, *, dry_run: bool = False) -> int:

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mpncov_zoo.cli.options import PROGRAM, add_command, add_json
-from mpncov_zoo.cli.quiet import import_tensorflow
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.quiet import import_tensorflow
 from mpncov_zoo.registry import canonical_name
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpncov_zoo.cli.options import PROGRAM, add_command, add_json, positive
-from mpncov_zoo.cli.quiet import import_tensorflow
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from mpncov_zoo.training.datasets.splits import Split

@@ -12,7 +12,7 @@ from mpncov_zoo.cli.options import PROGRAM, add_batch_size, add_command, add_jso
 from mpncov_zoo.errors import InputError
 
 if TYPE_CHECKING:
-    from mpncov_zoo.manifest import Metric
+    from mpncov_zoo.description import Metric
     from mpncov_zoo.training.evaluate import Evaluation
 
 VIEWS: Mapping[str, str] = {"single": "one view", "mirror": "image and mirror", "ten_crops": "ten crops"}

@@ -8,7 +8,8 @@ from typing import Any
 
 from mpncov_zoo.catalog import ModelInfo, info
 from mpncov_zoo.cli.options import PROGRAM, add_command, add_json
-from mpncov_zoo.manifest import InputSpecification, Metric
+from mpncov_zoo.description import Metric
+from mpncov_zoo.specification import InputSpecification
 
 NOTHING = "-"
 

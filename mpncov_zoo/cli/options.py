@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mpncov_zoo.catalog import split_name
-from mpncov_zoo.cli.quiet import import_tensorflow
+from mpncov_zoo.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from mpncov_zoo.classifier import ImageClassifier

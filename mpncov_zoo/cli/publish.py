@@ -7,7 +7,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from mpncov_zoo.cli.options import PROGRAM, add_command
-from mpncov_zoo.cli.quiet import import_tensorflow
+from mpncov_zoo.quiet import import_tensorflow
 
 FACTS = {
     "dataset": ("NAME", "the data set that the weights are for"),

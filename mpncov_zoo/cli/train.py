@@ -7,8 +7,8 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from mpncov_zoo.cli.options import PROGRAM, add_command, add_json
-from mpncov_zoo.cli.quiet import import_tensorflow
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.quiet import import_tensorflow
 from mpncov_zoo.training.recipes import list_recipes, load_recipe
 
 

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpncov_zoo.catalog import split_name
 from mpncov_zoo.cli.options import PROGRAM, add_command, add_json
-from mpncov_zoo.cli.quiet import import_tensorflow
+from mpncov_zoo.description import DESCRIPTION_FILE
 from mpncov_zoo.errors import InputError, IntegrityError, ManifestError
-from mpncov_zoo.first_use import convert_into
-from mpncov_zoo.hub.cache import Cache
-from mpncov_zoo.hub.graph_operations import verify_graph
-from mpncov_zoo.hub.sources import VERIFY_VARIABLE, ResolvedArtifact, resolve
-from mpncov_zoo.manifest import DESCRIPTION_FILE, WeightsEntry, load_manifest, parse_description
+from mpncov_zoo.find import find, is_path
+from mpncov_zoo.hub.resolve import ResolvedArtifact
+from mpncov_zoo.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from mpncov_zoo.classifier import ImageClassifier
@@ -31,12 +26,11 @@ def add(commands: Any) -> None:
         commands,
         "verify",
         run,
-        help="check an artifact: its files, its weights, its graph, and what it computes",
+        help="check an artifact: its files, its weights, and what it computes",
         details="A NAME is found, fetched and converted as a load would. A DIR is checked against the manifest or,\n"
         "where that does not know it, against its own model.json, which finds damage and no forgery. In this order:\n"
         "  files     exactly those listed, their sizes and digests, before TensorFlow sees any\n"
         "  weights   names, shapes and dtypes are those of the network that model.json describes; all finite\n"
-        "  graph     no operation but those of mpncov-zoo's own exports: others could write files as it is loaded\n"
         "  selftest  the network gives here what it gave where the artifact was written\n"
         "Exit code 1: one of them is not so, and 2: it could not be checked.",
         example=f"{PROGRAM} verify mpncov_cifar_resnet20.fashion_mnist --selftest\n"
@@ -79,62 +73,27 @@ def _checks(subject: str, selftest: bool, report: dict[str, Any]) -> Iterator[st
         f"weights   {report['variables']} variables, {model.parameters:,} parameters: names, shapes and dtypes are the "
         "network's, all values finite"
     )
-    verify_graph(found.directory)
-    report |= {"graph": True}
-    yield "graph     no operation but those of mpncov-zoo's own exports"
     if selftest:
         yield from _selftest(model, found.directory, report)
 
 
 def _resolved(subject: str) -> ResolvedArtifact:
     """The artifact with all its digests checked."""
-    manifest = load_manifest()
-    with _every_digest():
-        if os.sep in subject or Path(subject).is_dir():
-            directory = Path(os.path.expanduser(subject))
-            model, tag = _held(directory)
-            return resolve(model, tag, hub=directory, manifest=manifest)
-        model, tag = manifest.held_by(*split_name(subject, True))
-        return resolve(model, tag, manifest=manifest, convert=_convert_quietly)
-
-
-@contextmanager
-def _every_digest() -> Iterator[None]:
-    """Whatever the environment says of loads that look at sizes and times alone."""
-    before = os.environ.pop(VERIFY_VARIABLE, None)
+    given = Path(subject).absolute() if Path(subject).is_dir() else subject
     try:
-        yield
-    finally:
-        if before is not None:
-            os.environ[VERIFY_VARIABLE] = before
-
-
-def _held(directory: Path) -> tuple[str, str]:
-    """Model and tag of an artifact directory."""
-    if not directory.is_dir():
-        raise InputError(f"{directory}: no such directory. Allowed: an artifact directory, or a name of {PROGRAM} list")
-    if not (directory / DESCRIPTION_FILE).is_file():
-        names = sorted(path.parent.name for path in directory.glob(f"*/{DESCRIPTION_FILE}"))
-        held = f"It is a directory of artifacts; give one of {', '.join(names)}" if names else "Give one that does"
-        raise InputError(f"{directory} is no artifact: it holds no {DESCRIPTION_FILE}. {held}")
-    try:
-        description = parse_description(directory / DESCRIPTION_FILE)
+        return find(given).artifact
     except ManifestError as error:
-        raise IntegrityError(str(error)) from error
-    return description.model, description.tag
-
-
-def _convert_quietly(cache: Cache, entry: WeightsEntry, offline: bool) -> None:
-    import_tensorflow()
-    convert_into(cache, entry, offline)
+        if is_path(given):  # it is the artifact's own model.json that is not sound
+            raise IntegrityError(str(error)) from error
+        raise
 
 
 def _loaded(found: ResolvedArtifact) -> ImageClassifier:
     import_tensorflow()
-    from mpncov_zoo.zoo import load
+    from mpncov_zoo.pretrained import network
 
     try:
-        model = load(found.description.name, True, hub=found.directory)
+        model = network(found)
     except ManifestError as error:  # of a description whose digest agrees: it is the artifact that is not sound
         raise IntegrityError(str(error)) from error
     if model.parameters != found.description.parameters:
@@ -147,7 +106,7 @@ def _loaded(found: ResolvedArtifact) -> ImageClassifier:
 
 def _selftest(model: ImageClassifier, directory: Path, report: dict[str, Any]) -> Iterator[str]:
     """A line a stage; afterwards they are judged."""
-    from mpncov_zoo.selftest import ANY_MACHINE, SELFTEST_FILE, differences, require_same
+    from mpncov_zoo.artifact.selftest import ANY_MACHINE, SELFTEST_FILE, differences, require_same
 
     if not (directory / SELFTEST_FILE).is_file():
         raise InputError(

@@ -2,7 +2,6 @@
 
     blobs/<sha256>                   a file's content, complete
     artifacts/<name>@<16 digits>/    a directory of such files, complete or absent; the digits are its list's digest
-    artifacts/.<name>@<...>.state    what the file system said of them when they were last verified
     refs/<kind>/<name>               the sha256 of a model.json or checkpoint that was found or made on this machine
     partial/                         downloads under way, or broken off
     locks/                           save double work; nothing depends on them
@@ -11,14 +10,12 @@ Everything appears by a rename, so any number of processes may work here, and ma
 is trusted no more than what comes over the network: whoever reads it verifies it.
 """
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
 import re
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -29,16 +26,15 @@ from typing import Literal
 from filelock import BaseFileLock, FileLock, Timeout
 from platformdirs import user_cache_path
 
+from mpncov_zoo.description import DESCRIPTION_FILE, ArtifactDescription, FileEntry, parse_description
 from mpncov_zoo.errors import FetchError
 from mpncov_zoo.hub.verification import describe_files, sha256
-from mpncov_zoo.manifest import DESCRIPTION_FILE, ArtifactDescription, FileEntry, parse_description
 
 CACHE_VARIABLE = "MPNCOV_ZOO_CACHE"
 LONGEST_WAIT = 3600  # seconds for another process, before its work is done a second time
 TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of mpncov_zoo: see https://bford.info/cachedir/\n"
 
-State = dict[str, list[int]]
-Kind = Literal["checkpoints", "converted", "hubs"]
+Kind = Literal["checkpoints", "converted", "exported", "hubs"]
 logger = logging.getLogger(__name__)
 
 
@@ -139,19 +135,6 @@ class Cache:
         own = FileEntry(path=DESCRIPTION_FILE, size=len(data), sha256=digest)
         return description, [own, *description.files]
 
-    def note_state(self, tree: Path, state: State) -> None:
-        """Remember what the file system said of a directory before it was verified; where that can be written."""
-        with contextlib.suppress(FetchError), self.scratch("state") as scratch, self.writing():
-            (scratch / "state").write_text(json.dumps(state))
-            (scratch / "state").replace(_state_file(tree))
-
-    def is_unchanged(self, tree: Path) -> bool:
-        """Whether the file system says of every file what it said then: size, times, inode."""
-        try:
-            return json.loads(_state_file(tree).read_bytes()) == file_state(tree)
-        except (OSError, ValueError, RecursionError):
-            return False
-
     def recall(self, kind: Kind, name: str) -> str | None:
         """The sha256 that was remembered."""
         try:
@@ -221,20 +204,6 @@ def _acquire(lock: BaseFileLock, name: str) -> None:
     except Timeout:
         logger.info("%s: waiting for another process that works on it", name)
         lock.acquire(timeout=LONGEST_WAIT)
-
-
-def _state_file(tree: Path) -> Path:
-    return tree.with_name(f".{tree.name}.state")
-
-
-def file_state(tree: Path) -> State:
-    """What the file system says of every file below a directory: size, times, inode, mode."""
-    states = ((path, path.lstat()) for path in sorted(tree.rglob("*")))
-    return {
-        path.relative_to(tree).as_posix(): [s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_mode]
-        for path, s in states
-        if not stat.S_ISDIR(s.st_mode)
-    }
 
 
 def _link(blob: Path, place: Path) -> None:

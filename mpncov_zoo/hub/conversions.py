@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mpncov_zoo.description import ArtifactDescription, FileEntry
 from mpncov_zoo.errors import IntegrityError
 from mpncov_zoo.hub.cache import Cache
-from mpncov_zoo.manifest import ArtifactDescription, FileEntry, Upstream, WeightsEntry
+from mpncov_zoo.manifest import Upstream, WeightsEntry
 
 
 @dataclass(frozen=True)

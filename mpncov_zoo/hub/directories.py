@@ -10,9 +10,9 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import ValidationError
 
+from mpncov_zoo.description import DESCRIPTION_FILE, INDEX_FILE, FileEntry, HubIndex, parse_index
 from mpncov_zoo.errors import InputError, IntegrityError
 from mpncov_zoo.hub.verification import describe_files
-from mpncov_zoo.manifest import DESCRIPTION_FILE, INDEX_FILE, FileEntry, HubIndex, parse_index
 
 
 def add_artifact(directory: Path, name: str, hub: Path) -> Path:

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mpncov_zoo.description import FileEntry
 from mpncov_zoo.errors import IntegrityError, ManifestError
 from mpncov_zoo.hub.cache import Cache
 from mpncov_zoo.hub.verification import describe_files, sha256
-from mpncov_zoo.manifest import FileEntry, Manifest
+from mpncov_zoo.manifest import Manifest
 
 STALE = 24 * 3600  # seconds after which what is under way is taken for abandoned
 YOUNG = 3600  # seconds in which a blob may belong to a download whose other files are still under way
@@ -115,7 +116,7 @@ def _needed(cache: Cache, manifest: Manifest) -> dict[Path, list[FileEntry]]:
     """The directories that loads of this version may ask for, with their files."""
     lists = [(entry.name, entry.files) for entry in manifest.entries if entry.files]
     converted = set()
-    for kind in ("converted", "hubs"):
+    for kind in ("converted", "exported", "hubs"):
         for path in _children(cache.refs / kind):
             name = path.name.partition("@")[0]
             files = _files(cache, cache.recall(kind, path.name))
@@ -160,13 +161,8 @@ def _trees(cache: Cache) -> list[Path]:
 
 
 def _hidden(cache: Cache) -> list[Path]:
-    """What was on its way into the cache, or out of it; what is known of a directory goes with it."""
-    return [
-        path
-        for path in _children(cache.artifacts)
-        if path.name.startswith(".")
-        and not (path.suffix == ".state" and path.with_name(path.stem.removeprefix(".")).is_dir())
-    ]
+    """What was on its way into the cache, or out of it."""
+    return [path for path in _children(cache.artifacts) if path.name.startswith(".")]
 
 
 def _children(directory: Path) -> list[Path]:

@@ -4,8 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mpncov_zoo.description import DESCRIPTION_FILE, parse_description
 from mpncov_zoo.errors import FetchError, NoPretrainedWeights
-from mpncov_zoo.manifest import DESCRIPTION_FILE, Manifest, no_weights, parse_description
+from mpncov_zoo.manifest import Manifest, no_weights
 
 MOST_NAMED = 20
 
@@ -31,8 +32,7 @@ class LocalHub:
         self._require_readable()
         if _is_artifact(self.path):
             return self.path, self._held_name(model, tag)
-        names = sorted(child.name for child in self.path.iterdir() if _is_artifact(child))
-        name = chosen_name(self.path, names, model, tag, manifest)
+        name = chosen_name(self.path, artifact_names(self.path), model, tag, manifest)
         return self.path / name, name
 
     def _require_readable(self) -> None:
@@ -52,6 +52,11 @@ class LocalHub:
         if tag not in (None, description.tag):
             no_weights(f"{self.path} holds other weights of {model!r}", tag, [description.tag])
         return description.name
+
+
+def artifact_names(directory: Path) -> list[str]:
+    """Names of the artifacts that lie in a directory, sorted."""
+    return sorted(child.name for child in directory.iterdir() if _is_artifact(child))
 
 
 def chosen_name(hub: object, names: list[str], model: str, tag: str | None, manifest: Manifest) -> str:

@@ -62,18 +62,17 @@ class HuggingFace:
         return Address(url, build_hf_headers(library_name="mpncov-zoo"))
 
 
-Remote = StaticServer | HuggingFace
+Location = StaticServer | HuggingFace
 
 
-def locate(hub: str | PathLike[str], revision: str | None = None) -> Remote | Path:
+def locate(hub: str | PathLike[str]) -> Location | Path:
     """The hub that a user names.
 
     Args:
         hub: a directory, a URL, or `hf:owner/name@<40-hex commit>`.
-        revision: the commit, if `hub` does not name it.
 
     Raises:
-        InputError: no such form, or no commit, or one where there is none.
+        InputError: no such form, or no commit.
         FetchError: a URL that must not be asked.
     """
     text = fspath(hub)
@@ -81,9 +80,7 @@ def locate(hub: str | PathLike[str], revision: str | None = None) -> Remote | Pa
         raise InputError(f"hub is empty. Allowed: {ALLOWED}.")
     scheme, colon, rest = text.partition(":")
     if colon and scheme.lower() == "hf":
-        return _hugging_face(text, rest, revision)
-    if revision is not None:
-        raise InputError(f"revision={revision!r} is of a Hugging Face repository; hub={text!r} is none.")
+        return _hugging_face(text, rest)
     if colon and scheme.lower() in ("http", "https"):
         return _static_server(text)
     if colon and scheme.lower() in OTHER_SCHEMES:
@@ -91,7 +88,7 @@ def locate(hub: str | PathLike[str], revision: str | None = None) -> Remote | Pa
     return Path(os.path.expanduser(text)).absolute()
 
 
-def of_source(source: HuggingFaceSource | HttpsSource | FileSource) -> Remote | Path:
+def of_source(source: HuggingFaceSource | HttpsSource | FileSource) -> Location | Path:
     """The hub that an entry of the manifest names."""
     if isinstance(source, HuggingFaceSource):
         return HuggingFace(source.repo, source.revision)
@@ -102,11 +99,8 @@ def of_source(source: HuggingFaceSource | HttpsSource | FileSource) -> Remote | 
     )
 
 
-def _hugging_face(text: str, rest: str, revision: str | None) -> HuggingFace:
-    repo, at, commit = rest.partition("@")
-    if at and revision not in (None, commit):
-        raise InputError(f"hub={text!r} and revision={revision!r} name two commits.")
-    commit = commit if at else revision or ""
+def _hugging_face(text: str, rest: str) -> HuggingFace:
+    repo, _, commit = rest.partition("@")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo, re.ASCII) or ".." in repo:
         raise InputError(f"hub={text!r}: allowed: hf:owner/name@<40-hex commit>.")
     if not re.fullmatch("[0-9a-f]{40}", commit):

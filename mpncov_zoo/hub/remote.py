@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from mpncov_zoo.description import DESCRIPTION_FILE, INDEX_FILE, FileEntry, parse_description, parse_index
 from mpncov_zoo.errors import NoPretrainedWeights, OfflineError
 from mpncov_zoo.hub import transport
 from mpncov_zoo.hub.cache import Cache
 from mpncov_zoo.hub.download import Expected, download
-from mpncov_zoo.hub.locations import Remote
+from mpncov_zoo.hub.locations import Location
 from mpncov_zoo.hub.transport import NotFound
-from mpncov_zoo.manifest import DESCRIPTION_FILE, INDEX_FILE, FileEntry, parse_description, parse_index
 from mpncov_zoo.progress import progress_bar
 
 PARALLEL = 4  # files at once
@@ -31,7 +31,7 @@ class RemoteHub:
         offline: forbid to ask it.
     """
 
-    location: Remote
+    location: Location
     cache: Cache
     offline: bool
 

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpncov_zoo.description import DESCRIPTION_FILE, INDEX_FILE, parse_index
 from mpncov_zoo.errors import FetchError, InputError, ManifestError, OfflineError, ZooError
 from mpncov_zoo.hub.directories import index_text
 from mpncov_zoo.hub.transport import is_offline, printable
 from mpncov_zoo.hub.verification import describe_files
-from mpncov_zoo.manifest import DESCRIPTION_FILE, INDEX_FILE, parse_index
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

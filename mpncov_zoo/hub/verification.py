@@ -11,8 +11,8 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 
+from mpncov_zoo.description import DESCRIPTION_FILE, FileEntry
 from mpncov_zoo.errors import IntegrityError
-from mpncov_zoo.manifest import DESCRIPTION_FILE, FileEntry
 
 OBTAIN_AGAIN = "Obtain the artifact again (weights that came with mpncov-zoo: reinstall it)"
 REPAIR = "Something changed it in the cache: mpncov-zoo cache repair"

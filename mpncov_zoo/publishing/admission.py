@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from conversion.certificate import CERTIFICATE_FILE, read_certificate
+from mpncov_zoo.description import ArtifactDescription, Metric
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.manifest import ArtifactDescription, Metric, Upstream, WeightsEntry
+from mpncov_zoo.manifest import Upstream, WeightsEntry
 
 NOT_STATED = "not stated"
 SPLIT = "test"
@@ -65,7 +66,7 @@ def self_test(directory: Path, model: str) -> None:
         IntegrityError: it does not load, or a stage differs.
     """
     from conversion.converter import self_check  # late: they need TensorFlow, as below
-    from mpncov_zoo.selftest import ANY_MACHINE
+    from mpncov_zoo.artifact.selftest import ANY_MACHINE
 
     self_check(directory, model=model, bound=ANY_MACHINE)
 
@@ -90,7 +91,9 @@ def measure(directory: Path, entry: WeightsEntry, data: Path) -> list[Metric]:
     height, width = entry.input.size
     common = {
         "dataset": entry.dataset,
-        "protocol": f"{SPLIT}, {result.images:,} images, {height}x{width}, one view",
+        "split": SPLIT,
+        "views": "single",
+        "remark": f"{result.images:,} images, {height}x{width}",
         "origin": "measured here",
         "command": f"mpncov-zoo evaluate {entry.name} --data {shlex.quote(str(data))}",
     }

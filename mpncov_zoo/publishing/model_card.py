@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mpncov_zoo.manifest import ArtifactDescription, InputSpecification, Metric, WeightsEntry
+from mpncov_zoo.description import ArtifactDescription, Metric
+from mpncov_zoo.manifest import WeightsEntry
+from mpncov_zoo.specification import InputSpecification
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -80,7 +82,7 @@ def _result(metric: Metric) -> EvalResult:
         task_type=TASK,
         dataset_type=DATASETS.get(metric.dataset, metric.dataset),
         dataset_name=metric.dataset,
-        dataset_split=metric.protocol.partition(",")[0],
+        dataset_split=metric.split,
         metric_type="accuracy" if metric.name == "top-1 accuracy" else metric.name.replace(" ", "-"),
         metric_name=f"{metric.name} in percent, {metric.origin}: {metric.protocol}",
         metric_value=metric.value,

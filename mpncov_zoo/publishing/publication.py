@@ -8,20 +8,13 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from mpncov_zoo import registry
+from mpncov_zoo.description import DESCRIPTION_FILE, ArtifactDescription, parse_description
 from mpncov_zoo.errors import InputError, IntegrityError, ZooError
-from mpncov_zoo.hub import sources
 from mpncov_zoo.hub.directories import add_artifact, replace_text, require_hub
-from mpncov_zoo.hub.graph_operations import verify_graph
+from mpncov_zoo.hub.resolve import resolve
 from mpncov_zoo.hub.upload import require_repository, upload
 from mpncov_zoo.hub.verification import describe_files
-from mpncov_zoo.manifest import (
-    DESCRIPTION_FILE,
-    ArtifactDescription,
-    Manifest,
-    WeightsEntry,
-    load_manifest,
-    parse_description,
-)
+from mpncov_zoo.manifest import Manifest, WeightsEntry, load_manifest
 from mpncov_zoo.publishing.admission import measure, require_publishable, require_same_source, self_test
 from mpncov_zoo.publishing.manifest_entry import Facts, describe, plain
 from mpncov_zoo.publishing.model_card import model_card
@@ -86,8 +79,8 @@ def publish(
 
     Raises:
         InputError: the artifact must not be published, a fact is missing, or the target is none or holds other weights.
-        IntegrityError: files are not those of the artifact, its graph could do harm, it does not compute what it
-            should, or what was published does not come back.
+        IntegrityError: files are not those of the artifact, it does not compute what it should, or what was published
+            does not come back.
         FetchError, OfflineError: of a repository that cannot be written; the message says what to do.
         ManifestError: the artifact's model.json, its certificate or a hub's index.json is malformed.
 
@@ -119,23 +112,22 @@ def prepare(
         raise InputError(f"{known.name} is published with other files. Give these weights another tag")
     if known is not None and known.upstream is not None:
         require_same_source(description, known.upstream)
-    sources.resolve(description.model, description.tag, hub=path, manifest=manifest)
+    resolve(description.model, description.tag, hub=path, manifest=manifest)
     entry = describe(path, description, files, facts or Facts(), manifest)
     require_publishable(path, description, entry, measured=measured)
     return Publication(path, target, description, entry, private)
 
 
 def examine(publication: Publication, data: str | PathLike[str] | None = None) -> Publication:
-    """The checks that need TensorFlow: graph, self-test and, with a data set's directory, the accuracy."""
+    """The checks that need TensorFlow: weights, self-test and, with a data set's directory, the accuracy."""
     entry = publication.entry
-    verify_graph(publication.directory)
     self_test(publication.directory, entry.model)
     logger.info("%s passes its self-test", entry.name)
     if data is None:
         return publication
     metrics = measure(publication.directory, entry, Path(data))
-    keys = [(metric.name, metric.dataset, metric.protocol) for metric in metrics]
-    others = [metric for metric in entry.metrics if (metric.name, metric.dataset, metric.protocol) not in keys]
+    measured = {(metric.name, metric.dataset, metric.split, metric.views) for metric in metrics}
+    others = [m for m in entry.metrics if (m.name, m.dataset, m.split, m.views) not in measured]
     return replace(publication, entry=entry.model_copy(update={"metrics": [*metrics, *others]}))
 
 
@@ -177,6 +169,6 @@ def _read_back(entry: WeightsEntry, hub: str) -> None:
     manifest = Manifest(schema_version=1, entries=[entry.model_copy(update={"default": True})])
     try:
         with tempfile.TemporaryDirectory() as cache:
-            sources.resolve(entry.model, entry.tag, hub=hub, manifest=manifest, cache_dir=cache)
+            resolve(entry.model, entry.tag, hub=hub, manifest=manifest, cache_dir=cache)
     except ZooError as error:
         raise type(error)(f"{hub} was written, but does not come back as it should; publish again: {error}") from error

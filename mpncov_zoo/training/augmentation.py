@@ -5,8 +5,8 @@ import math
 import tensorflow as tf
 
 from mpncov_zoo.graph_images import resample
-from mpncov_zoo.manifest import InputSpecification
 from mpncov_zoo.preprocessing import geometry, resize_and_crop_tensor
+from mpncov_zoo.specification import InputSpecification
 from mpncov_zoo.training.recipes import Augmentation, RandomResizedCrop
 
 ATTEMPTS = 10  # of torchvision's RandomResizedCrop, before it takes the centre

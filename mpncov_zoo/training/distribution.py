@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from mpncov_zoo.errors import InputError, ZooError
-from mpncov_zoo.manifest import InputSpecification
+from mpncov_zoo.specification import InputSpecification
 from mpncov_zoo.training.datasets import Split, evaluation_batches
 from mpncov_zoo.training.datasets.pipelines import WHOLE, Share
 

@@ -11,9 +11,11 @@ import tensorflow as tf
 
 from conversion.preparation import LABELS
 from mpncov_zoo.classifier import ImageClassifier
+from mpncov_zoo.description import DESCRIPTION_FILE, Metric, parse_description
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.manifest import DESCRIPTION_FILE, InputSpecification, Metric, load_manifest, parse_description
+from mpncov_zoo.manifest import load_manifest
 from mpncov_zoo.progress import progress_bar
+from mpncov_zoo.specification import InputSpecification
 from mpncov_zoo.training.datasets import Split, view_batches
 from mpncov_zoo.training.datasets.checking import find_corrupt
 from mpncov_zoo.training.datasets.folders import WNID
@@ -23,14 +25,7 @@ IMAGENET = "imagenet_1k"
 # Of ImageNet's 1000 WordNet identifiers, sorted, joined by line breaks: the order of the published networks' logits.
 IMAGENET_SHA256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
 
-# What the manifest calls otherwise than the readers of data sets, and the words of its protocols for the views.
-DATASET_NAMES: Mapping[str, str] = {"imagenet": IMAGENET}
-SPLIT_NAMES: Mapping[str, str] = {"validation": "val"}
-VIEWS_STATED: Mapping[Views, tuple[str, ...]] = {
-    "single": ("single crop", "one view"),
-    "mirror": ("mirror",),
-    "ten_crops": ("ten crop", "10 crop"),
-}
+DATASET_NAMES: Mapping[str, str] = {"imagenet": IMAGENET}  # what the manifest calls otherwise than the readers do
 
 
 @dataclass(frozen=True)
@@ -138,21 +133,13 @@ def dataset_of(model: ImageClassifier) -> str:
 def published_metrics(model: ImageClassifier, dataset: str, split: str, views: Views = "single") -> tuple[Metric, ...]:
     """What the manifest states for a model's loaded weights on this split of this data set, by these views.
 
-    A number whose protocol does not say by which views it was measured is left out: nothing can stand beside it.
+    A number of which the manifest does not say by which views it was measured is left out: nothing can stand beside it.
     """
     weights = model.load_report.weights
     entry = load_manifest().get(weights) if weights else None
     stated: Iterable[Metric] = entry.metrics if entry is not None else ()
-    wanted = (DATASET_NAMES.get(dataset, dataset), SPLIT_NAMES.get(split, split), [views])
-    return tuple(m for m in stated if (m.dataset, *_split_and_views(m.protocol)) == wanted)
-
-
-def _split_and_views(protocol: str) -> tuple[str, list[str]]:
-    """Of the manifest's "validation, 224 single crop": "val" and ["single"]."""
-    split, _, how = protocol.partition(",")
-    words = how.lower().replace("-", " ")
-    kinds = [kind for kind, phrases in VIEWS_STATED.items() if any(phrase in words for phrase in phrases)]
-    return SPLIT_NAMES.get(split, split), kinds
+    wanted = (DATASET_NAMES.get(dataset, dataset), split, views)
+    return tuple(m for m in stated if (m.dataset, m.split, m.views) == wanted)
 
 
 def _require_same_classes(model: ImageClassifier, images: Split) -> None:

@@ -15,10 +15,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mpncov_zoo import artifact, registry
+from mpncov_zoo import registry
+from mpncov_zoo.artifact import writer
 from mpncov_zoo.classifier import ImageClassifier
+from mpncov_zoo.description import DESCRIPTION_FILE
 from mpncov_zoo.errors import InputError, ZooError
-from mpncov_zoo.manifest import DESCRIPTION_FILE, load_manifest
+from mpncov_zoo.manifest import load_manifest
 from mpncov_zoo.training import checkpoints, runs
 from mpncov_zoo.training.checkpoints import Row
 from mpncov_zoo.training.curves import require_matplotlib
@@ -175,7 +177,7 @@ def _read(recipe: Recipe, directory: str | PathLike[str]) -> dict[str, Split]:
     names = ["train", *([recipe.validation] if recipe.validation else [])]
     splits = {name: read_dataset(recipe.dataset, Path(directory), name) for name in names}
     classes = splits["train"].class_names
-    artifact.require_labels(classes)
+    writer.require_labels(classes)
     for name, split in splits.items():
         if split.class_names != classes:
             other = sorted({*split.class_names} ^ {*classes}) or ["their order"]
@@ -318,7 +320,7 @@ def _export(trained: ImageClassifier, session: _Session, history: Sequence[Row],
     kept_index = len(history) - 1 if best is None else best
     runs.write_json(run.metrics, _metrics(model, session, history, kept_index))
     provenance = {"kind": "trained", "recipe": recipe.model_dump(mode="json")}
-    artifact.write(model, directory, tag=recipe.tag, provenance=provenance)
+    writer.write(model, directory, tag=recipe.tag, provenance=provenance)
     logger.info("wrote %s", directory)
 
 

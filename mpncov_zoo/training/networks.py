@@ -1,13 +1,16 @@
 """The network of a recipe: built anew, with the weights that it begins with."""
 
 import logging
+from collections.abc import Mapping
 from os import PathLike
 
-import keras
-
-from mpncov_zoo import registry, zoo
-from mpncov_zoo.classifier import ImageClassifier, LoadReport, precision
+from mpncov_zoo import registry
+from mpncov_zoo.artifact.reader import stored_shapes
+from mpncov_zoo.assembly import precision
+from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.find import find, is_path
+from mpncov_zoo.pretrained import described, fill
 from mpncov_zoo.training.recipes import Recipe
 
 logger = logging.getLogger(__name__)
@@ -41,38 +44,22 @@ def assign_pretrained(model: ImageClassifier, recipe: Recipe, hub: str | PathLik
         NoPretrainedWeights, FetchError, IntegrityError: of `mpncov_zoo.load`.
         InputError: the weights are of other features than the recipe's.
     """
-    named = isinstance(recipe.pretrained, str) and "." in recipe.pretrained
-    source = zoo.load(str(recipe.pretrained), hub=hub) if named else zoo.load(recipe.model, recipe.pretrained, hub=hub)
-    found = source.load_report
-    its_own = {*found.loaded}
-    loaded = {name: v for name, v in source.named_variables().items() if name in its_own}
-    wanted = model.named_variables()
-    if not _holds(loaded, wanted, "features"):
+    named = isinstance(recipe.pretrained, str) and ("." in recipe.pretrained or is_path(recipe.pretrained))
+    found = find(str(recipe.pretrained), hub=hub) if named else find(recipe.model, recipe.pretrained, hub=hub)
+    artifact = found.artifact
+    architecture, _ = described(artifact)
+    stored = stored_shapes(artifact.directory)
+    wanted = {name: tuple(variable.shape) for name, variable in model.named_variables().items()}
+    if _of_part(stored, "features") != _of_part(wanted, "features"):
         raise InputError(
-            f"The weights {found.weights} are of other features than the recipe's {recipe.model} with the options "
-            f"{recipe.options or '{}'}: change model, options or pretrained."
+            f"The weights {artifact.description.name} are of other features than the recipe's {recipe.model} with the "
+            f"options {recipe.options or '{}'}: change model, options or pretrained."
         )
-    same = _same_representation(source, model) and _holds(loaded, wanted, "representation")
-    taken = ("features", "representation") if same else ("features",)
-    names = {name: None for name in wanted if name.split("/")[0] in taken}
-    for name in names:
-        wanted[name].assign(loaded[name])
-    model.load_report = LoadReport(
-        weights=found.weights,
-        source=found.source,
-        trust=found.trust,
-        loaded=tuple(names),
-        fresh=tuple(name for name in wanted if name not in names),
-        unused=tuple(name for name in (*loaded, *found.unused) if name not in names),
-    )
+    same = architecture.representation == model.architecture.representation
+    same = same and _of_part(stored, "representation") == _of_part(wanted, "representation")
+    fill(model, artifact, ("features", "representation") if same else ("features",))
     logger.info("%s: %s", model.name, model.load_report)
 
 
-def _holds(loaded: dict[str, keras.Variable], wanted: dict[str, keras.Variable], part: str) -> bool:
-    """Are the loaded variables of a part those that are wanted, by name and shape?"""
-    shapes = [{n: tuple(v.shape) for n, v in each.items() if n.split("/")[0] == part} for each in (loaded, wanted)]
-    return shapes[0] == shapes[1]
-
-
-def _same_representation(one: ImageClassifier, other: ImageClassifier) -> bool:
-    return one.architecture.representation == other.architecture.representation
+def _of_part(shapes: Mapping[str, tuple[int, ...]], part: str) -> dict[str, tuple[int, ...]]:
+    return {name: shape for name, shape in shapes.items() if name.split("/")[0] == part}

@@ -18,13 +18,13 @@ import numpy as np
 import tensorflow as tf
 from filelock import FileLock, Timeout
 
-import mpncov_zoo
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.complete import complete
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.registry import MODELS
 from mpncov_zoo.training.datasets import Split
 from mpncov_zoo.training.recipes import Recipe
+from mpncov_zoo.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -244,7 +244,7 @@ def _difference(key: str, before: Any, now: Any) -> str:
 
 def _environment(data: Mapping[str, Split]) -> Mapping[str, Any]:
     return {
-        "mpncov_zoo": mpncov_zoo.__version__,
+        "mpncov_zoo": __version__,
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.graph_images import resample
-from mpncov_zoo.manifest import InputSpecification
 from mpncov_zoo.preprocessing import geometry
+from mpncov_zoo.specification import InputSpecification
 from mpncov_zoo.training.augmentation import fit
 
 Views = Literal["single", "mirror", "ten_crops"]

@@ -20,9 +20,10 @@ from conversion.preparation import prepare
 from conversion.readers import read_checkpoint
 from conversion.writers.pytorch import write_pth
 from conversion.writers.safetensors import write_safetensors
-from mpncov_zoo import artifact, selftest
+from mpncov_zoo import artifact
+from mpncov_zoo.artifact import selftest
 from mpncov_zoo.errors import ConversionError, InputError, ParityError, ZooError
-from mpncov_zoo.hub.sources import TRUST_OWN
+from mpncov_zoo.hub.resolve import TRUST_OWN
 from mpncov_zoo.manifest import Manifest, load_manifest
 from tests import networks
 from tests.conversion.checkpoints import CLASSES, MODEL, tensors

@@ -9,7 +9,7 @@ import mpncov_zoo
 from conversion import maps
 from conversion.maps.efficientnet_lite import efficientnet_lite
 from mpncov_zoo import registry
-from mpncov_zoo.classifier import precision
+from mpncov_zoo.assembly import precision
 from tests import networks, numpy_networks
 
 torch = pytest.importorskip("torch")

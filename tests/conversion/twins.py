@@ -10,7 +10,8 @@ import numpy as np
 from conversion import maps
 from conversion.maps.tables import Rows
 from mpncov_zoo import registry
-from mpncov_zoo.classifier import FeatureExtractor, precision
+from mpncov_zoo.assembly import precision
+from mpncov_zoo.classifier import FeatureExtractor
 from tests import networks, published
 
 SHAPES = ((2, 3, 224, 224), (1, 3, 193, 161))

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from mpncov_zoo.description import parse_index
 from mpncov_zoo.errors import InputError, IntegrityError, ManifestError
 from mpncov_zoo.hub import directories
 from mpncov_zoo.hub.directories import add_artifact
-from mpncov_zoo.hub.sources import resolve
-from mpncov_zoo.manifest import load_manifest, parse_index
+from mpncov_zoo.hub.resolve import resolve
+from mpncov_zoo.manifest import load_manifest
 from tests.hub.artifacts import CONTENT, make_artifact
 
 LOCK = ".index.json.lock"

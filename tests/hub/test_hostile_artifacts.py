@@ -12,7 +12,7 @@ import tensorflow as tf
 import mpncov_zoo
 from mpncov_zoo import artifact
 from mpncov_zoo.errors import IntegrityError, ManifestError, ZooError
-from mpncov_zoo.hub.sources import TRUST_OWN
+from mpncov_zoo.hub.resolve import TRUST_OWN
 from mpncov_zoo.hub.verification import describe_files
 from tests.hub.fault_server import FaultServer, serving
 
@@ -79,7 +79,9 @@ def test_values_that_no_network_has(
     model = network(artifact_hub)
     target = model.named_variables()[variable]
     target.assign(np.full(target.shape, value, np.float32))
-    monkeypatch.setattr(artifact, "write_record", lambda *_: None)  # which refuses them: a hostile writer would not
+    monkeypatch.setattr(
+        "mpncov_zoo.artifact.writer.write_record", lambda *_: None
+    )  # which refuses them: a hostile writer would not
     artifact.write(model, tmp_path / "broken", tag="test", provenance={})
     replace_variables(server.root / NAME, tmp_path / "broken")
     with pytest.raises(IntegrityError, match=message):

@@ -21,7 +21,7 @@ FILES = 5  # of the artifact: model.json, graph, index, data, labels
 CHILD = """
 import sys
 from mpncov_zoo.hub import transport
-from mpncov_zoo.hub.sources import resolve
+from mpncov_zoo.hub.resolve import resolve
 from mpncov_zoo.manifest import Manifest
 hub, cache, setup = sys.argv[1:]
 transport.LIMITS = transport.Limits(connect=5, read=60, retries=1, backoff=0, window=60)

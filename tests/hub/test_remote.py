@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from mpncov_zoo.errors import FetchError, InputError, IntegrityError, ManifestError, NoPretrainedWeights, OfflineError
-from mpncov_zoo.hub import sources, transport
+from mpncov_zoo.hub import transport
 from mpncov_zoo.hub.locations import HUB_VARIABLE, HuggingFace, StaticServer, locate
-from mpncov_zoo.hub.sources import TRUST_MANIFEST, TRUST_OWN, VERIFY_VARIABLE, ResolvedArtifact, resolve
+from mpncov_zoo.hub.resolve import TRUST_MANIFEST, TRUST_OWN, ResolvedArtifact, resolve
 from mpncov_zoo.hub.transport import OFFLINE_VARIABLE, Limits
 from mpncov_zoo.hub.verification import describe_files
 from mpncov_zoo.manifest import Manifest
@@ -25,7 +25,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "LIMITS", Limits(connect=10, read=30, answer=30, retries=1, backoff=0))
-    for variable in (HUB_VARIABLE, OFFLINE_VARIABLE, VERIFY_VARIABLE):
+    for variable in (HUB_VARIABLE, OFFLINE_VARIABLE):
         monkeypatch.delenv(variable, raising=False)
 
 
@@ -342,32 +342,6 @@ def test_a_tampered_cache(tmp_path: Path, known: Manifest, file: str) -> None:
         found_in(tmp_path, known)
 
 
-@pytest.mark.parametrize("size", [True, False])
-def test_the_fast_mode_reads_what_looks_changed(
-    tmp_path: Path, known: Manifest, monkeypatch: pytest.MonkeyPatch, size: bool
-) -> None:
-    monkeypatch.setenv(VERIFY_VARIABLE, "stat")
-    hashed: list[str] = []
-    monkeypatch.setattr(sources, "verify_files", lambda *args, **options: hashed.append("all"))
-    first = found_in(tmp_path, known)
-    assert hashed == ["all"] and first.trust == TRUST_MANIFEST
-    second = found_in(tmp_path, known, put_off_variables=True)
-    assert (
-        hashed == ["all"] and second.pending == () and "the file system says that they did not change" in second.trust
-    )
-    path = first.directory / "saved_model.pb"
-    path.chmod(0o644)
-    path.write_bytes(b"graph and more" if size else b"GRAPH")
-    found_in(tmp_path, known)
-    assert hashed == ["all", "all"]
-
-
-def test_a_mode_that_does_not_exist(tmp_path: Path, known: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VERIFY_VARIABLE, "never")
-    with pytest.raises(InputError, match=r"MPNCOV_ZOO_VERIFY='never'; allowed: full .* or stat"):
-        found_in(tmp_path, known)
-
-
 # --- Hugging Face -----------------------------------------------------------------------------------------------------
 
 
@@ -376,9 +350,8 @@ def test_a_repository_at_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with HuggingFaceServer(lfs_from=8) as server:
         server.use(monkeypatch, tmp_path / "home", token="hf_read")
         commit = server.add("owner/name", tmp_path / "repo")
-        for options in ({"hub": f"hf:owner/name@{commit}"}, {"hub": "hf:owner/name", "revision": commit}):
-            found = found_in(tmp_path, known, **options)
-            assert content(found.directory) == content(artifact)
+        found = found_in(tmp_path, known, hub=f"hf:owner/name@{commit}")
+        assert content(found.directory) == content(artifact)
         asked = [request for request in server.requests if request.path.startswith("/owner/name/resolve/")]
         assert {request.path for request in asked} >= {
             f"/owner/name/resolve/{commit}/tiny.toy/{path}" for path in FILES
@@ -389,23 +362,20 @@ def test_a_repository_at_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("hub", "revision", "message"),
+    ("hub", "message"),
     [
-        ("hf:owner/name", None, "expected a commit of 40 hex digits, got none"),
-        ("hf:owner/name@main", None, "expected a commit of 40 hex digits, got main: what a branch names changes"),
-        ("hf:owner/name", "v1.0", "expected a commit of 40 hex digits, got v1"),
-        (f"hf:owner/name@{COMMIT}", "f" * 40, "name two commits"),
-        (f"hf:name@{COMMIT}", None, "allowed: hf:owner/name@<40-hex commit>"),
-        (f"hf:../name@{COMMIT}", None, "allowed: hf:owner/name@<40-hex commit>"),
-        (f"hf:owner/a/b@{COMMIT}", None, "allowed: hf:owner/name@<40-hex commit>"),
-        ("https://example.org/x", COMMIT, "revision=.* is of a Hugging Face repository"),
-        ("https://example.org/x?y=z", None, r"a URL without '\?' and '#'"),
-        (None, COMMIT, "pass hub='hf:owner/name', too"),
+        ("hf:owner/name", "expected a commit of 40 hex digits, got none"),
+        ("hf:owner/name@main", "expected a commit of 40 hex digits, got main: what a branch names changes"),
+        ("hf:owner/name@v1.0", "expected a commit of 40 hex digits, got v1"),
+        (f"hf:name@{COMMIT}", "allowed: hf:owner/name@<40-hex commit>"),
+        (f"hf:../name@{COMMIT}", "allowed: hf:owner/name@<40-hex commit>"),
+        (f"hf:owner/a/b@{COMMIT}", "allowed: hf:owner/name@<40-hex commit>"),
+        ("https://example.org/x?y=z", r"a URL without '\?' and '#'"),
     ],
 )
-def test_names_of_hubs_that_are_none(known: Manifest, hub: str | None, revision: str | None, message: str) -> None:
+def test_names_of_hubs_that_are_none(known: Manifest, hub: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        resolve("tiny", None, hub=hub, revision=revision, manifest=known)
+        resolve("tiny", None, hub=hub, manifest=known)
 
 
 def test_names_of_hubs(tmp_path: Path) -> None:

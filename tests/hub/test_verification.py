@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mpncov_zoo.description import FileEntry
 from mpncov_zoo.errors import IntegrityError
 from mpncov_zoo.hub.verification import describe_files, sha256, verify_files
-from mpncov_zoo.manifest import FileEntry
 from tests.hub.artifacts import CONTENT, make_artifact
 
 SHA256_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-4, example B.1

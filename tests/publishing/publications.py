@@ -16,7 +16,9 @@ METRIC = {
     "name": "top-1 accuracy",
     "value": 12.5,
     "dataset": "fashion_mnist",
-    "protocol": "test, 60 images, 28x28, one view",
+    "split": "test",
+    "views": "single",
+    "remark": "60 images, 28x28",
     "origin": "measured here",
     "command": "mpncov-zoo evaluate x --data 'a|b'",
 }

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mpncov_zoo.description import parse_description
 from mpncov_zoo.errors import InputError, IntegrityError, ManifestError
 from mpncov_zoo.hub.verification import describe_files
-from mpncov_zoo.manifest import Upstream, parse_description
+from mpncov_zoo.manifest import Upstream
 from mpncov_zoo.publishing import admission
 from mpncov_zoo.publishing.admission import require_publishable, require_same_source, self_test
 from mpncov_zoo.publishing.manifest_entry import Facts, describe
@@ -130,5 +131,5 @@ def test_measurements_are_those_of_evaluate(artifact_hub: Path, tmp_path: Path, 
     logits = np.concatenate([model(model.preprocess(list(images.pixels[..., 0])))])
     right = np.argsort(-logits, axis=1)[:, :5] == images.labels[:, None]
     assert (top1.value, top5.value) == (round(100 * right[:, 0].mean(), 2), round(100 * right.sum() / 60, 2))
-    assert top1.protocol == "test, 60 images, 28x28, one view" and top1.origin == "measured here"
+    assert top1.protocol == "test, one view, 60 images, 28x28" and top1.origin == "measured here"
     assert top1.command == f"mpncov-zoo evaluate {NAME} --data {tiny_fashion}"

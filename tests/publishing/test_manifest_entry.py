@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from mpncov_zoo.description import parse_description
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.hub.verification import describe_files
-from mpncov_zoo.manifest import Manifest, WeightsEntry, parse_description
+from mpncov_zoo.manifest import Manifest, WeightsEntry
 from mpncov_zoo.publishing.manifest_entry import Facts, describe, plain
 from tests.hub import artifacts
 from tests.publishing.publications import FACTS, METRIC, MODEL, NAME, trained

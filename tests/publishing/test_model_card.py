@@ -9,7 +9,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from mpncov_zoo.manifest import ArtifactDescription, WeightsEntry, load_manifest, parse_description
+from mpncov_zoo.description import ArtifactDescription, parse_description
+from mpncov_zoo.manifest import WeightsEntry, load_manifest
 from mpncov_zoo.publishing.model_card import model_card
 from tests.hub.artifacts import INPUT
 from tests.publishing.publications import METRIC
@@ -111,7 +112,7 @@ def test_the_papers_numbers_are_in_the_text_alone() -> None:
     text = card(entry(metrics=[METRIC, paper]))
     (result,) = front_matter(text)["model-index"][0]["results"]
     assert [metric["value"] for metric in result["metrics"]] == [12.5]
-    assert "| 22.5 % | fashion_mnist | test, 60 images, 28x28, one view | paper |  |" in text
+    assert "| 22.5 % | fashion_mnist | test, one view, 60 images, 28x28 | paper |  |" in text
 
 
 def test_text_that_would_end_the_front_matter_or_a_table_cell() -> None:

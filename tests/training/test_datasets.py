@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.manifest import InputSpecification
 from mpncov_zoo.preprocessing import normalize, preprocess
+from mpncov_zoo.specification import InputSpecification
 from mpncov_zoo.training.datasets import (
     FASHION_MNIST_LABELS,
     Images,

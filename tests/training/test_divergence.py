@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from mpncov_zoo.classifier import precision
+from mpncov_zoo.assembly import precision
 from mpncov_zoo.errors import ZooError
 from mpncov_zoo.training.divergence import DivergenceGuard, broken
 from mpncov_zoo.training.optimization import SmoothedCrossentropy, compile_for

@@ -12,9 +12,10 @@ from PIL import Image, ImageOps
 
 import conversion
 import mpncov_zoo
-from mpncov_zoo.classifier import LoadReport
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.manifest import InputSpecification, Manifest, load_manifest
+from mpncov_zoo.load_report import LoadReport
+from mpncov_zoo.manifest import Manifest, load_manifest
+from mpncov_zoo.specification import InputSpecification
 from mpncov_zoo.training.datasets import Images, Split, fashion_mnist, read_dataset
 from mpncov_zoo.training.evaluate import dataset_of, evaluate, published_metrics
 from mpncov_zoo.training.views import Views
@@ -354,33 +355,30 @@ def test_where_nothing_says_it_one_has_to(artifact_hub: Path) -> None:
 
 def test_published_metrics_are_those_of_the_split() -> None:
     entry = load_manifest().published("mpncov_resnet50")
-    assert published_metrics(loaded(entry.name), "imagenet_1k", "validation") == tuple(entry.metrics)
     assert published_metrics(loaded(entry.name), "imagenet", "val") == tuple(entry.metrics)
+    assert published_metrics(loaded(entry.name), "imagenet_1k", "val") == tuple(entry.metrics)
     assert published_metrics(loaded(entry.name), "imagenet_1k", "test") == ()
-    assert published_metrics(loaded(entry.name), "fashion_mnist", "validation") == ()
-    assert published_metrics(loaded("tiny.test"), "imagenet_1k", "validation") == ()
+    assert published_metrics(loaded(entry.name), "fashion_mnist", "val") == ()
+    assert published_metrics(loaded("tiny.test"), "imagenet_1k", "val") == ()
     assert published_metrics(loaded(entry.name), "imagenet_1k", "val", "ten_crops") == ()
 
 
 @pytest.mark.parametrize(
-    ("protocol", "kind"),
+    ("stated", "kind"),
     [
-        ("val, 224 single crop", "single"),
-        ("val, 60 images, 28x28, one view", "single"),
-        ("val, 448, image and mirror", "mirror"),
-        ("validation, 224 ten crops", "ten_crops"),
-        ("validation, 10-crop testing", "ten_crops"),
-        ("validation", None),
-        ("validation, float32", None),
-        ("validation, 224 single crop and ten crops", None),
-        ("train, 224 single crop", None),
+        ({"split": "val", "views": "single"}, "single"),
+        ({"split": "val", "views": "mirror", "remark": "448x448"}, "mirror"),
+        ({"split": "val", "views": "ten_crops"}, "ten_crops"),
+        ({"split": "val"}, None),
+        ({"split": "train", "views": "single"}, None),
     ],
 )
 def test_published_metrics_are_those_of_the_views(
-    protocol: str, kind: str | None, monkeypatch: pytest.MonkeyPatch
+    stated: dict[str, str], kind: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = load_manifest().published("mpncov_resnet50").model_dump(mode="json")
-    entry["metrics"] = [{**entry["metrics"][0], "protocol": protocol}]
+    metric = {key: value for key, value in entry["metrics"][0].items() if key not in ("split", "views", "remark")}
+    entry["metrics"] = [{**metric, **stated}]
     manifest = Manifest.model_validate({"schema_version": 1, "entries": [entry]})
     monkeypatch.setattr("mpncov_zoo.training.evaluate.load_manifest", lambda: manifest)
     model = loaded("mpncov_resnet50.imagenet_pytorch")

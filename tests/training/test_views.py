@@ -9,8 +9,8 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.manifest import InputSpecification
 from mpncov_zoo.preprocessing import resize_and_crop
+from mpncov_zoo.specification import InputSpecification
 from mpncov_zoo.training.views import COUNT, views
 from tests.image_folders import specification
 from tests.photos import photo

@@ -15,8 +15,8 @@ from pydantic import Field, model_validator
 
 from mpncov_zoo.documents import FORMAT_VERSION, StrictModel, load_document
 from mpncov_zoo.errors import InputError, ManifestError
-from mpncov_zoo.manifest import InputSpecification
 from mpncov_zoo.preprocessing import decode_image
+from mpncov_zoo.specification import InputSpecification
 from mpncov_zoo.training.augmentation import stateless
 from mpncov_zoo.training.datasets.listings import require_split
 from mpncov_zoo.training.datasets.splits import Split, held

@@ -16,8 +16,8 @@ from PIL import Image
 
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.graph_images import luma
-from mpncov_zoo.manifest import InputSpecification
 from mpncov_zoo.preprocessing import decode_image
+from mpncov_zoo.specification import InputSpecification
 from mpncov_zoo.training.augmentation import stateless
 
 

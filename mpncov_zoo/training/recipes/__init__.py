@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mpncov_zoo.documents import StrictModel, first_problem
+from mpncov_zoo.documents import Name, StrictModel, first_problem
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.manifest import InputSpecification, Name
 from mpncov_zoo.registry import backbone_of, canonical_name
+from mpncov_zoo.specification import InputSpecification
 
 
 class Optimizer(StrictModel):
@@ -231,7 +231,7 @@ def load_recipe(name: str | PathLike[str], settings: Sequence[str] = ()) -> Reci
         _apply(values, setting)
     given = values.get("input", {})
     if isinstance(values.get("model"), str) and isinstance(given, dict):  # else the validation says what is wrong
-        values["input"] = {**backbone_of(canonical_name(values["model"])).input, **given}
+        values["input"] = {**backbone_of(canonical_name(values["model"])).input.model_dump(), **given}
     try:
         return Recipe.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:

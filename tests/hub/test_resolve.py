@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from mpncov_zoo.errors import FetchError, IntegrityError, ManifestError, NoPretrainedWeights, OfflineError
-from mpncov_zoo.hub import sources
+from mpncov_zoo.hub import resolve as resolving
 from mpncov_zoo.hub.cache import Cache
-from mpncov_zoo.hub.sources import TRUST_MANIFEST, TRUST_OWN, resolve
+from mpncov_zoo.hub.resolve import TRUST_MANIFEST, TRUST_OWN, resolve
 from mpncov_zoo.hub.verification import describe_files, sha256
 from mpncov_zoo.manifest import WeightsEntry, load_manifest
 from tests.hub.artifacts import make_artifact, manifest, published, upstream
@@ -20,7 +20,7 @@ NOTHING_PUBLISHED = manifest()
 @pytest.fixture
 def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An installation whose wheel carries tiny.toy."""
-    monkeypatch.setattr(sources, "BUNDLED", tmp_path / "bundled")
+    monkeypatch.setattr(resolving, "BUNDLED", tmp_path / "bundled")
     return make_artifact(tmp_path / "bundled" / "tiny.toy")
 
 

@@ -1,5 +1,6 @@
 """`mpncov://` in TensorFlow Hub: what it loads, that nothing unverified gets there, and every refusal."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -13,11 +14,12 @@ import pytest
 import tensorflow as tf
 
 import mpncov_zoo
-from mpncov_zoo import artifact
+from mpncov_zoo import handles
+from mpncov_zoo.artifact import writer
 from mpncov_zoo.errors import InputError, IntegrityError, NoPretrainedWeights, UnknownModel
-from mpncov_zoo.hub import tensorflow_hub as handles
+from mpncov_zoo.hub.cache import CACHE_VARIABLE
 from mpncov_zoo.hub.locations import HUB_VARIABLE
-from mpncov_zoo.hub.sources import BUNDLED
+from mpncov_zoo.hub.resolve import BUNDLED
 from mpncov_zoo.manifest import load_manifest
 from tests import networks
 
@@ -95,10 +97,12 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "site"
 
 
-def test_an_artifact_whose_digests_agree_and_whose_graph_writes_a_file(
-    registered: Any, site: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_graph_that_nobody_vouches_for_is_exported_anew(
+    registered: Any, site: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    mark, servable = site.parent / "mark", artifact._servable
+    """TensorFlow would write a file when it loads this one; its weights are sound, and are what is loaded."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    mark, servable = tmp_path / "mark", writer._servable
 
     class Writing(tf.saved_model.experimental.TrackableResource):
         def _create_resource(self) -> tf.Tensor:
@@ -112,24 +116,50 @@ def test_an_artifact_whose_digests_agree_and_whose_graph_writes_a_file(
         module.resource = Writing()
         return module
 
-    monkeypatch.setattr(artifact, "_servable", hostile)
-    artifact.write(networks.tiny(), site / f"{MODEL}.hostile", tag="hostile", provenance={})
-    for take in (registered.resolve, registered.load, registered.KerasLayer):
-        with pytest.raises(IntegrityError, match=r"the operation 'WriteFile' stands in the function"):
-            take(f"mpncov://{MODEL}.hostile")
+    model, images = networks.tiny(), np.random.default_rng(0).normal(0, 1, (3, 12, 12, 3)).astype(np.float32)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_servable", hostile)
+        writer.write(model, site / f"{MODEL}.hostile", tag="hostile", provenance={})
+    mark.unlink(missing_ok=True)
+    handle = f"mpncov://{MODEL}.hostile"
+    (exported,) = {registered.resolve(handle) for _ in "ab"}
+    assert Path(exported).parent == tmp_path / "cache" / "artifacts"
+    for take in (registered.load, registered.KerasLayer):
+        np.testing.assert_allclose(take(handle)(images), model(images), rtol=1e-4, atol=1e-5)
     assert not mark.exists()
     registered.load(str(site / f"{MODEL}.hostile"))
     assert mark.read_text() == "it ran"
+
+
+def test_what_was_exported_anew_is_verified_and_follows_its_artifact(
+    registered: Any, site: Path, artifact_hub: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    copy, handle = site / f"{MODEL}.test", f"mpncov://{MODEL}.test"
+    shutil.copytree(artifact_hub / copy.name, copy)
+    first = Path(registered.resolve(handle))
+    description = json.loads((copy / "model.json").read_text())
+    (copy / "model.json").write_text(json.dumps({**description, "provenance": {"kind": "another"}}))
+    assert registered.resolve(handle) != str(first)
+    (copy / "model.json").write_text(json.dumps(description, indent=2) + "\n")
+    assert registered.resolve(handle) == str(first)
+    (first / "saved_model.pb").chmod(0o644)
+    flip(first / "saved_model.pb")
+    with pytest.raises(IntegrityError, match=r"saved_model\.pb': expected sha256 .*cache repair"):
+        registered.load(handle)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("file", ["saved_model.pb", "variables/variables.data-00000-of-00001", "assets/labels.txt"])
 def test_a_flipped_bit(registered: Any, site: Path, artifact_hub: Path, file: str) -> None:
     copy = site / f"{MODEL}.test"
     shutil.copytree(artifact_hub / copy.name, copy)
-    assert registered.resolve(f"mpncov://{MODEL}.test") == str(copy)
-    content = bytearray((copy / file).read_bytes())
-    content[len(content) // 2] ^= 1
-    (copy / file).write_bytes(content)
+    flip(copy / file)
     with pytest.raises(IntegrityError, match=f"{file}': expected sha256"):
         registered.load(f"mpncov://{MODEL}.test")
 
@@ -174,7 +204,7 @@ def test_unknown_names(registered: Any) -> None:
 def test_weights_of_a_trunk_alone_are_no_saved_model(registered: Any) -> None:
     entry = next(entry for entry in load_manifest().entries if entry.trunk is not None)
     for name in (entry.name, entry.model):
-        message = rf"^mpncov://{name}: only the trunk of {entry.name} is published \({entry.trunk}\)"
+        message = rf"^only the trunk of '{entry.model}' has pretrained weights \({entry.trunk}\)"
         with pytest.raises(NoPretrainedWeights, match=message):
             registered.load(f"mpncov://{name}")
 

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from mpncov_zoo.description import FileEntry
 from mpncov_zoo.errors import FetchError, IntegrityError, OfflineError
 from mpncov_zoo.hub import transport
 from mpncov_zoo.hub.cache import Cache
 from mpncov_zoo.hub.download import NOTHING_KEPT, Expected, download
 from mpncov_zoo.hub.transport import Address
 from mpncov_zoo.hub.verification import REPAIR, sha256, verify_files
-from mpncov_zoo.manifest import FileEntry, PythonPackage, Upstream
+from mpncov_zoo.manifest import PythonPackage, Upstream
 from mpncov_zoo.progress import progress_bar
 
 LOCAL_VARIABLE = "MPNCOV_ZOO_UPSTREAM"  # a directory that holds published files under their names

@@ -1,4 +1,4 @@
-"""From a name to a verified artifact directory. No TensorFlow: nothing is opened by it before all digests agree.
+"""From a model and a tag to a verified artifact directory. No TensorFlow: it opens nothing before all digests agree.
 
 A hub that is asked for is the only one that is; else the one in MPNCOV_ZOO_HUB is tried, then those of the manifest, in
 its order. Whichever brings the files, the manifest of this installation decides whether they are the right ones.
@@ -13,36 +13,26 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 
+from mpncov_zoo.description import DESCRIPTION_FILE, ArtifactDescription, FileEntry, parse_description
+from mpncov_zoo.documents import NAME
 from mpncov_zoo.errors import (
     FetchError,
-    InputError,
     IntegrityError,
     ManifestError,
     NoPretrainedWeights,
     OfflineError,
     ZooError,
 )
-from mpncov_zoo.hub.cache import Cache, cache_root, file_state
+from mpncov_zoo.hub.cache import Cache, cache_root
 from mpncov_zoo.hub.conversions import find_conversion
 from mpncov_zoo.hub.local import LocalHub, chosen_name
-from mpncov_zoo.hub.locations import HUB_VARIABLE, Remote, locate, of_source
+from mpncov_zoo.hub.locations import HUB_VARIABLE, Location, locate, of_source
 from mpncov_zoo.hub.remote import RemoteHub
 from mpncov_zoo.hub.transport import is_offline
 from mpncov_zoo.hub.verification import OBTAIN_AGAIN, REPAIR, verify_digests, verify_files
-from mpncov_zoo.manifest import (
-    DESCRIPTION_FILE,
-    NAME,
-    ArtifactDescription,
-    BundledSource,
-    FileEntry,
-    Manifest,
-    Upstream,
-    WeightsEntry,
-    parse_description,
-)
+from mpncov_zoo.manifest import BundledSource, Manifest, Upstream, WeightsEntry
 
 BUNDLED = Path(__file__).resolve().parent.parent / "bundled"
-VERIFY_VARIABLE = "MPNCOV_ZOO_VERIFY"  # "stat": files of the cache are not read again where they look unchanged
 TRUST_MANIFEST = "every file agrees with the digests in mpncov_zoo's weights_manifest.json"
 TRUST_OWN = "every file agrees with the artifact's own model.json; mpncov_zoo's manifest has no digests for it"
 Converter = Callable[[Cache, WeightsEntry, bool], None]
@@ -83,7 +73,6 @@ def resolve(
     tag: str | None,
     *,
     hub: str | PathLike[str] | None = None,
-    revision: str | None = None,
     manifest: Manifest,
     cache_dir: str | PathLike[str] | None = None,
     offline: bool | None = None,
@@ -97,12 +86,11 @@ def resolve(
         tag: which weights; None for the default ones, or for whatever the artifact `hub` holds.
         hub: the only place to look: an artifact directory, a directory of them (`<model>.<tag>/`), an https URL or
             `hf:owner/name@<40-hex commit>` of such; None for MPNCOV_ZOO_HUB, then what the manifest names.
-        revision: the commit, if `hub` is `hf:owner/name` without it.
         manifest: the published weights.
         cache_dir: where what is fetched is kept; None for MPNCOV_ZOO_CACHE or the platform's place.
         offline: forbid the network; MPNCOV_ZOO_OFFLINE and HF_HUB_OFFLINE do, too.
         put_off_variables: leave the digests of variables/ to `verify_pending`, so that a caller can do it in parallel.
-        convert: `mpncov_zoo.first_use.convert_into`, for entries that are published as a checkpoint; None refuses them.
+        convert: makes the artifact of an entry that is published as a checkpoint, in the cache; None refuses those.
 
     Returns:
         The verified artifact.
@@ -120,9 +108,7 @@ def resolve(
     """
     search = _Search(manifest, Cache(cache_root(cache_dir)), is_offline(offline), put_off_variables, convert)
     if hub is not None:
-        return search.in_hub(locate(hub, revision), model, tag)
-    if revision is not None:
-        raise InputError(f"revision={revision!r} is of a Hugging Face repository: pass hub='hf:owner/name', too.")
+        return search.in_hub(locate(hub), model, tag)
     entry = manifest.find(model, tag)
     attempts: list[Callable[[], ResolvedArtifact]] = []
     site = os.environ.get(HUB_VARIABLE)
@@ -131,11 +117,14 @@ def resolve(
     if entry is not None or not site:
         attempts += search.published(manifest.published(model, tag))
     if not attempts:
-        raise NoPretrainedWeights(f"only the trunk of {model!r} has pretrained weights: {entry and entry.trunk}")
+        raise NoPretrainedWeights(
+            f"only the trunk of {model!r} has pretrained weights ({entry and entry.trunk}), which is no whole network. "
+            f"Take that, or mpncov_zoo.load({model!r}, pretrained=True) and train the rest"
+        )
     return _first(attempts)
 
 
-def _of_site(site: str) -> Remote | Path:
+def _of_site(site: str) -> Location | Path:
     try:
         return locate(site)
     except ZooError as error:
@@ -182,7 +171,7 @@ class _Search:
             else:
                 yield partial(self.in_hub, of_source(source), entry.model, entry.tag)
 
-    def in_hub(self, hub: Remote | Path, model: str, tag: str | None) -> ResolvedArtifact:
+    def in_hub(self, hub: Location | Path, model: str, tag: str | None) -> ResolvedArtifact:
         """The artifact of a hub."""
         if isinstance(hub, Path):
             directory, name = LocalHub(hub).find(model, tag, self.manifest)
@@ -234,15 +223,8 @@ class _Search:
         remedy: str,
     ) -> ResolvedArtifact:
         """A directory of exactly these files, model.json among them."""
-        quick = remedy == REPAIR and _verifies_by_state()
-        if quick and self.cache.is_unchanged(directory):
-            trust = f"{trust} when they were last read, and the file system says that they did not change"
-            return ResolvedArtifact(directory, entry, trust, _description(directory, name), (), remedy)
-        later = () if quick else self._pending(files)
-        state = file_state(directory) if quick else {}
+        later = self._pending(files)
         verify_files(directory, files, later=later, remedy=remedy)
-        if quick:
-            self.cache.note_state(directory, state)
         return ResolvedArtifact(directory, entry, trust, _description(directory, name), later, remedy)
 
     def _pending(self, files: Sequence[FileEntry]) -> tuple[FileEntry, ...]:
@@ -262,13 +244,6 @@ class _Search:
             raise IntegrityError(f"{entry.name} was converted, and is not in the cache {self.cache.root}. {REPAIR}")
         found.require_made_of(upstream, self.cache.recall("checkpoints", upstream.file_name))
         return self._checked(found.directory, entry.name, found.files, found.trust(upstream), entry, REPAIR)
-
-
-def _verifies_by_state() -> bool:
-    value = os.environ.get(VERIFY_VARIABLE, "full")
-    if value not in ("full", "stat"):
-        raise InputError(f"{VERIFY_VARIABLE}={value!r}; allowed: full (every sha256, at every load) or stat.")
-    return value == "stat"
 
 
 def _description(directory: Path, name: str) -> ArtifactDescription:

@@ -15,7 +15,7 @@ import pytest
 
 from mpncov_zoo.errors import FetchError, IntegrityError, OfflineError
 from mpncov_zoo.hub.cache import CACHE_VARIABLE, Cache, cache_root
-from mpncov_zoo.hub.checkpoints import LOCAL_VARIABLE, obtain
+from mpncov_zoo.hub.upstream import LOCAL_VARIABLE, obtain
 from mpncov_zoo.manifest import Upstream
 
 CONTENT = b"weights" * 1000

@@ -1,0 +1,209 @@
+"""A network as a directory: SavedModel, labels, self-test and description."""
+
+import gc
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from pydantic import ValidationError
+
+from mpncov_zoo.artifact.reader import RANDOM_STATE, reason, require_written
+from mpncov_zoo.artifact.selftest import write_record
+from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
+from mpncov_zoo.complete import complete
+from mpncov_zoo.description import DESCRIPTION_FILE, ArtifactDescription, Metric
+from mpncov_zoo.documents import first_problem
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.hub.verification import describe_files
+from mpncov_zoo.preprocessing import preprocess_encoded
+from mpncov_zoo.registry import PARTS
+from mpncov_zoo.version import __version__
+
+LABELS_FILE = "assets/labels.txt"
+
+
+def write(
+    model: ImageClassifier,
+    directory: str | Path,
+    *,
+    tag: str,
+    provenance: dict[str, Any],
+    metrics: Sequence[Metric] = (),
+    documents: Mapping[str, str] | None = None,
+) -> None:
+    """Write a network as an artifact; the directory appears complete or not at all.
+
+    What was written is read back and compared with the network, bit for bit.
+
+    Args:
+        model: with a classifier, in float32.
+        directory: the artifact's place, usually named `<model>.<tag>`; it must not exist.
+        tag: name of this set of weights.
+        provenance: where the weights come from (a recipe, a converted file), as plain data.
+        metrics: what was measured with them.
+        documents: texts to lie beside them, by file name: a certificate, say.
+
+    Raises:
+        IntegrityError: the disk does not hold what was written.
+        InputError: the model has no classifier, is not float32, has a label of several lines or computes what is not
+            finite, the tag is not a name, or the directory exists or cannot be written.
+    """
+    target = Path(directory)
+    _check_writable(model, target)
+    with complete(target) as partial:
+        partial.mkdir()
+        try:
+            _write_saved_model(model, partial)
+            for name, text in (documents or {}).items():
+                (partial / name).write_text(text, encoding="utf-8")
+            write_record(model, partial)
+            describe(model, partial, tag=tag, provenance=provenance, metrics=metrics)
+        except tf.errors.OpError as error:  # TensorFlow writes the variables, and has errors of its own
+            raise InputError(f"{target} cannot be written: {reason(error)}.") from error
+        except ValidationError as error:
+            raise InputError(f"{target} cannot be described: {first_problem(error)}.") from error
+
+
+def describe(
+    model: ImageClassifier, directory: Path, *, tag: str, provenance: dict[str, Any], metrics: Sequence[Metric] = ()
+) -> None:
+    """Write an artifact's model.json for the files that are there."""
+    description = ArtifactDescription(
+        model=model.architecture.name,
+        tag=tag,
+        architecture={**model.architecture.to_dict(), "input_shape": list(model.input_shape[1:])},
+        num_classes=model.num_classes,
+        labels_file=LABELS_FILE if model.labels is not None else None,
+        input=model.input_specification,
+        parameters=model.parameters,
+        provenance=provenance,
+        metrics=list(metrics),
+        versions={"mpncov-zoo": __version__, "tensorflow": tf.__version__, "keras": keras.__version__},
+        files=describe_files(directory),
+    )
+    text = json.dumps(description.model_dump(mode="json"), indent=2)
+    (directory / DESCRIPTION_FILE).write_text(f"{text}\n")
+
+
+def require_labels(labels: Sequence[str]) -> None:
+    """Refuse class names that an artifact cannot hold.
+
+    Raises:
+        InputError: one of several lines, or of characters that are not Unicode's.
+    """
+    for label in labels:
+        if "\n" in label or "\r" in label or any("\ud800" <= character <= "\udfff" for character in label):
+            raise InputError(f"A class name is one line of Unicode text in {LABELS_FILE}. Received: {label!r}.")
+
+
+def _check_writable(model: ImageClassifier, target: Path) -> None:
+    if model.classifier is None:
+        raise InputError(f"An artifact needs a classifier; {model.name} was built with num_classes=0.")
+    if model.dtype_policy.name != "float32":
+        raise InputError(f"An artifact holds a float32 network; {model.name} computes in {model.dtype_policy.name}.")
+    require_labels(model.labels or ())
+    if target.exists():
+        raise InputError(f"{target} exists already; give a new directory.")
+
+
+def _write_saved_model(model: ImageClassifier, directory: Path) -> None:
+    _trace_and_save(model, directory)
+    gc.collect()  # the graphs, which hold on to one another, before weights are read back
+    require_written(model, directory)
+
+
+def _trace_and_save(model: ImageClassifier, directory: Path) -> None:
+    with tempfile.TemporaryDirectory() as scratch, _unfrozen(model):
+        servable = _servable(model, Path(scratch))
+        signatures = _signatures(model, servable)
+        tf.saved_model.save(servable, str(directory), signatures=signatures)
+
+
+@contextmanager
+def _unfrozen(model: ImageClassifier) -> Iterator[None]:
+    """A frozen layer would be traced as one; an artifact is the network, whatever its last training left alone."""
+    parts = [part for part in (getattr(model, name) for name in PARTS) if part is not None]
+    layers = [model, *parts, *(layer for part in parts for layer in part.layers)]  # setting one sets those inside it
+    flags = [layer.trainable for layer in layers]
+    for layer in layers:
+        layer.trainable = True
+    try:
+        yield
+    finally:
+        for layer, flag in zip(layers, flags, strict=True):
+            layer.trainable = flag
+
+
+def _servable(model: ImageClassifier, scratch: Path) -> Any:
+    """TensorFlow Hub's reusable SavedModel: callable, with its variables; each is owned once, under its stable name."""
+
+    class Servable(tf.Module):
+        variables: Any = ()  # plain attributes instead of tf.Module's properties, which would not be saved
+        trainable_variables: Any = ()
+        regularization_losses: Any = ()
+        labels: Any = None
+
+    def call(images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return model(images, training=training)
+
+    servable: Any = Servable()
+    servable.__call__ = tf.function(call, autograph=False)
+    weights = model.named_variables()
+    for name, variable in weights.items():
+        setattr(servable, name, variable.value)
+    owned = {id(variable) for variable in weights.values()}
+    for index, variable in enumerate(variable for variable in model.variables if id(variable) not in owned):
+        setattr(servable, f"{RANDOM_STATE}{index}", variable.value)  # Keras numbers their paths by the process
+    servable.variables = [v.value for v in weights.values()]
+    servable.trainable_variables = [v.value for v in model.learned_variables().values()]
+    servable.regularization_losses = []
+    if model.labels is not None:
+        path = scratch / Path(LABELS_FILE).name
+        path.write_text("".join(f"{label}\n" for label in model.labels), encoding="utf-8")
+        servable.labels = tf.saved_model.Asset(str(path))
+    with _as_when_saving():
+        for training in (False, True):
+            servable.__call__.get_concrete_function(_images(model), training=training)
+    return servable
+
+
+def _as_when_saving() -> Any:
+    """TensorFlow's context of saving: what was traced outside of it is traced again inside, which takes as long.
+
+    It has no public name; without it the artifact is the same, and takes longer.
+    """
+    try:
+        from tensorflow.python.saved_model import save_context
+    except ImportError:
+        return nullcontext()
+    return save_context.save_context(tf.saved_model.SaveOptions())
+
+
+def _signatures(model: ImageClassifier, servable: Any) -> dict[str, Any]:
+    stages = FeatureExtractor(model, [name for name in ("covariance", "representation") if name in model.stages])
+
+    def answers(logits: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+
+    @tf.function(autograph=False, input_signature=[_images(model)])
+    def serving_default(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return answers(servable.__call__(images, training=False))
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, "encoded")])
+    def from_bytes(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        return answers(servable.__call__(preprocess_encoded(encoded, model.input_specification), training=False))
+
+    @tf.function(autograph=False, input_signature=[_images(model)])
+    def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return stages(images, training=False)
+
+    return {"serving_default": serving_default, "from_bytes": from_bytes, "features": features}
+
+
+def _images(model: ImageClassifier) -> tf.TensorSpec:
+    return tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, "images")
