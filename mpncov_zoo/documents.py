@@ -1,13 +1,14 @@
 """Typed documents: strict pydantic models, and JSON files read into them with errors of one or two lines."""
 
 import json
+import re
 import stat
 from collections import Counter
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from mpncov_zoo.errors import ManifestError
 
@@ -20,6 +21,26 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(min_length=1)]
 Positive = Annotated[int, Field(gt=0, strict=True)]
 Number = Annotated[float, Field(strict=True)]
+
+
+def _repository(text: str) -> str:
+    """The rules of huggingface_hub's `validate_repo_id`, for names with an owner."""
+    word = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
+    if not re.fullmatch(f"{word}/{word}", text) or "--" in text or ".." in text or text.endswith(".git"):
+        raise ValueError("allowed: owner/name, of letters, digits, '-', '_', '.', without '--' and '..'")
+    return text
+
+
+Repository = Annotated[str, AfterValidator(_repository)]
+_REPOSITORY = TypeAdapter(Repository)
+
+
+def is_repository(text: str) -> bool:
+    """Whether a text is the id of a repository of the Hugging Face Hub, `owner/name`."""
+    try:
+        return bool(_REPOSITORY.validate_python(text))
+    except ValidationError:
+        return False
 
 
 class StrictModel(BaseModel):

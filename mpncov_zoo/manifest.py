@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NoReturn, Self
 from pydantic import Field, model_validator
 
 from mpncov_zoo.description import DESCRIPTION_FILE, FileList, Metric, RelativePath
-from mpncov_zoo.documents import Name, Number, Positive, Sha256, StrictModel, Text, load_document
+from mpncov_zoo.documents import Name, Number, Positive, Repository, Sha256, StrictModel, Text, load_document
 from mpncov_zoo.errors import NoPretrainedWeights
 from mpncov_zoo.specification import InputSpecification
 
@@ -32,7 +32,7 @@ class HuggingFaceSource(StrictModel):
     """A repository of the Hugging Face Hub that holds `<model>.<tag>/`, at one commit: a branch name would float."""
 
     kind: Literal["huggingface"]
-    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")]
+    repo: Repository
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
 

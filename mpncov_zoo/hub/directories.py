@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import ValidationError
 
+from mpncov_zoo.complete import complete
 from mpncov_zoo.description import DESCRIPTION_FILE, INDEX_FILE, FileEntry, HubIndex, parse_index
 from mpncov_zoo.errors import InputError, IntegrityError
 from mpncov_zoo.hub.verification import describe_files
@@ -101,18 +101,13 @@ def _require_same(target: Path, files: Sequence[FileEntry]) -> None:
 
 def _copy(directory: Path, files: Sequence[FileEntry], target: Path) -> None:
     """By way of a directory beside the target, verified before it takes the target's place."""
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with complete(target) as partial:
         for file in files:
-            place = scratch / file.path
+            place = partial / file.path
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(directory / file.path, place)
-        if describe_files(scratch, exclude=()) != list(files):
+        if describe_files(partial, exclude=()) != list(files):
             raise IntegrityError(f"{directory} changed while it was copied to {target}, or the disk is damaged")
-        scratch.chmod(0o755)
-        scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -121,11 +116,5 @@ def replace_text(path: Path, text: str) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with complete(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}. Give another directory") from error
-    finally:
-        partial.unlink(missing_ok=True)

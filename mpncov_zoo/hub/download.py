@@ -12,6 +12,7 @@ from mpncov_zoo.hub.cache import Cache
 from mpncov_zoo.hub.partial import PartialFile
 from mpncov_zoo.hub.transport import LIMITS, Address, Answer, Broken, Limits, backoff, request
 
+LARGEST = 2**32  # bytes, of a file whose size nobody says
 NOTHING_KEPT = "Nothing of it was kept"
 
 
@@ -29,7 +30,7 @@ class Expected:
     name: str
     digest: str = ""
     size: int | None = None
-    largest: int = 2**32
+    largest: int = LARGEST
 
     @property
     def limit(self) -> int:

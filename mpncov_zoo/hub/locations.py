@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 
+from mpncov_zoo.documents import is_repository
 from mpncov_zoo.errors import FetchError, InputError
 from mpncov_zoo.hub.transport import Address, require_safe
 from mpncov_zoo.manifest import FileSource, HttpsSource, HuggingFaceSource
@@ -101,7 +102,7 @@ def of_source(source: HuggingFaceSource | HttpsSource | FileSource) -> Location 
 
 def _hugging_face(text: str, rest: str) -> HuggingFace:
     repo, _, commit = rest.partition("@")
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo, re.ASCII) or ".." in repo:
+    if not is_repository(repo):
         raise InputError(f"hub={text!r}: allowed: hf:owner/name@<40-hex commit>.")
     if not re.fullmatch("[0-9a-f]{40}", commit):
         raise InputError(

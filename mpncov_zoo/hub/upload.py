@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpncov_zoo.description import DESCRIPTION_FILE, INDEX_FILE, parse_index
+from mpncov_zoo.documents import is_repository
 from mpncov_zoo.errors import FetchError, InputError, ManifestError, OfflineError, ZooError
 from mpncov_zoo.hub.directories import index_text
 from mpncov_zoo.hub.transport import is_offline, printable
@@ -36,15 +37,7 @@ def require_repository(repo: str) -> str:
     Raises:
         InputError: it is none.
     """
-    from huggingface_hub.errors import HFValidationError  # late, as below: it takes a while
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(repo)
-        valid = repo.count("/") == 1 and repo.isascii()
-    except HFValidationError:
-        valid = False
-    if not valid:
+    if not is_repository(repo):
         raise InputError(
             f"'hf:{repo}': allowed: hf:owner/name, of letters, digits, '-', '_', '.', without '--' and '..'"
         )
@@ -73,7 +66,7 @@ def upload(repo: str, name: str, directory: Path, card: str, *, private: bool = 
         ManifestError: the repository's index.json is malformed.
         FetchError: the hub refuses, or cannot be reached; the message says what to do.
     """
-    from huggingface_hub import HfApi, get_token
+    from huggingface_hub import HfApi, get_token  # late, as below: it takes a while
 
     if is_offline():
         raise OfflineError("Publishing needs the network, which is off: unset MPNCOV_ZOO_OFFLINE and HF_HUB_OFFLINE")

@@ -14,7 +14,7 @@ from mpncov_zoo.description import FileEntry
 from mpncov_zoo.errors import FetchError, IntegrityError, OfflineError
 from mpncov_zoo.hub import transport
 from mpncov_zoo.hub.cache import Cache
-from mpncov_zoo.hub.download import NOTHING_KEPT, Expected, download
+from mpncov_zoo.hub.download import LARGEST, NOTHING_KEPT, Expected, download
 from mpncov_zoo.hub.transport import Address
 from mpncov_zoo.hub.verification import REPAIR, sha256, verify_files
 from mpncov_zoo.manifest import PythonPackage, Upstream
@@ -22,7 +22,6 @@ from mpncov_zoo.progress import progress_bar
 
 LOCAL_VARIABLE = "MPNCOV_ZOO_UPSTREAM"  # a directory that holds published files under their names
 DRIVE = "gdrive:"
-LARGEST = 4096  # MiB, of a file whose size is not published
 SLACK = 1.05  # a published size is rounded; a file beyond that is not it
 
 
@@ -190,7 +189,7 @@ def _size(upstream: Upstream) -> int | None:
 
 
 def _limit(upstream: Upstream) -> int:
-    return upstream.size_bytes or int(SLACK * (upstream.size_mib or LARGEST) * 2**20)
+    return upstream.size_bytes or int(SLACK * upstream.size_mib * 2**20 if upstream.size_mib else LARGEST)
 
 
 def _absent(name: str, upstream: Upstream) -> str:
