@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from importlib import import_module
 from numbers import Integral
 from typing import Any
 
@@ -13,11 +12,11 @@ import keras
 import numpy as np
 from keras import KerasTensor, layers
 
-from mpncov_zoo import preprocessing
+from mpncov_zoo import backbones, preprocessing, representations
 from mpncov_zoo.backbones.blocks import dense, full_precision, skip_initialization
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.manifest import InputSpecification
-from mpncov_zoo.registry import BACKBONES, REPRESENTATIONS, Architecture, Options
+from mpncov_zoo.registry import BACKBONES, Architecture, Options
 
 InputShape = tuple[int | None, int | None, int]  # height and width: None for any
 
@@ -353,12 +352,12 @@ def _deep_graph() -> Iterator[None]:
 
 
 def _features(architecture: Architecture) -> Builder:
-    function = _function("backbones", BACKBONES[architecture.backbone].function)
+    function = backbones.FAMILIES[BACKBONES[architecture.backbone].family]
     return lambda inputs: function(inputs, **architecture.features_options)
 
 
 def _representation(architecture: Architecture) -> Builder:
-    function = _function("representations", REPRESENTATIONS[architecture.representation].function)
+    function = representations.BUILDERS[architecture.representation]
     return lambda inputs: function(inputs, **architecture.representation_options)
 
 
@@ -371,11 +370,6 @@ def _classifier(num_classes: int, options: Options) -> Builder:
         return {"logits": dense(x, num_classes, name="logits")}
 
     return lambda inputs: build(inputs, **options)
-
-
-def _function(package: str, reference: str) -> Callable[..., dict[str, KerasTensor]]:
-    module, name = reference.split(":")
-    return getattr(import_module(f"mpncov_zoo.{package}.{module}"), name)
 
 
 def _check(num_classes: int, input_shape: Sequence[int | None], labels: Sequence[str] | None) -> None:

@@ -42,7 +42,6 @@ IMPORT_BY_NAME = {  # lazy names, tables, Keras, what an extra brings
     "conversion",
     "conversion.readers.reading",
     "conversion.reference.source",
-    "mpncov_zoo.classifier",
     "mpncov_zoo.keras_registration",
     "mpncov_zoo.training",
 }

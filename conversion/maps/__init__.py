@@ -1,7 +1,7 @@
 """Which tensor of a published checkpoint is which variable of ours, as tables: one function a family of names.
 
 A table has a row a layer: its name there, its name here, and its kind, which says what the layer's tensors are called
-on both sides and how their axes are ordered. `FAMILIES` lists the families by the builder of our backbone.
+on both sides and how their axes are ordered. `FAMILIES` lists the families of names by the family of our backbone.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -111,7 +111,7 @@ def _isqrtcov(architecture: Architecture) -> bool:
 
 
 FAMILIES: Mapping[str, tuple[Family, ...]] = {  # the first of PyTorch's is what a network is written as
-    "resnet:resnet": (
+    "resnet": (
         Family(
             "upstream PyTorch",
             upstream_resnet,
@@ -137,7 +137,7 @@ FAMILIES: Mapping[str, tuple[Family, ...]] = {  # the first of PyTorch's is what
             "upstream TensorFlow, .h5", upstream_resnet, h5_steps, h5_names, _of("mpncov"), reference="resnet:ResNet"
         ),
     ),
-    "vgg:vgg": (
+    "vgg": (
         Family(
             "upstream PyTorch",
             upstream_vgg,
@@ -158,7 +158,7 @@ FAMILIES: Mapping[str, tuple[Family, ...]] = {  # the first of PyTorch's is what
         Family("upstream TensorFlow, .mat", upstream_vgg, mat_steps, mat_names, _of("mpncov"), reference="vgg:VGG"),
         Family("upstream TensorFlow, .h5", upstream_vgg, h5_steps, h5_names, _of("mpncov"), reference="vgg:VGG"),
     ),
-    "efficientnet_lite:efficientnet_lite": (
+    "efficientnet_lite": (
         Family(
             "efficientnet_lite_pytorch",
             efficientnet_lite,
@@ -173,5 +173,5 @@ FAMILIES: Mapping[str, tuple[Family, ...]] = {  # the first of PyTorch's is what
 
 def families_of(architecture: Architecture) -> tuple[Family, ...]:
     """The families whose files may hold this network; none where nobody published any."""
-    known = FAMILIES.get(BACKBONES[architecture.backbone].function, ())
+    known = FAMILIES.get(BACKBONES[architecture.backbone].family, ())
     return tuple(family for family in known if family.fits(architecture))
