@@ -14,9 +14,8 @@ from conversion.readers.reading import release
 from mpncov_zoo import registry
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import ConversionError, InputError
+from mpncov_zoo.labels import labels_of, read_labels
 from mpncov_zoo.manifest import InputSpecification, WeightsEntry
-
-LABELS = Path(__file__).parent / "labels"  # <data set>.txt, a class a line
 
 
 @dataclass(frozen=True)
@@ -101,17 +100,15 @@ def prepare(
 
 
 def _labels(given: str | Path | None, entry: WeightsEntry | None, classes: int) -> Sequence[str] | None:
-    """The names of the classes: given, or a published file's; none for what nobody has named."""
-    published = entry is not None and entry.num_classes == classes
-    path = LABELS / f"{entry.dataset}.txt" if given is None and entry is not None and published else given
-    if path is None:
-        return None
+    """The names of the classes: those that were given, or those of a published file's data set."""
+    if given is None:
+        return labels_of(entry.dataset) if entry is not None and entry.num_classes == classes else None
     try:
-        labels = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        labels = read_labels(Path(given))
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a list of class names: {error}.") from error
+        raise InputError(f"{given} cannot be read as a list of class names: {error}.") from error
     if len(labels) != classes:
-        raise InputError(f"{path} has {len(labels)} lines; the file's network has {classes} classes.")
+        raise InputError(f"{given} has {len(labels)} lines; the file's network has {classes} classes.")
     return labels
 
 

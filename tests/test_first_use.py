@@ -62,7 +62,7 @@ def publish(monkeypatch: pytest.MonkeyPatch, labels: Path, checkpoint: Path) -> 
         for module in ("mpncov_zoo.zoo", "conversion.converter"):
             monkeypatch.setattr(f"{module}.load_manifest", lambda: known)
 
-    monkeypatch.setattr("conversion.preparation.LABELS", labels)
+    monkeypatch.setattr("mpncov_zoo.labels.FOLDER", labels)
     published()
     return published
 

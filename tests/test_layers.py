@@ -12,7 +12,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("mpncov_zoo", "conversion")
 LAYERS = (  # a module may import its own layer and those above it in this table; the longest name decides
-    ("mpncov_zoo.complete", "mpncov_zoo.errors", "mpncov_zoo.progress", "mpncov_zoo.keras_registration"),
+    (
+        "mpncov_zoo.complete",
+        "mpncov_zoo.errors",
+        "mpncov_zoo.keras_registration",
+        "mpncov_zoo.labels",
+        "mpncov_zoo.progress",
+    ),
     ("mpncov_zoo.documents", "mpncov_zoo.manifest", "mpncov_zoo.registry"),
     (
         *(
@@ -72,6 +78,7 @@ LIGHT = (  # without TensorFlow and Keras: what `import`, `list_models`, `info` 
     "mpncov_zoo.hub.verification",
     "mpncov_zoo.images",
     "mpncov_zoo.keras_registration",
+    "mpncov_zoo.labels",
     "mpncov_zoo.manifest",
     "mpncov_zoo.preprocessing",
     "mpncov_zoo.progress",

@@ -249,7 +249,7 @@ def test_published_files_are_known_by_their_digest(
     entry |= {"model": MODEL, "tag": "imagenet", "num_classes": CLASSES, "dataset": "toys", "upstream": upstream}
     known = Manifest.model_validate({"schema_version": 1, "entries": [entry]})
     monkeypatch.setattr("conversion.converter.load_manifest", lambda: known)
-    monkeypatch.setattr("conversion.preparation.LABELS", tmp_path)
+    monkeypatch.setattr("mpncov_zoo.labels.FOLDER", tmp_path)
     (tmp_path / "toys.txt").write_text("a\nb\nc\n")
     written: list[Any] = []
     monkeypatch.setattr(

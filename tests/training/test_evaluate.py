@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-import conversion
 import mpncov_zoo
 from mpncov_zoo.classifier import LoadReport
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.labels import labels_of
 from mpncov_zoo.manifest import InputSpecification, Manifest, load_manifest
 from mpncov_zoo.training.datasets import Images, Split, fashion_mnist, read_dataset
 from mpncov_zoo.training.evaluate import dataset_of, evaluate, published_metrics
@@ -272,7 +272,7 @@ def test_a_failure_of_the_network_is_not_blamed_on_the_images(
 # --- ImageNet's classes -----------------------------------------------------------------------------------------------
 
 WNIDS = tuple((Path(__file__).parent / "imagenet_wnids.txt").read_text().split())
-LABELS = tuple((Path(conversion.__file__).parent / "labels" / "imagenet_1k.txt").read_text().splitlines())
+LABELS = labels_of("imagenet_1k") or ()
 
 
 def of_thousand(names: tuple[str, ...], labels: tuple[str, ...] | None = LABELS) -> tuple[Any, Split]:
