@@ -14,6 +14,7 @@ PACKAGES = ("mpncov_zoo", "conversion")
 LAYERS = (  # a module may import its own layer and those above it in this table; the longest name decides
     (
         "mpncov_zoo.complete",
+        "mpncov_zoo.conversion_package",
         "mpncov_zoo.errors",
         "mpncov_zoo.keras_registration",
         "mpncov_zoo.labels",
@@ -55,6 +56,7 @@ LIGHT = (  # without TensorFlow and Keras: what `import`, `list_models`, `info` 
     "mpncov_zoo.catalog",
     "mpncov_zoo.cli",
     "mpncov_zoo.complete",
+    "mpncov_zoo.conversion_package",
     "mpncov_zoo.documents",
     "mpncov_zoo.errors",
     "mpncov_zoo.first_use",
