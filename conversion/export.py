@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from conversion.maps import INVERSES, TRANSFORMS, Family, Step, families_of, pytorch_steps
+from conversion.maps import INVERSES, TRANSFORMS, Family, Step, families_of
 from conversion.planning import Placement, Plan
 from conversion.readers import read_checkpoint
 from conversion.writers.pytorch import write_pth
@@ -77,11 +77,11 @@ def require_output(output: str | PathLike[str]) -> Path:
 
 
 def _published_names(model: ImageClassifier) -> tuple[Family, tuple[Step, ...]]:
-    """The first family of PyTorch names whose networks have exactly this one's variables."""
-    for family in families_of(model.architecture):
-        steps = family.steps(family.rows(model.architecture)) if family.steps is pytorch_steps else []
+    """The first family that can be written and whose networks have exactly this one's variables."""
+    for family in (family for family in families_of(model.architecture) if family.naming.written):
+        steps = tuple(family.steps(model.architecture))
         if {step.target for step in steps} == model.named_variables().keys():
-            return family, tuple(steps)
+            return family, steps
     raise ConversionError(f"No published PyTorch code is known for {model.name} with these options.")
 
 

@@ -107,8 +107,8 @@ class _Attempt:
     def __init__(self, family: Family, architecture: registry.Architecture, found: list[str]):
         self.family = family
         self.architecture = registry.with_options(architecture, family.options)
-        self.steps = {step.source: step for step in family.steps(family.rows(self.architecture))}
-        self.names = {name: usual for name, usual in family.names(found).items() if usual is not None}
+        self.steps = {step.source: step for step in family.steps(self.architecture)}
+        self.names = {name: usual for name, usual in family.naming.names(found).items() if usual is not None}
         self.unused = tuple(name for name in found if name not in self.names)
         usual = Counter(self.names.values())
         self.common = len(self.steps.keys() & usual.keys())

@@ -70,6 +70,22 @@ PYTORCH: Leaves = {
 }
 
 
+LAYER_REDUCE = ("layer_reduce", "layer_reduce_bn")  # upstream's names of the reduction in a ResNet
+CONV_DR_BLOCK = ("representation.conv_dr_block.0", "representation.conv_dr_block.1")  # and in its own representation
+
+
+def conv_and_bn(theirs: tuple[str, str], ours: str, index: int | str = "", kind: str = "conv") -> list[Row]:
+    """The rows of a convolution and of the normalisation behind it, which have two names there."""
+    return [(theirs[0], f"{ours}_conv{index}", kind), (theirs[1], f"{ours}_bn{index}", "bn")]
+
+
+def reduction(architecture: Architecture, theirs: tuple[str, str]) -> list[Row]:
+    """The rows of the convolution before the covariance, in networks that have one."""
+    if architecture.representation_options.get("dimension_reduction") is None:
+        return []
+    return conv_and_bn(theirs, "representation/reduction")
+
+
 def pytorch_steps(rows: list[Row]) -> list[Step]:
     """A table of layers as one of tensors, in PyTorch's names and orders of axes."""
     return [
