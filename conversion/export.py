@@ -1,4 +1,4 @@
-"""Back to PyTorch: a network of ours as the file that the published code loads."""
+"""Writes a network of ours as a file that the published PyTorch code loads."""
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
@@ -66,7 +66,7 @@ def require_output(output: str | PathLike[str]) -> Path:
     """The path, if `write_pytorch` can begin.
 
     Raises:
-        InputError: the suffix is none of a format, or the file exists.
+        InputError: no format has this suffix, or the file exists.
     """
     path = Path(output)
     if path.suffix not in WRITERS:
@@ -86,7 +86,7 @@ def _published_names(model: ImageClassifier) -> tuple[Family, tuple[Step, ...]]:
 
 
 def _require_written(path: Path, steps: Sequence[Step], variables: Mapping[str, keras.Variable]) -> None:
-    """Read the file as a conversion would, and compare every variable bit for bit."""
+    """Read the file as a conversion would read it, and compare every variable bit for bit."""
     stored = read_checkpoint(path).tensors
     if list(stored) != [step.source for step in steps]:
         raise ConversionError(f"{path} was not written as it is: is the disk full or damaged?")

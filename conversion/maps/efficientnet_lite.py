@@ -1,4 +1,4 @@
-"""EfficientNet-Lite's layers in the names of efficientnet_lite_pytorch."""
+"""The layers of EfficientNet-Lite under the names of efficientnet_lite_pytorch."""
 
 from conversion.maps.tables import LAYER_REDUCE, Row, conv_and_bn, reduction
 from mpncov_zoo.backbones.efficientnet_lite import blocks
@@ -6,7 +6,7 @@ from mpncov_zoo.registry import Architecture
 
 
 def efficientnet_lite(architecture: Architecture) -> list[Row]:
-    """`_conv_stem`, `_blocks.0._depthwise_conv` ... `_conv_head`, `_fc`; the reduction as in upstream's ResNet."""
+    """`_conv_stem`, `_blocks.0._depthwise_conv` ... `_conv_head`, `_fc`; the reduction is upstream's."""
     options = architecture.features_options
     rows = conv_and_bn(("_conv_stem", "_bn0"), "features/stem")
     for place, block in enumerate(blocks(options["width"], options["depth"])):

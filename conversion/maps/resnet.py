@@ -1,4 +1,4 @@
-"""The ResNets' layers in the names of upstream and torchvision, and in those of pytorchcv."""
+"""The layers of ResNets under the names of upstream and torchvision, and under those of pytorchcv."""
 
 from collections.abc import Callable, Iterator
 
@@ -18,7 +18,7 @@ FINE_TUNED = {  # the published fine-tuning numbers the trunk's layers; 2, 3 and
 
 
 def upstream_resnet(architecture: Architecture) -> list[Row]:
-    """Torchvision's names, and upstream's for the reduction: `conv1`, `layer1.0.conv1` ... `layer_reduce`, `fc`."""
+    """Torchvision's names, with upstream's for the reduction: `conv1`, `layer1.0.conv1` ... `layer_reduce`, `fc`."""
 
     def convolution(stage: int, block: int, index: int) -> tuple[str, str]:
         return f"layer{stage}.{block}.conv{index}", f"layer{stage}.{block}.bn{index}"
@@ -54,7 +54,7 @@ def _blocks(
     convolution: Callable[[int, int, int], tuple[str, str]],
     shortcut: Callable[[int, int], tuple[str, str]],
 ) -> Iterator[Row]:
-    """The rows of the four stages; their names of a convolution and its normalisation come from two functions.
+    """The rows of the four stages. Two functions give the names of a convolution and of its normalisation there.
 
     Both take the stage, counted from 1, and the block, from 0; `convolution` also which one in the block, from 1.
     """

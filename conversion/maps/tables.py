@@ -1,4 +1,4 @@
-"""What a map is made of: rows of layers, and the steps of tensors that they stand for."""
+"""What maps are made of: a row for each layer, and the steps for each of its tensors."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Leaves = Mapping[str, tuple[tuple[str, str, str], ...]]  # kind -> their leaf, o
 
 @dataclass(frozen=True)
 class Step:
-    """One tensor's way: from the checkpoint's name to the variable's, and how its axes change."""
+    """The way of one tensor: its name in the checkpoint, its variable here, and how its axes change."""
 
     source: str
     target: str
@@ -87,7 +87,7 @@ def reduction(architecture: Architecture, theirs: tuple[str, str]) -> list[Row]:
 
 
 def pytorch_steps(rows: list[Row]) -> list[Step]:
-    """A table of layers as one of tensors, in PyTorch's names and orders of axes."""
+    """The tensors of a table's layers, with PyTorch's names and orders of axes."""
     return [
         Step(f"{theirs}.{leaf}", f"{ours}/{variable}", transform)
         for theirs, ours, kind in rows

@@ -1,11 +1,11 @@
-"""The VGGs' layers in the names of upstream and torchvision."""
+"""The layers of VGGs under the names of upstream and torchvision."""
 
 from conversion.maps.tables import CONV_DR_BLOCK, Row, reduction
 from mpncov_zoo.registry import Architecture
 
 
 def upstream_vgg(architecture: Architecture) -> list[Row]:
-    """Torchvision's names, and upstream's for the reduction: `features.0` ... `representation.conv_dr_block.0`."""
+    """Torchvision's names, with upstream's for the reduction: `features.0` ... `representation.conv_dr_block.0`."""
     options = architecture.features_options
     rows, index = [], 0
     for stage, count in enumerate(options["repeats"], 1):
