@@ -279,8 +279,8 @@ def test_a_wrong_inverse_is_seen(converted: Path, tmp_path: Path, monkeypatch: p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parity
 def test_a_failed_parity_leaves_no_file(converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("torch", reason="needs torch")
     errors = StageErrors(stage="stage2", pytorch=1e-6, tensorflow=0.5, bound=4.2e-5)
     case = Case(weights="as read", shape=(1, 8, 8, 3), stages=[errors], top5_agreement=0)
     failed = Parity(device="cpu", reference="it", cases=[case])

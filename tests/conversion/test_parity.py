@@ -24,6 +24,7 @@ from mpncov_zoo.errors import InputError, ParityError
 from tests.conversion.checkpoints import MODEL, tensors
 
 torch = pytest.importorskip("torch", reason="needs torch")
+pytestmark = pytest.mark.parity
 
 SMALL = ((3, (65, 47)), (1, (33, 97)))
 
