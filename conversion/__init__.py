@@ -1,4 +1,7 @@
-"""Published checkpoints to artifacts: readers, name maps, the parity that they are held to, and certificates.
+"""Converts published checkpoints to artifacts, and artifacts back to PyTorch's files.
+
+Readers take a checkpoint apart, maps say which tensor is which variable, and parity holds the result to the source
+network. A certificate says what was done.
 
 >>> import conversion
 >>> conversion.convert("mpncovresnet50-15991845.pth", model="mpncov_resnet50", output="converted/resnet50")

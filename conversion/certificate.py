@@ -1,4 +1,4 @@
-"""What a conversion leaves beside its SavedModel: `certificate.json`, typed."""
+"""The certificate that a conversion leaves beside its SavedModel: `certificate.json`, as typed data."""
 
 from os import PathLike
 from pathlib import Path
@@ -37,14 +37,14 @@ class Source(StrictModel):
 
 
 class StageErrors(StrictModel):
-    """One stage of one case; the reference is the source network in PyTorch in float64.
+    """The errors of one stage in one case, measured against the source network in PyTorch in float64.
 
     Attributes:
-        stage: its name.
-        pytorch: error of the source network in float32: rounding.
-        tensorflow: error of ours in float32.
-        tensorflow_tf32: the same with TF32 on; None on a CPU, which has none.
-        bound: what `tensorflow` may be.
+        stage: name of the stage.
+        pytorch: error of the source network in float32, which is rounding alone.
+        tensorflow: error of our network in float32.
+        tensorflow_tf32: error of our network with TF32 on; None on a CPU, which has no TF32.
+        bound: the largest value that `tensorflow` may have.
     """
 
     stage: Text
@@ -55,12 +55,12 @@ class StageErrors(StrictModel):
 
     @property
     def within(self) -> bool:
-        """Whether ours is as close as it should be."""
+        """Whether our network is as close as it should be."""
         return self.tensorflow <= self.bound
 
 
 class Case(StrictModel):
-    """One input under one set of weights."""
+    """What both networks computed for one input under one set of weights."""
 
     weights: Weights
     shape: tuple[int, int, int, int] = Field(description="(batch, height, width, channels)")
@@ -69,7 +69,7 @@ class Case(StrictModel):
 
 
 class Parity(StrictModel):
-    """Both networks on the same inputs."""
+    """How far our network is from the source network, on the same inputs."""
 
     device: Text
     reference: Text = Field(description="which PyTorch network")
@@ -89,11 +89,11 @@ class Parity(StrictModel):
 
 
 class Certificate(StrictModel):
-    """A conversion on paper.
+    """What was converted, from which file and how, and whether the result computes the same.
 
     Attributes:
         verdict: "passed" or "failed" where parity was checked, else "unchecked".
-        map_sha256: digest of the map, name by name.
+        map_sha256: digest of the map, of every name and its variable.
     """
 
     format_version: Literal[1] = FORMAT_VERSION
@@ -123,16 +123,16 @@ class Certificate(StrictModel):
 
 
 def verdict_of(parity: Parity | None) -> Verdict:
-    """What a parity amounts to."""
+    """The verdict that follows from a parity."""
     if parity is None:
         return "unchecked"
     return "failed" if parity.first_drift else "passed"
 
 
 def read_certificate(directory: str | PathLike[str]) -> Certificate:
-    """An artifact's certificate.
+    """Read the certificate of an artifact.
 
     Raises:
-        ManifestError: there is none, or it is malformed.
+        ManifestError: the artifact has no certificate, or it is malformed.
     """
     return load_document(Path(directory) / CERTIFICATE_FILE, Certificate, "format_version")

@@ -1,4 +1,4 @@
-"""A published checkpoint as an artifact, with a certificate of how it came about."""
+"""Converts a published checkpoint to an artifact with a certificate, and an artifact back to a file for PyTorch."""
 
 import logging
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from conversion.certificate import (
     verdict_of,
 )
 from conversion.planning import Plan
-from conversion.preparation import Conversion, prepare
+from conversion.preparation import PreparedConversion, prepare
 from conversion.readers import known_format
 from mpncov_zoo import artifact, registry
 from mpncov_zoo.artifact import selftest
@@ -42,15 +42,15 @@ UNNAMED_TAG = "converted"  # of weights that the manifest does not know
 
 
 def plan(source: str | PathLike[str], *, model: str, to: str = "tensorflow") -> Plan:
-    """What `convert` would do.
+    """Plan what `convert` would do, and write nothing.
 
     Args:
-        source: of `convert`; as the following are.
+        source: the file or artifact, as for `convert`.
         model: name or alias of the network.
-        to: which way.
+        to: "tensorflow" or "pytorch", as for `convert`.
 
     Raises:
-        UnknownModel, ConversionError: of `convert`.
+        UnknownModel, ConversionError: as `convert` raises them.
 
     Example:
         >>> print(conversion.plan("mpncovresnet50-15991845.pth", model="mpncov_resnet50"))
@@ -155,7 +155,7 @@ def _is_back(to: str) -> bool:
 def _convert_back(
     source: Path, name: str, output: Path, device: str | None, tag: str | None, labels: str | PathLike[str] | None
 ) -> Certificate:
-    """An artifact as PyTorch's file, which is read again, and held to the artifact's network if there is a device."""
+    """Write an artifact as a file for PyTorch, read the file again, and check parity where a device is given."""
     if tag is not None or labels is not None:
         raise InputError("A file for PyTorch has no place for a tag or labels.")
     path = export.require_output(output)
@@ -190,7 +190,7 @@ def _digest(path: Path) -> str:
 
 
 def _published(path: Path, digest: str, model: str) -> tuple[WeightsEntry | None, Published]:
-    """The manifest's entry that this file is, and what says so."""
+    """The manifest's entry of this file, and how it is known to be this file's."""
     entries = [(entry, entry.upstream) for entry in load_manifest().for_model(model) if entry.upstream is not None]
     for entry, upstream in entries:
         if upstream.sha256 == digest:
@@ -206,7 +206,7 @@ def _published(path: Path, digest: str, model: str) -> tuple[WeightsEntry | None
 
 
 def _has_published_size(path: Path, upstream: Upstream) -> bool:
-    """As far as a size is published, which is rounded to a tenth of a MiB; another size is somebody's own file."""
+    """Whether the size is the published one, rounded to 0.1 MiB, where one is published; else the file is another."""
     return upstream.size_mib is None or abs(path.stat().st_size / 2**20 - upstream.size_mib) < 0.1
 
 
@@ -216,13 +216,13 @@ def _source(path: Path, format: str, digest: str, published: Published) -> Sourc
     return Source(name=path.name, format=format, size=path.stat().st_size, sha256=digest, published=published)
 
 
-def _check_parity(conversion: Conversion, device: str) -> Parity:
+def _check_parity(conversion: PreparedConversion, device: str) -> Parity:
     from conversion.parity import check
 
     return check(conversion, device)
 
 
-def _certify(conversion: Conversion, *, tag: str, source: Source, parity: Parity | None) -> Certificate:
+def _certify(conversion: PreparedConversion, *, tag: str, source: Source, parity: Parity | None) -> Certificate:
     versions = {"mpncov-zoo": __version__, "tensorflow": tf.__version__, "keras": keras.__version__}
     if parity is not None:
         from conversion.parity import torch_version
@@ -246,8 +246,8 @@ def _certify(conversion: Conversion, *, tag: str, source: Source, parity: Parity
     )
 
 
-def _write(conversion: Conversion, directory: Path, certificate: Certificate) -> None:
-    """The artifact with its certificate; of a network that does not compute the same, the evidence alone."""
+def _write(conversion: PreparedConversion, directory: Path, certificate: Certificate) -> None:
+    """Write the artifact with its certificate; of a network that does not compute the same, the documents alone."""
     documents = {CERTIFICATE_FILE: certificate.json_text()}
     if certificate.parity is not None:
         from conversion.report import html_report
@@ -273,7 +273,7 @@ def _require_passed(certificate: Certificate, outcome: str) -> None:
 
 
 def _write_evidence(directory: Path, documents: Mapping[str, str]) -> None:
-    """The documents alone."""
+    """Write the documents without the artifact."""
     with complete(directory) as partial:
         partial.mkdir()
         for name, text in documents.items():

@@ -1,4 +1,4 @@
-"""Back to PyTorch: a network of ours as the file that the published code loads."""
+"""Writes a network of ours as a file that the published PyTorch code loads."""
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from conversion.maps import INVERSES, TRANSFORMS, Family, Step, families_of, pytorch_steps
+from conversion.maps import INVERSES, TRANSFORMS, Family, Step, families_of
 from conversion.planning import Placement, Plan
 from conversion.readers import read_checkpoint
 from conversion.writers.pytorch import write_pth
@@ -66,7 +66,7 @@ def require_output(output: str | PathLike[str]) -> Path:
     """The path, if `write_pytorch` can begin.
 
     Raises:
-        InputError: the suffix is none of a format, or the file exists.
+        InputError: no format has this suffix, or the file exists.
     """
     path = Path(output)
     if path.suffix not in WRITERS:
@@ -77,16 +77,16 @@ def require_output(output: str | PathLike[str]) -> Path:
 
 
 def _published_names(model: ImageClassifier) -> tuple[Family, tuple[Step, ...]]:
-    """The first family of PyTorch names whose networks have exactly this one's variables."""
-    for family in families_of(model.architecture):
-        steps = family.steps(family.rows(model.architecture)) if family.steps is pytorch_steps else []
+    """The first family that can be written and whose networks have exactly this one's variables."""
+    for family in (family for family in families_of(model.architecture) if family.naming.written):
+        steps = tuple(family.steps(model.architecture))
         if {step.target for step in steps} == model.named_variables().keys():
-            return family, tuple(steps)
+            return family, steps
     raise ConversionError(f"No published PyTorch code is known for {model.name} with these options.")
 
 
 def _require_written(path: Path, steps: Sequence[Step], variables: Mapping[str, keras.Variable]) -> None:
-    """Read the file as a conversion would, and compare every variable bit for bit."""
+    """Read the file as a conversion would read it, and compare every variable bit for bit."""
     stored = read_checkpoint(path).tensors
     if list(stored) != [step.source for step in steps]:
         raise ConversionError(f"{path} was not written as it is: is the disk full or damaged?")

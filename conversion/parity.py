@@ -1,8 +1,9 @@
-"""Does the converted network compute what the source network computes? Both run, and every stage is compared.
+"""Compares a converted network with its source network, stage by stage.
 
-The reference is the source network in PyTorch in float64. Its own error in float32 is rounding; ours may be three times
-that, and where that is less, three times what the published code's float32 was seen to differ (UPSTREAM: 1.4e-5 on the
-logits). A wrong weight or operation is orders of magnitude further off.
+The reference is the source network in PyTorch in float64. The error of the source network in float32 is rounding alone.
+The error of ours may be three times as large. It may also be three times 1.4e-5, where that is more: so much was the
+published code's float32 seen to differ on the logits (UPSTREAM). A wrong weight or operation differs by orders of
+magnitude more.
 """
 
 # pyright: reportMissingImports=false
@@ -19,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from conversion.certificate import Case, Parity, StageErrors, Weights
-from conversion.preparation import Conversion
+from conversion.preparation import PreparedConversion
 from conversion.reference.source import Reference, source_network
 from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
 from mpncov_zoo.errors import InputError, ParityError
@@ -38,7 +39,7 @@ Stages = Mapping[str, np.ndarray]  # by name; feature maps are (batch, height, w
 
 
 def require_device(device: str) -> None:
-    """Refuse early what parity lacks.
+    """Refuse early where parity cannot be checked.
 
     Raises:
         InputError: torch or matplotlib is not installed, or there is no GPU for PyTorch or for TensorFlow.
@@ -59,24 +60,24 @@ def require_device(device: str) -> None:
 
 
 def torch_version() -> str:
-    """Of the PyTorch that parity runs."""
+    """The version of the PyTorch that parity runs."""
     import torch
 
     return str(torch.__version__)
 
 
-def check(conversion: Conversion, device: str = "cpu") -> Parity:
+def check(conversion: PreparedConversion, device: str = "cpu") -> Parity:
     """Run both networks on seeded images of several sizes, under the file's weights and under random statistics.
 
     Args:
-        conversion: afterwards its model holds the file's weights.
-        device: "cpu" or "gpu"; on a GPU with TF32 off, and once more with TF32 on.
+        conversion: what to check; afterwards its model holds the file's weights.
+        device: "cpu" or "gpu"; a GPU computes everything with TF32 off, and ours once more with TF32 on.
 
     Returns:
-        The errors of every stage in every case, and which network they are measured against.
+        The errors of every stage in every case, and the name of the network that they are measured against.
 
     Raises:
-        InputError: PyTorch, a GPU or the reference network's package is not there.
+        InputError: PyTorch, a GPU or the package of the reference network is missing.
         ParityError: the source network gives NaN or infinity.
     """
     require_device(device)
@@ -101,10 +102,10 @@ def check(conversion: Conversion, device: str = "cpu") -> Parity:
     return Parity(device=device, reference=name, cases=cases)
 
 
-def _random_statistics(conversion: Conversion, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The file's tensors with other moving means and variances, of the same magnitude.
+def _random_statistics(conversion: PreparedConversion, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The file's tensors with other moving means and variances of the same magnitude.
 
-    A network whose statistics were never trained, 0 and 1 everywhere, would hide a mean taken for another.
+    Statistics that were never trained are 0 and 1 everywhere. They would hide that one mean was taken for another.
     """
     source = {step.target: step.source for step in conversion.recognition.steps}
     tensors = dict(conversion.tensors)
@@ -134,7 +135,7 @@ def _copy_weights(source: ImageClassifier, target: ImageClassifier) -> None:
 
 
 def _case(weights: Weights, images: np.ndarray, ours: ImageClassifier, reference: Reference, device: str) -> Case:
-    """One input through the reference in float64 and float32 and through ours."""
+    """Run one input through the reference in float64 and in float32, and through our network."""
     exact = reference.stages(images, device, precision="float64")
     endless = [stage for stage, values in exact.items() if not np.isfinite(values).all()]
     if endless:
@@ -168,7 +169,7 @@ def _stages(model: ImageClassifier, images: np.ndarray, device: str) -> Stages:
 
 
 def _error(actual: np.ndarray, exact: np.ndarray) -> float:
-    """Largest difference over the largest exact value."""
+    """The largest difference, divided by the largest exact value."""
     if actual.shape != exact.shape:
         return LARGEST
     error = np.abs(actual - exact).max() / max(np.abs(exact).max(), 1 / LARGEST)
@@ -176,7 +177,7 @@ def _error(actual: np.ndarray, exact: np.ndarray) -> float:
 
 
 def _top5_agreement(actual: np.ndarray, exact: np.ndarray) -> float:
-    """How many of the reference's best classes are among ours, averaged over the images."""
+    """The share of the reference's five best classes that are among ours, averaged over the images."""
     top = min(TOP, exact.shape[1])
     pairs = zip(_best(actual, top), _best(exact, top), strict=True)
     return float(np.mean([len({*ours} & {*theirs}) / top for ours, theirs in pairs]))
@@ -188,7 +189,7 @@ def _best(logits: np.ndarray, count: int) -> list[list[int]]:
 
 @contextmanager
 def _tf32(allowed: bool) -> Iterator[None]:
-    """Let both libraries use, or not use, the GPU's 19-bit TF32 for float32 products; afterwards all is as before."""
+    """Allow or forbid both libraries the GPU's 19-bit TF32 for float32 products; afterwards all is as before."""
     import torch
 
     matmul: Any = torch.backends.cuda.matmul

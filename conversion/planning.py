@@ -1,4 +1,4 @@
-"""Which tensor goes where: the family is recognised from the names, and every tensor and variable is used once."""
+"""Plans which tensor becomes which variable: the names tell the family, and every tensor and variable is used once."""
 
 import hashlib
 from collections import Counter
@@ -19,14 +19,14 @@ LOGITS = "classifier/logits/bias"  # as long as there are classes
 
 @dataclass(frozen=True)
 class Recognition:
-    """What a file's names say.
+    """What the names in a file say about it.
 
     Attributes:
-        family: whose names they are.
-        architecture: the network asked for, as that family's files hold it.
-        names: of every tensor that is a weight, in the file's order: the file's name and the family's.
+        family: the family that the names belong to.
+        architecture: the network asked for, as the files of that family hold it.
+        names: the file's name of every tensor that is a weight -> the family's name, in the file's order.
         steps: what becomes of these tensors, under the file's own names.
-        unused: the names that are no weights.
+        unused: the names of tensors that are not weights.
     """
 
     family: Family
@@ -38,7 +38,7 @@ class Recognition:
 
 @dataclass(frozen=True)
 class Placement:
-    """One line of a plan."""
+    """One line of a plan: a tensor, its variable, and both shapes."""
 
     step: Step
     source_shape: tuple[int, ...]
@@ -54,11 +54,11 @@ class Plan:
     """How a file's tensors become a network's variables, one to one.
 
     Attributes:
-        family: name of the family of names.
+        family: name of the family that the file's names belong to.
         model: name of the network.
-        num_classes: length of its logits.
-        placements: every tensor that is a weight, in the file's order.
-        unused: names in the file that are no weights.
+        num_classes: length of the network's logits.
+        placements: a line for every tensor that is a weight, in the file's order.
+        unused: the names of tensors that are not weights.
     """
 
     family: str
@@ -69,7 +69,7 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the map: which name goes where and how."""
+        """SHA-256 of the map: which name becomes which variable, and by which transform."""
         lines = (f"{p.step.source}\t{p.step.target}\t{p.step.transform}\n" for p in self.placements)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -83,12 +83,12 @@ def recognise(names: Iterable[str], architecture: registry.Architecture) -> Reco
     """Find the family whose names for this network are exactly those of the file.
 
     Args:
-        names: of the file's tensors, in its order.
-        architecture: of the network asked for.
+        names: the names of the file's tensors, in its order.
+        architecture: the network asked for.
 
     Raises:
-        ConversionError: nobody published such networks, two names mean one tensor, or the names differ; the message
-            has the sorted lists of both sides for the family that comes closest.
+        ConversionError: nobody published such networks, two names mean one tensor, or the names differ. The message
+            then lists what is too many and what is missing, for the family that comes closest.
     """
     found = list(names)
     families = families_of(architecture)
@@ -102,13 +102,13 @@ def recognise(names: Iterable[str], architecture: registry.Architecture) -> Reco
 
 
 class _Attempt:
-    """A file's names taken as one family's."""
+    """The names in a file, read as names of one family."""
 
     def __init__(self, family: Family, architecture: registry.Architecture, found: list[str]):
         self.family = family
         self.architecture = registry.with_options(architecture, family.options)
-        self.steps = {step.source: step for step in family.steps(family.rows(self.architecture))}
-        self.names = {name: usual for name, usual in family.names(found).items() if usual is not None}
+        self.steps = {step.source: step for step in family.steps(self.architecture)}
+        self.names = {name: usual for name, usual in family.naming.names(found).items() if usual is not None}
         self.unused = tuple(name for name in found if name not in self.names)
         usual = Counter(self.names.values())
         self.common = len(self.steps.keys() & usual.keys())
@@ -138,7 +138,7 @@ def _refuse(found: list[str], architecture: registry.Architecture, closest: _Att
 
 
 def shown(name: str) -> str:
-    """A name out of a file for one line of text, whatever is in it."""
+    """A name from a file as one line of printable text, whatever the name holds."""
     return name if name.isprintable() else ascii(name)
 
 
@@ -148,7 +148,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _model_of(found: list[str]) -> str | None:
-    """The model whose names these are, if there is one: the published first-order networks and their iSQRT-COV ones."""
+    """The first of the published models whose files have exactly these names; None if there is none."""
     for model in registry.model_names():
         architecture = registry.architecture(model)
         for family in families_of(architecture):
@@ -159,17 +159,17 @@ def _model_of(found: list[str]) -> str | None:
 
 
 def num_classes(recognition: Recognition, tensors: Mapping[str, np.ndarray]) -> int:
-    """As many as the last layer has biases."""
+    """The number of classes: the last layer has a bias for each."""
     return next(tensors[step.source].size for step in recognition.steps if step.target == LOGITS)
 
 
 def make_plan(recognition: Recognition, tensors: Mapping[str, np.ndarray], model: ImageClassifier) -> Plan:
-    """Check every shape before anything is placed.
+    """Check every shape, before anything is placed.
 
     Args:
-        recognition: of these tensors, for this network.
-        tensors: the file's.
-        model: built as recognised.
+        recognition: what the names of these tensors say.
+        tensors: the file's tensors, by its own names.
+        model: the network of the recognised architecture.
 
     Raises:
         ConversionError: shapes differ (the message lists all that do), or the network has other variables.
@@ -188,7 +188,7 @@ def make_plan(recognition: Recognition, tensors: Mapping[str, np.ndarray], model
 
 
 def _transformed(placement: Placement) -> tuple[int, ...] | None:
-    """The shape that the transform makes; None where it does not apply."""
+    """The shape after the transform; None where the transform does not apply to the tensor."""
     try:
         return TRANSFORMS[placement.step.transform](np.broadcast_to(np.float32(0), placement.source_shape)).shape
     except ValueError:

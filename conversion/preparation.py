@@ -1,4 +1,4 @@
-"""From a checkpoint file to a network that holds its weights: read, recognised, built, planned, placed."""
+"""Prepares a conversion: reads a checkpoint, recognises its names, builds the network and plans what goes where."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,22 +14,21 @@ from conversion.readers.reading import release
 from mpncov_zoo import registry
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import ConversionError, InputError
+from mpncov_zoo.labels import labels_of, read_labels
 from mpncov_zoo.manifest import WeightsEntry
-
-LABELS = Path(__file__).parent / "labels"  # <data set>.txt, a class a line
 
 
 @dataclass(frozen=True)
-class Conversion:
-    """A checkpoint, read and planned, and the network that waits for it.
+class PreparedConversion:
+    """A checkpoint that was read and planned, and the network that will hold its weights.
 
     Attributes:
-        model: built; its weights are undefined until `place`.
-        recognition: of the file's names.
-        plan: what goes where.
-        path: of the file.
-        tensors: the file's, by its own names.
-        format: of the file.
+        model: the network; its weights are undefined until `place`.
+        recognition: what the file's names say.
+        plan: which tensor goes to which variable.
+        path: the file.
+        tensors: the file's tensors, by its own names.
+        format: the file's format.
     """
 
     model: ImageClassifier
@@ -40,7 +39,7 @@ class Conversion:
     format: str
 
     def place(self) -> None:
-        """Assign every tensor to its variable, or none.
+        """Assign every tensor to its variable, or none of them.
 
         Raises:
             ConversionError: a tensor cannot be float32 without loss, is not finite, or is a negative variance.
@@ -66,15 +65,15 @@ def prepare(
     entry: WeightsEntry | None = None,
     labels: str | Path | None = None,
     architecture: registry.Architecture | None = None,
-) -> Conversion:
-    """Read, recognise, build and plan.
+) -> PreparedConversion:
+    """Read a checkpoint, recognise its names, build its network and plan the conversion.
 
     Args:
         path: the checkpoint.
         model: canonical name of the network.
-        entry: the manifest's, if the file is a published one: it says how images are prepared and what classes are.
-        labels: a file of class names instead.
-        architecture: of a network with options of its own; by default the published one.
+        entry: the manifest's entry of a published file: it says how images are prepared and what the classes are.
+        labels: a file of class names, which takes the place of the entry's.
+        architecture: a network with options of its own; by default the published one.
 
     Raises:
         ConversionError, InputError: of `conversion.convert`.
@@ -97,21 +96,19 @@ def prepare(
         plan = make_plan(recognition, stored.tensors, network)
     except ConversionError as error:
         raise ConversionError(f"{path}: {error}") from None
-    return Conversion(network, recognition, plan, path, stored.tensors, stored.format)
+    return PreparedConversion(network, recognition, plan, path, stored.tensors, stored.format)
 
 
 def _labels(given: str | Path | None, entry: WeightsEntry | None, classes: int) -> Sequence[str] | None:
-    """The names of the classes: given, or a published file's; none for what nobody has named."""
-    published = entry is not None and entry.num_classes == classes
-    path = LABELS / f"{entry.dataset}.txt" if given is None and entry is not None and published else given
-    if path is None:
-        return None
+    """The names of the classes: those that were given, or those of a published file's data set."""
+    if given is None:
+        return labels_of(entry.dataset) if entry is not None and entry.num_classes == classes else None
     try:
-        labels = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        labels = read_labels(Path(given))
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a list of class names: {error}.") from error
+        raise InputError(f"{given} cannot be read as a list of class names: {error}.") from error
     if len(labels) != classes:
-        raise InputError(f"{path} has {len(labels)} lines; the file's network has {classes} classes.")
+        raise InputError(f"{given} has {len(labels)} lines; the file's network has {classes} classes.")
     return labels
 
 

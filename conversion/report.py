@@ -1,4 +1,4 @@
-"""A certificate as a page for people: one file, which opens without a network."""
+"""Shows a certificate as a web page for people, in one file that opens without a network."""
 
 import io
 from collections.abc import Iterable
@@ -19,11 +19,11 @@ svg { max-width: 100%; height: auto }
 
 
 def html_report(certificate: Certificate) -> str:
-    """The page of a conversion whose parity was checked.
+    """The page for a conversion whose parity was checked.
 
     Raises:
         InputError: parity was not checked.
-        ImportError: matplotlib, of the extra [conversion], is not installed.
+        ImportError: matplotlib is not installed; the extra [conversion] brings it.
     """
     parity = certificate.parity
     if parity is None:
@@ -80,7 +80,7 @@ def _row(tag: str, cells: Iterable[str]) -> str:
 
 
 def _plot(parity: Parity) -> str:
-    """The errors of all cases over the stages, as SVG inside the page."""
+    """A plot of the errors of all cases over the stages, as SVG for the page."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -4,14 +4,14 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from importlib import import_module
 
 import keras
 from keras import KerasTensor, layers
 
+from mpncov_zoo import backbones, representations
 from mpncov_zoo.backbones.blocks import dense, full_precision, skip_initialization
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.registry import BACKBONES, PARTS, REPRESENTATIONS, Architecture, Options
+from mpncov_zoo.registry import BACKBONES, PARTS, Architecture, Options
 from mpncov_zoo.specification import InputShape, check_input_shape, is_whole
 
 Endpoints = dict[str, KerasTensor]
@@ -129,12 +129,12 @@ def _require_channels_last() -> None:
 
 
 def _features(architecture: Architecture) -> Builder:
-    function = _function("backbones", BACKBONES[architecture.backbone].function)
+    function = backbones.FAMILIES[BACKBONES[architecture.backbone].family]
     return lambda inputs: function(inputs, **architecture.features_options)
 
 
 def _representation(architecture: Architecture) -> Builder:
-    function = _function("representations", REPRESENTATIONS[architecture.representation].function)
+    function = representations.BUILDERS[architecture.representation]
     return lambda inputs: function(inputs, **architecture.representation_options)
 
 
@@ -147,8 +147,3 @@ def _classifier(num_classes: int, options: Options) -> Builder:
         return {"logits": dense(x, num_classes, name="logits")}
 
     return lambda inputs: build(inputs, **options)
-
-
-def _function(package: str, reference: str) -> Callable[..., dict[str, KerasTensor]]:
-    module, name = reference.split(":")
-    return getattr(import_module(f"mpncov_zoo.{package}.{module}"), name)

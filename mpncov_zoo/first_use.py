@@ -2,6 +2,7 @@
 
 import logging
 
+from mpncov_zoo.conversion_package import require_conversion
 from mpncov_zoo.description import DESCRIPTION_FILE
 from mpncov_zoo.hub.cache import Cache
 from mpncov_zoo.hub.upstream import obtain
@@ -31,6 +32,7 @@ def convert_into(cache: Cache, entry: WeightsEntry, offline: bool) -> None:
 
 
 def _convert(cache: Cache, entry: WeightsEntry, offline: bool) -> None:
+    require_conversion()
     import_tensorflow()  # before `conversion` does, with its messages
     from conversion.converter import convert, self_check
 

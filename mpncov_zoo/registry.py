@@ -36,8 +36,8 @@ class Backbone:
     """A row of BACKBONES.
 
     Attributes:
-        function: "module:function" under mpncov_zoo.backbones.
-        options: its arguments.
+        family: name of the function that builds it, a key of mpncov_zoo.backbones.FAMILIES.
+        options: the function's arguments.
         second_order: the arguments that change under a second-order representation, which wants more positions.
         first_order: representation of the published first-order network.
         representation: options of each representation on this backbone.
@@ -46,7 +46,7 @@ class Backbone:
         num_classes: of the published network.
     """
 
-    function: str
+    family: str
     options: Options
     second_order: Options = field(default_factory=dict)
     first_order: str = "gap"
@@ -58,10 +58,13 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Representation:
-    """A row of REPRESENTATIONS: "module:function" under mpncov_zoo.representations, and the order of its statistics."""
+    """A row of REPRESENTATIONS, whose name is a key of mpncov_zoo.representations.BUILDERS, too.
 
-    function: str
-    second_order: bool = True
+    Attributes:
+        second_order: it multiplies features with each other, which wants more positions than a mean.
+    """
+
+    second_order: bool
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def _tuples(name: str, options: Any) -> Options:
 
 def _resnet(block: str, *repeats: int, conv1_stride: bool = False) -> Backbone:
     return Backbone(
-        "resnet:resnet",
+        "resnet",
         {"block": block, "repeats": repeats, **({"conv1_stride": True} if conv1_stride else {})},
         second_order={"last_stride": 1},
         representation={"mpncov": {"dimension_reduction": 256}},
@@ -107,7 +110,7 @@ def _cifar(block: str, repeats: int, *, preactivation: bool = False) -> Backbone
     # The published reduction to 128 is for the 256 channels of bottlenecks; basic blocks end with 64 channels.
     reduction = 128 if block == "bottleneck" else 64
     return Backbone(
-        "cifar_resnet:cifar_resnet",
+        "cifar_resnet",
         {"block": block, "repeats": repeats, "preactivation": preactivation},
         representation={"mpncov": {"dimension_reduction": reduction, "dropout": 0.5}},
         input=CIFAR_INPUT,
@@ -118,7 +121,7 @@ def _cifar(block: str, repeats: int, *, preactivation: bool = False) -> Backbone
 def _vgg(*repeats: int, batch_norm: bool) -> Backbone:
     hidden = {"hidden": (4096, 4096), "dropout": 0.5}
     return Backbone(
-        "vgg:vgg",
+        "vgg",
         {"repeats": repeats, "batch_norm": batch_norm},
         second_order={"last_pool": False},
         first_order="flatten",
@@ -129,7 +132,7 @@ def _vgg(*repeats: int, batch_norm: bool) -> Backbone:
 
 def _efficientnet_lite(width: float, depth: float, *, size: int, dropout: float) -> Backbone:
     return Backbone(
-        "efficientnet_lite:efficientnet_lite",
+        "efficientnet_lite",
         {"width": width, "depth": depth, "drop_connect": 0.2},
         representation={"gap": {"dropout": dropout}, "mpncov": {"dimension_reduction": 256}},
         input=IMAGENET_INPUT.model_copy(
@@ -172,11 +175,11 @@ BACKBONES: Mapping[str, Backbone] = {
 }
 
 REPRESENTATIONS: Mapping[str, Representation] = {
-    "mpncov": Representation("mpncov:mpncov"),
-    "gap": Representation("gap:gap", second_order=False),
-    "flatten": Representation("gap:flatten", second_order=False),
-    "bcnn": Representation("bcnn:bcnn"),
-    "cbp": Representation("cbp:cbp"),
+    "mpncov": Representation(second_order=True),
+    "gap": Representation(second_order=False),
+    "flatten": Representation(second_order=False),
+    "bcnn": Representation(second_order=True),
+    "cbp": Representation(second_order=True),
 }
 
 ALIASES: Mapping[str, str] = {

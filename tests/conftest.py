@@ -1,6 +1,7 @@
 """What several test files need once a session: an artifact, a tiny data set, and a run trained on it."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,14 @@ TINY_RECIPE = [
     "options.representation.dimension_reduction=8",
     "holdout=30",
 ]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What compares with PyTorch or the packages of its networks is skipped where they are not installed."""
+    for mark in item.iter_markers("parity"):
+        for package in mark.args or ("torch",):
+            if find_spec(package) is None:
+                pytest.skip(f"needs {package}")
 
 
 @pytest.fixture(scope="session", autouse=True)

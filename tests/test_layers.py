@@ -12,7 +12,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("mpncov_zoo", "conversion")
 LAYERS = (  # a module may import its own layer and those above it in this table; "x." is every module below x
-    ("mpncov_zoo.complete", "mpncov_zoo.errors", "mpncov_zoo.progress", "mpncov_zoo.quiet", "mpncov_zoo.version"),
+    (
+        "mpncov_zoo.complete",
+        "mpncov_zoo.conversion_package",
+        "mpncov_zoo.errors",
+        "mpncov_zoo.labels",
+        "mpncov_zoo.progress",
+        "mpncov_zoo.quiet",
+        "mpncov_zoo.version",
+    ),
     ("mpncov_zoo.documents",),
     ("mpncov_zoo.specification",),
     ("mpncov_zoo.description", "mpncov_zoo.manifest", "mpncov_zoo.registry"),
@@ -43,7 +51,6 @@ IMPORT_BY_NAME = {  # lazy names, tables, Keras, what an extra brings
     "conversion",
     "conversion.readers.reading",
     "conversion.reference.source",
-    "mpncov_zoo.assembly",
     "mpncov_zoo.keras_registration",
     "mpncov_zoo.training",
 }
@@ -51,6 +58,7 @@ LIGHT = (  # without TensorFlow and Keras: what `import`, `list_models`, `info` 
     "mpncov_zoo.catalog",
     "mpncov_zoo.cli",
     "mpncov_zoo.complete",
+    "mpncov_zoo.conversion_package",
     "mpncov_zoo.description",
     "mpncov_zoo.documents",
     "mpncov_zoo.errors",
@@ -60,6 +68,7 @@ LIGHT = (  # without TensorFlow and Keras: what `import`, `list_models`, `info` 
     "mpncov_zoo.hub.",
     "mpncov_zoo.images",
     "mpncov_zoo.keras_registration",
+    "mpncov_zoo.labels",
     "mpncov_zoo.manifest",
     "mpncov_zoo.preprocessing",
     "mpncov_zoo.progress",

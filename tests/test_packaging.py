@@ -71,7 +71,7 @@ def test_wheel_holds_the_manifest_inside_the_package(wheel: Path) -> None:
     assert {"mpncov_zoo/py.typed", "mpncov_zoo/manifest.py", "mpncov_zoo/hub/resolve.py", BUNDLED_FILE} <= names
     assert "mpncov_zoo/weights_manifest.json,sha256=" in record
     assert {name.split("/")[0] for name in names} == {"mpncov_zoo", "conversion", "mpncov_zoo-0.1.0.dist-info"}
-    assert {"conversion/labels/imagenet_1k.txt", "conversion/labels/LICENSE.wordnet"} <= names
+    assert {"mpncov_zoo/labels/imagenet_1k.txt", "mpncov_zoo/labels/LICENSE.wordnet"} <= names
 
 
 def test_wheel_states_the_command_and_the_dependencies(wheel: Path) -> None:

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from mpncov_zoo import registry
+from conversion.maps import FAMILIES as MAPS
+from mpncov_zoo import backbones, registry, representations
 from mpncov_zoo.errors import InputError, UnknownModel
 from mpncov_zoo.manifest import load_manifest
 
@@ -35,6 +36,12 @@ ALIASES = {  # the first-order representation spelt out; DESIGN section 1: the s
 
 def test_published_families_are_listed() -> None:
     assert registry.model_names() == sorted([*BACKBONES, *(f"mpncov_{name}" for name in BACKBONES)])
+
+
+def test_every_row_has_its_function_and_every_function_its_row() -> None:
+    assert {row.family for row in registry.BACKBONES.values()} == backbones.FAMILIES.keys()
+    assert registry.REPRESENTATIONS.keys() == representations.BUILDERS.keys()
+    assert MAPS.keys() <= backbones.FAMILIES.keys()
 
 
 @pytest.mark.parametrize("representation", ["mpncov", "gap", "bcnn", "cbp"])

@@ -1,35 +1,25 @@
-"""EfficientNet-Lite's layers in the names of efficientnet_lite_pytorch."""
+"""The layers of EfficientNet-Lite under the names of efficientnet_lite_pytorch."""
 
-from conversion.maps.tables import Row
+from conversion.maps.tables import LAYER_REDUCE, Row, conv_and_bn, reduction
 from mpncov_zoo.backbones.efficientnet_lite import blocks
 from mpncov_zoo.registry import Architecture
 
 
 def efficientnet_lite(architecture: Architecture) -> list[Row]:
-    """`_conv_stem`, `_blocks.0._depthwise_conv` ... `_conv_head`, `_fc`; the reduction as in upstream's ResNet."""
+    """`_conv_stem`, `_blocks.0._depthwise_conv` ... `_conv_head`, `_fc`; the reduction is upstream's."""
     options = architecture.features_options
-    rows = [("_conv_stem", "features/stem_conv", "conv"), ("_bn0", "features/stem_bn", "bn")]
+    rows = conv_and_bn(("_conv_stem", "_bn0"), "features/stem")
     for place, block in enumerate(blocks(options["width"], options["depth"])):
         ours = f"features/stage{block.stage}_block{block.index}"
         rows += _block(f"_blocks.{place}", ours, expanded=block.expansion != 1)
-    rows += [("_conv_head", "features/head_conv", "conv"), ("_bn1", "features/head_bn", "bn")]
-    if architecture.representation_options.get("dimension_reduction") is not None:
-        rows += [
-            ("layer_reduce", "representation/reduction_conv", "conv"),
-            ("layer_reduce_bn", "representation/reduction_bn", "bn"),
-        ]
+    rows += conv_and_bn(("_conv_head", "_bn1"), "features/head") + reduction(architecture, LAYER_REDUCE)
     return [*rows, ("_fc", "classifier/logits", "linear")]
 
 
 def _block(theirs: str, ours: str, *, expanded: bool) -> list[Row]:
-    expansion = [
-        (f"{theirs}._expand_conv", f"{ours}_expand_conv", "conv"),
-        (f"{theirs}._bn0", f"{ours}_expand_bn", "bn"),
-    ]
+    expansion = conv_and_bn((f"{theirs}._expand_conv", f"{theirs}._bn0"), f"{ours}_expand") if expanded else []
     return [
-        *(expansion if expanded else ()),
-        (f"{theirs}._depthwise_conv", f"{ours}_depthwise_conv", "depthwise conv"),
-        (f"{theirs}._bn1", f"{ours}_depthwise_bn", "bn"),
-        (f"{theirs}._project_conv", f"{ours}_project_conv", "conv"),
-        (f"{theirs}._bn2", f"{ours}_project_bn", "bn"),
+        *expansion,
+        *conv_and_bn((f"{theirs}._depthwise_conv", f"{theirs}._bn1"), f"{ours}_depthwise", kind="depthwise conv"),
+        *conv_and_bn((f"{theirs}._project_conv", f"{theirs}._bn2"), f"{ours}_project"),
     ]

@@ -1,4 +1,4 @@
-"""The published TensorFlow code's weights, which have no names: a list in a `.mat`, Keras' groups in an `.h5`.
+"""The tensors that the published TensorFlow code wrote without names: as a list in a `.mat`, in groups in an `.h5`.
 
 Both hold the network's layers in the order of upstream's tables, and within a layer the variables in Keras' order. The
 golden logits of that code (UPSTREAM.md) are what shows that the order is this one.
@@ -35,7 +35,7 @@ def h5_steps(rows: list[Row]) -> list[Step]:
 
 
 def count_by_role(roles: Iterable[str]) -> list[str]:
-    """kernel, gamma, kernel -> kernel[0], gamma[0], kernel[1]."""
+    """Number the tensors of each role: kernel, gamma, kernel become kernel[0], gamma[0], kernel[1]."""
     seen: Counter[str] = Counter()
     names = []
     for role in roles:

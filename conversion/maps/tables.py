@@ -1,4 +1,4 @@
-"""What a map is made of: rows of layers, and the steps of tensors that they stand for."""
+"""What maps are made of: a row for each layer, and the steps for each of its tensors."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Leaves = Mapping[str, tuple[tuple[str, str, str], ...]]  # kind -> their leaf, o
 
 @dataclass(frozen=True)
 class Step:
-    """One tensor's way: from the checkpoint's name to the variable's, and how its axes change."""
+    """The way of one tensor: its name in the checkpoint, its variable here, and how its axes change."""
 
     source: str
     target: str
@@ -70,8 +70,24 @@ PYTORCH: Leaves = {
 }
 
 
+LAYER_REDUCE = ("layer_reduce", "layer_reduce_bn")  # upstream's names of the reduction in a ResNet
+CONV_DR_BLOCK = ("representation.conv_dr_block.0", "representation.conv_dr_block.1")  # and in its own representation
+
+
+def conv_and_bn(theirs: tuple[str, str], ours: str, index: int | str = "", kind: str = "conv") -> list[Row]:
+    """The rows of a convolution and of the normalisation behind it, which have two names there."""
+    return [(theirs[0], f"{ours}_conv{index}", kind), (theirs[1], f"{ours}_bn{index}", "bn")]
+
+
+def reduction(architecture: Architecture, theirs: tuple[str, str]) -> list[Row]:
+    """The rows of the convolution before the covariance, in networks that have one."""
+    if architecture.representation_options.get("dimension_reduction") is None:
+        return []
+    return conv_and_bn(theirs, "representation/reduction")
+
+
 def pytorch_steps(rows: list[Row]) -> list[Step]:
-    """A table of layers as one of tensors, in PyTorch's names and orders of axes."""
+    """The tensors of a table's layers, with PyTorch's names and orders of axes."""
     return [
         Step(f"{theirs}.{leaf}", f"{ours}/{variable}", transform)
         for theirs, ours, kind in rows

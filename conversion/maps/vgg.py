@@ -1,11 +1,11 @@
-"""The VGGs' layers in the names of upstream and torchvision."""
+"""The layers of VGGs under the names of upstream and torchvision."""
 
-from conversion.maps.tables import Row
+from conversion.maps.tables import CONV_DR_BLOCK, Row, reduction
 from mpncov_zoo.registry import Architecture
 
 
 def upstream_vgg(architecture: Architecture) -> list[Row]:
-    """Torchvision's names, and upstream's for the reduction: `features.0` ... `representation.conv_dr_block.0`."""
+    """Torchvision's names, with upstream's for the reduction: `features.0` ... `representation.conv_dr_block.0`."""
     options = architecture.features_options
     rows, index = [], 0
     for stage, count in enumerate(options["repeats"], 1):
@@ -15,11 +15,7 @@ def upstream_vgg(architecture: Architecture) -> list[Row]:
                 rows.append((f"features.{index + 1}", f"features/stage{stage}_bn{convolution}", "bn"))
             index += 3 if options["batch_norm"] else 2  # the ReLU has a number, too
         index += 1  # the max-pool
-    if architecture.representation_options.get("dimension_reduction") is not None:
-        rows += [
-            ("representation.conv_dr_block.0", "representation/reduction_conv", "conv"),
-            ("representation.conv_dr_block.1", "representation/reduction_bn", "bn"),
-        ]
+    rows += reduction(architecture, CONV_DR_BLOCK)
     hidden = len(architecture.classifier_options.get("hidden", ()))
     if not hidden:  # what the published fine-tuning puts in place of the three
         return [*rows, ("classifier", "classifier/logits", "linear")]

@@ -1,4 +1,4 @@
-"""Checkpoint files of others, read without the library that wrote them; nothing in a file is run or trusted."""
+"""Reads checkpoint files without the libraries that wrote them. Nothing in a file is run or trusted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ __all__ = ["FORMATS", "StoredTensors", "read_checkpoint"]
 
 @dataclass(frozen=True)
 class StoredTensors:
-    """What a file holds.
+    """The tensors of a file, and its format.
 
     Attributes:
-        tensors: read-only arrays by name, in the file's order, types and layouts.
-        format: of the file, a name out of FORMATS.
+        tensors: read-only arrays by name, in the order, types and layouts of the file.
+        format: name of the file's format, one of FORMATS.
     """
 
     tensors: dict[str, np.ndarray]
@@ -30,7 +30,7 @@ class StoredTensors:
 
 @dataclass(frozen=True)
 class _Format:
-    """A format by the bytes that its files have at an offset near their beginning."""
+    """A format, known by the bytes that its files have at an offset near their beginning."""
 
     name: str
     offset: int
@@ -48,13 +48,13 @@ FORMATS = (
 
 
 def read_checkpoint(path: Path) -> StoredTensors:
-    """The tensors of a checkpoint, whose format its first bytes tell; its name does not matter.
+    """Read the tensors of a checkpoint. Its first bytes tell the format; the name of the file does not matter.
 
     Args:
         path: the file; nothing in it is trusted.
 
     Raises:
-        ConversionError: there is no such file, or it is of no known format, damaged, empty or refused by its reader.
+        ConversionError: there is no such file, its format is not known, or it is damaged, empty or hostile.
     """
     kind = known_format(path)
     tensors = kind.read(path)
@@ -67,7 +67,7 @@ def known_format(path: Path) -> _Format:
     """The format that a file's first bytes tell.
 
     Raises:
-        ConversionError: there is no such file, it is empty, or of no known format.
+        ConversionError: there is no such file, it is empty, or its format is not known.
     """
     try:
         if path.exists() and not path.is_file():

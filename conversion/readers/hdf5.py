@@ -1,4 +1,4 @@
-"""The `.h5` weights of Keras 1 and 2: groups of layers, whose attributes list the tensors, by h5py.
+"""Reads the `.h5` weights of Keras 1 and 2 with h5py: groups of layers, whose attributes list the tensors.
 
 Keras stores every tensor in one piece. Whatever else HDF5 can do is refused before a number is read: numbers that lie
 in other files, links, and compressed pieces, whose size only unpacking tells.
@@ -24,7 +24,7 @@ HEAP = re.compile(rb"GCOL\x01")  # how the pieces of a file begin in which such 
 
 
 def read_h5(path: Path) -> dict[str, np.ndarray]:
-    """The tensors as `<layer>/<weight name>`, in the order in which Keras would load them.
+    """Read the tensors as `<layer>/<weight name>`, in the order in which Keras would load them.
 
     Args:
         path: the file, of `save_weights` or of a whole model; nothing in it is trusted.
@@ -49,7 +49,7 @@ def read_h5(path: Path) -> dict[str, np.ndarray]:
 
 
 def _walk(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
-    """Every group and dataset by its path, once; links are not followed."""
+    """Every group and dataset by its path, each once; links are not followed."""
     seen, pending = {h5py.h5o.get_info(file.id).addr}, [("", file)]
     while pending:
         path, group = pending.pop()

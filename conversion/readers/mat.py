@@ -1,4 +1,4 @@
-"""The `.mat` files of the published TensorFlow code: a cell array `params` of arrays, in MATLAB's format 5.
+"""Reads the `.mat` files of the published TensorFlow code: a cell array `params` of arrays, in MATLAB's format 5.
 
 Read with NumPy, since SciPy's reader follows cell arrays within cell arrays until the process ends, and makes room for
 as many cells as a file claims to have (SciPy 1.17). What scipy.io.savemat writes is what the tests compare with.
@@ -36,7 +36,7 @@ FLAGS = {8: "complex", 2: "logical"}
 
 
 def read_mat(path: Path) -> dict[str, np.ndarray]:
-    """The entries of the list `params`, in order, as `params[0]`, `params[1]` ...
+    """Read the entries of the list `params`, in order, as `params[0]`, `params[1]` ...
 
     Args:
         path: the file; nothing in it is trusted.

@@ -1,4 +1,4 @@
-"""PyTorch's pickles without running them: Python's own unpickler with nothing to call but what tensors are made of.
+"""Reads PyTorch's pickles without running them: Python's unpickler may call only what tensors are made of.
 
 A pickle is a program. Its instructions are looked at before the first is executed: only those that PyTorch writes are
 known. None of them reaches an object's attributes, and only texts and numbers are keys, for Python hashes tuples within
@@ -80,7 +80,7 @@ class _StorageType:
 
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
-    """torch._utils._rebuild_tensor and _v2; their further arguments (requires_grad, hooks) say nothing of numbers."""
+    """Stands for torch._utils._rebuild_tensor and _v2, whose further arguments do not change the numbers."""
     plain = isinstance(storage, Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)
     numbers = [offset, *shape, *strides] if plain and len(shape) == len(strides) <= MAX_VALUES else []
     if not numbers or not all(type(number) is int for number in numbers):
@@ -91,12 +91,12 @@ def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any
 
 
 def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
-    """torch._utils._rebuild_parameter: the tensor."""
+    """Stands for torch._utils._rebuild_parameter, and gives the tensor."""
     return tensor
 
 
 def _size(values: Any = ()) -> tuple[Any, ...]:
-    """torch.Size."""
+    """Stands for torch.Size."""
     if not isinstance(values, tuple | list) or len(values) > MAX_VALUES:
         raise Refused(f"a shape in it is {short(values)}, or of more than {MAX_VALUES} numbers")
     return tuple(values)
@@ -111,7 +111,7 @@ CALLABLE: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Unpickler(pickle._Unpickler):  # the one in Python, whose instructions can be replaced
-    """Python's, with the names of `CALLABLE`, OrderedDict and the storage types as all there is; it notes the storages.
+    """Python's unpickler, which knows the names in `CALLABLE`, OrderedDict and the storage types, and notes storages.
 
     Its `room` is the number of pairs that may still be copied into dictionaries.
     """
@@ -199,7 +199,7 @@ for _opcode, _keys in ((pickle.SETITEM[0], slice(-2, -1)), (pickle.SETITEMS[0], 
 
 
 def unpickle(stream: BinaryIO) -> tuple[Any, dict[str, Storage]]:
-    """The next pickle of a stream, and the storages that it names.
+    """Read the next pickle of a stream, and note the storages that it names.
 
     Raises:
         Refused: it has an instruction, name or size that PyTorch does not write.

@@ -1,4 +1,4 @@
-"""PyTorch's `.pth` files read with NumPy: the legacy format (before 1.6) and the zip format; torch is not needed.
+"""Reads PyTorch's `.pth` files with NumPy, in the legacy format (before 1.6) and in the zip format, without torch.
 
 Both are pickles, which `pickles.py` reads without running them; the numbers stay in the mapped file, and every tensor
 must lie inside its storage.
@@ -23,18 +23,18 @@ Elements = Callable[[Storage], np.ndarray]
 
 
 def read_pth(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a `.pth`, `.pt` or `.pth.tar` file, by name, in the file's order.
+    """Read the tensors of a `.pth`, `.pt` or `.pth.tar` file, by name, in the file's order.
 
-    A training checkpoint's are those under its `state_dict`.
+    Of a training checkpoint these are the tensors under its `state_dict`.
 
     Args:
         path: the file; nothing in it is trusted.
 
     Returns:
-        Read-only arrays in the file's own types and layouts, over the mapped file.
+        Read-only arrays in the types and layouts of the file; their numbers stay in the mapped file.
 
     Raises:
-        ConversionError: the file is of another format, damaged, calls for anything but tensors, or holds no state_dict.
+        ConversionError: the file has another format, is damaged, holds more than tensors, or has no state_dict.
     """
     with reading(path, "PyTorch"), open(path, "rb") as file:
         data = mapped(path)

@@ -1,4 +1,4 @@
-"""What all readers share: how a file is mapped and refused, and how a package that is not installed is reported."""
+"""What all readers share: mapping a file into memory, refusing it, and reporting a package that is missing."""
 
 import mmap
 import pickle
@@ -15,7 +15,7 @@ import numpy as np
 
 from mpncov_zoo.errors import ConversionError
 
-# what Python, its libraries and h5py raise for a file that makes no sense
+# what Python, its libraries and h5py raise for a damaged file
 NONSENSE = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
@@ -34,20 +34,20 @@ NONSENSE = (
 
 
 class Refused(Exception):
-    """Something in a file that is not part of a tensor's description; the message says what."""
+    """A file holds something that does not describe a tensor; the message says what."""
 
 
 @contextmanager
 def reading(path: Path, kind: str, *also: type[Exception]) -> Iterator[None]:
-    """Whatever goes wrong within this context, as one line that names the file.
+    """Report whatever goes wrong within this context as one line that names the file.
 
     Args:
         path: the file.
-        kind: what it should be, for example "PyTorch".
-        also: exceptions of a library for a file that makes no sense.
+        kind: what the file should be, for example "PyTorch".
+        also: further exceptions that a library raises for a damaged file.
 
     Raises:
-        ConversionError: something was refused, made no sense, or needs more memory than there is.
+        ConversionError: the file is hostile or damaged, or needs more memory than there is.
     """
     try:
         yield
@@ -65,7 +65,7 @@ def reason(error: Exception) -> str:
 
 
 def mapped(path: Path) -> memoryview:
-    """A file's bytes, read-only, which take no memory until they are looked at."""
+    """The bytes of a file, read-only. They take no memory until they are looked at."""
     with open(path, "rb") as file:
         if not path.stat().st_size:
             raise Refused("it is empty")
@@ -73,7 +73,7 @@ def mapped(path: Path) -> memoryview:
 
 
 def release(array: np.ndarray) -> None:
-    """Give back the memory of the mapped file that an array lies in; what is looked at again is read again."""
+    """Free the memory of the mapped file that holds an array; who looks at the array again, reads the file again."""
     owner: Any = array
     while owner is not None and not isinstance(owner, mmap.mmap):
         owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
@@ -82,16 +82,16 @@ def release(array: np.ndarray) -> None:
 
 
 def short(value: Any) -> str:
-    """A value for a message; of a container only its type, since a file of some bytes can hold one without an end."""
+    """A value for a message. Of a container it is the type alone: a file of a few bytes can hold an endless one."""
     plain = isinstance(value, str | bytes | int | float | bool | None)
     return repr(value)[:80] if plain else f"a {type(value).__name__.strip('_')}"
 
 
 def optional(package: str, purpose: str) -> Any:
-    """A package of the extra [conversion].
+    """Import a package of the extra [conversion].
 
     Raises:
-        ConversionError: it is not installed.
+        ConversionError: the package is not installed.
     """
     try:
         return import_module(package)

@@ -1,4 +1,4 @@
-"""Hugging Face's `.safetensors` files, by their library; nothing in the format can be run."""
+"""Reads Hugging Face's `.safetensors` files with their library. Nothing in the format can be run."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ TYPES = frozenset({"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64"
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """The tensors by name, in the order in which their numbers are stored.
+    """Read the tensors by name, in the order in which their numbers are stored.
 
     Args:
         path: the file; nothing in it is trusted.
 
     Returns:
-        Read-only arrays of the file's own types.
+        Read-only arrays in the types of the file.
 
     Raises:
-        ConversionError: the file is of another format, damaged, or holds a type that NumPy has not; the package is not
-            installed.
+        ConversionError: the file has another format, is damaged, or holds a type that NumPy has not; or the package
+            safetensors is not installed.
     """
     library = optional("safetensors", "Reading .safetensors files")
     with reading(path, "safetensors", library.SafetensorError), library.safe_open(path, framework="np") as file:

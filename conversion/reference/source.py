@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conversion.maps.seed import count_by_role, h5_steps, mat_steps
-from conversion.maps.tables import pytorch_steps
+from conversion.maps.seed import count_by_role
 from conversion.planning import Recognition
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.registry import Architecture
@@ -86,7 +85,7 @@ def source_network(
     network = _network_class(family.reference)(recognition.architecture, num_classes)
     weights = {usual: tensors[own] for own, usual in recognition.names.items()}
     counters = {key: value for key, value in network.state_dict().items() if key.endswith("num_batches_tracked")}
-    state = _LAYOUTS[family.steps](network, weights)
+    state = _FOUND_BY[family.naming.found_by](network, weights)
     loaded = {key: torch.from_numpy(np.array(value, np.float32)) for key, value in state.items()}
     network.load_state_dict({**counters, **loaded}, strict=True)
     return Reference(network), family.called
@@ -138,8 +137,8 @@ def _pytorch_axes(array: np.ndarray) -> np.ndarray:
     return array
 
 
-_LAYOUTS: Mapping[Any, Callable[[Any, State], State]] = {  # how a family's tensors are PyTorch's
-    pytorch_steps: _by_name,
-    mat_steps: _by_position,
-    h5_steps: _by_role,
+_FOUND_BY: Mapping[str, Callable[[Any, State], State]] = {
+    "name": _by_name,
+    "position": _by_position,
+    "role": _by_role,
 }

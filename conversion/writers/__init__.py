@@ -1,1 +1,1 @@
-"""Checkpoint files as others read them, written without their library."""
+"""Writes checkpoint files that other libraries read, without these libraries."""

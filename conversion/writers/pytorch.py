@@ -1,4 +1,4 @@
-"""A state_dict as a `.pth` file in PyTorch's zip format, which `torch.load(weights_only=True)` reads; without torch."""
+"""Writes a state_dict as a `.pth` file in the zip format that `torch.load(weights_only=True)` reads, without torch."""
 
 import pickle
 import struct
@@ -24,7 +24,7 @@ def write_pth(tensors: Mapping[str, np.ndarray], path: Path) -> None:
         path: the file, which appears complete or not at all.
 
     Raises:
-        ConversionError: an array's type is none of PyTorch's.
+        ConversionError: PyTorch has no type for an array.
     """
     arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in tensors.items()}
     with complete(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:

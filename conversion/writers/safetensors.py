@@ -1,4 +1,4 @@
-"""Tensors as a `.safetensors` file; without its library, which would sort them."""
+"""Writes tensors as a `.safetensors` file, without its library, which would change their order."""
 
 import json
 from collections.abc import Mapping
@@ -29,11 +29,11 @@ def write_safetensors(tensors: Mapping[str, np.ndarray], path: Path) -> None:
     """Write tensors under their names, in their order.
 
     Args:
-        tensors: what the file is to hold, as PyTorch names and lays them out: the file says so.
+        tensors: what the file is to hold, with the names and layouts of PyTorch; the file says that they are.
         path: the file, which appears complete or not at all.
 
     Raises:
-        ConversionError: an array's type is none of the format's, or its name is the format's own.
+        ConversionError: the format has no type for an array, or keeps the array's name for itself.
     """
     header = json.dumps(_header(tensors)).encode()
     header += b" " * (-len(header) % 8)

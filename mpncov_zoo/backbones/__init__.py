@@ -1,5 +1,20 @@
-"""The convolutional trunks. Each module holds one function: `(inputs, *, options) -> endpoints`.
+"""The convolutional trunks. Each family is a file with one function: `(inputs, *, options) -> endpoints`.
 
 `endpoints` maps the name of every stage to its tensor, (batch, height, width, channels), in order; the last is the
-trunk's output. `mpncov_zoo.registry.BACKBONES` says which function and options a name stands for.
+trunk's output. `mpncov_zoo.registry.BACKBONES` says which family and which options a network's name stands for.
 """
+
+from collections.abc import Callable, Mapping
+
+from keras import KerasTensor
+
+from mpncov_zoo.backbones import cifar_resnet, efficientnet_lite, resnet, vgg
+
+__all__ = ["FAMILIES"]
+
+FAMILIES: Mapping[str, Callable[..., dict[str, KerasTensor]]] = {
+    "cifar_resnet": cifar_resnet.cifar_resnet,
+    "efficientnet_lite": efficientnet_lite.efficientnet_lite,
+    "resnet": resnet.resnet,
+    "vgg": vgg.vgg,
+}

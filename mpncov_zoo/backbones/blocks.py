@@ -1,6 +1,6 @@
 """The layers that all networks are made of: convolution, batch normalisation, dense; with the published constants."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -56,7 +56,7 @@ def full_precision(dtype: str | None = None) -> str:
 
 def conv(
     x: KerasTensor,
-    filters: int,
+    filters: int | None,
     size: int,
     *,
     name: str,
@@ -68,41 +68,25 @@ def conv(
     """Convolve (batch, height, width, channels) -> (batch, ceil(height/strides), ceil(width/strides), filters).
 
     Padding is PyTorch's: (size - 1) // 2 on each side. TensorFlow's SAME is equal to that at stride 1 only; `same`
-    takes it at every stride.
+    takes it at every stride, where an even height or width then gets one row less above than below. Without `filters`
+    every channel is convolved by itself and stays one (depthwise).
     """
     pad = (size - 1) // 2
     same = same or strides == 1
     if not same and pad:
         x = layers.ZeroPadding2D(pad, data_format="channels_last", name=f"{name}_pad", dtype=dtype)(x)
-    layer = layers.Conv2D(
-        filters,
-        size,
-        data_format="channels_last",
-        strides=strides,
-        padding="same" if same else "valid",
-        use_bias=use_bias,
-        kernel_initializer=_fan_out_normal(),
-        name=name,
-        dtype=dtype,
-    )
-    return _first_call(layer, x)
-
-
-def depthwise_conv(x: KerasTensor, size: int, *, name: str, strides: int = 1) -> KerasTensor:
-    """Convolve every channel by itself; (batch, ceil(height/strides), ceil(width/strides), channels).
-
-    Padding is TensorFlow's SAME: at stride 2 an even height or width gets one row less above than below.
-    """
-    layer = layers.DepthwiseConv2D(
-        size,
-        data_format="channels_last",
-        strides=strides,
-        padding="same",
-        use_bias=False,
-        depthwise_initializer=_fan_out_normal(),
-        name=name,
-    )
-    return _first_call(layer, x, "depthwise_initializer")
+    options = {
+        "data_format": "channels_last",
+        "strides": strides,
+        "padding": "same" if same else "valid",
+        "use_bias": use_bias,
+        "name": name,
+        "dtype": dtype,
+    }
+    if filters is None:
+        layer = layers.DepthwiseConv2D(size, depthwise_initializer=_fan_out_normal(), **options)
+        return _first_call(layer, x, "depthwise_initializer")
+    return _first_call(layers.Conv2D(filters, size, kernel_initializer=_fan_out_normal(), **options), x)
 
 
 @keras.saving.register_keras_serializable(package="mpncov_zoo")
@@ -184,20 +168,29 @@ def batch_norm(
 
 def conv_bn(
     x: KerasTensor,
-    filters: int,
+    filters: int | None,
     size: int,
     *,
     prefix: str,
     index: int | str = "",
+    bn_index: int | str | None = None,
     strides: int = 1,
     use_bias: bool = False,
-    activation: bool = True,
+    same: bool = False,
+    constants: Mapping[str, float] = BATCH_NORM,
+    activation: Callable[[KerasTensor], KerasTensor] | None = ops.relu,
     dtype: str | None = None,
 ) -> KerasTensor:
-    """Convolution, batch normalisation and (optionally) ReLU; the layers are `<prefix>_conv<index>`, `_bn<index>`."""
-    x = conv(x, filters, size, name=f"{prefix}_conv{index}", strides=strides, use_bias=use_bias, dtype=dtype)
-    x = batch_norm(x, name=f"{prefix}_bn{index}", dtype=dtype)
-    return ops.relu(x) if activation else x
+    """Convolve, normalise and activate: every normalisation that directly follows a convolution is made here.
+
+    The shapes and the options that are not named here are those of `conv`. The layers are called `<prefix>_conv<index>`
+    and `<prefix>_bn<index>`; where the numbers of the two differ, `bn_index` is the second one's. Without `activation`
+    the normalised values stay as they are.
+    """
+    name, number = f"{prefix}_conv{index}", index if bn_index is None else bn_index
+    x = conv(x, filters, size, name=name, strides=strides, use_bias=use_bias, same=same, dtype=dtype)
+    x = batch_norm(x, name=f"{prefix}_bn{number}", constants=constants, dtype=dtype)
+    return x if activation is None else activation(x)
 
 
 def max_pool(x: KerasTensor, *, size: int, name: str, pad: int = 0) -> KerasTensor:

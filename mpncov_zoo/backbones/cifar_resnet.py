@@ -47,15 +47,14 @@ def preactivation_block(x: KerasTensor, width: int, *, block: str, strides: int,
     """Return x + F(x); a projected shortcut is taken after the first BN and ReLU, an identity one before them."""
     shortcut = x
     channels = width * EXPANSION[block]
-    steps = (
-        ((width, 1, 1), (width, 3, strides), (channels, 1, 1))
-        if block == "bottleneck"
-        else ((width, 3, strides), (channels, 3, 1))
-    )
-    project = strides != 1 or x.shape[-1] != channels
-    for index, (filters, size, stride) in enumerate(steps, 1):
-        x = ops.relu(batch_norm(x, name=f"{prefix}_bn{index}"))
-        if index == 1 and project:
-            shortcut = conv(x, channels, 1, name=f"{prefix}_shortcut_conv", strides=strides)
-        x = conv(x, filters, size, name=f"{prefix}_conv{index}", strides=stride)
+    x = ops.relu(batch_norm(x, name=f"{prefix}_bn1"))
+    if strides != 1 or shortcut.shape[-1] != channels:
+        shortcut = conv(x, channels, 1, name=f"{prefix}_shortcut_conv", strides=strides)
+    if block == "bottleneck":
+        x = conv_bn(x, width, 1, prefix=prefix, index=1, bn_index=2)
+        x = conv_bn(x, width, 3, prefix=prefix, index=2, bn_index=3, strides=strides)
+        x = conv(x, channels, 1, name=f"{prefix}_conv3")
+    else:
+        x = conv_bn(x, width, 3, prefix=prefix, index=1, bn_index=2, strides=strides)
+        x = conv(x, channels, 3, name=f"{prefix}_conv2")
     return x + shortcut

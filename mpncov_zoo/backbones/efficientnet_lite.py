@@ -1,11 +1,12 @@
 """EfficientNet-Lite: EfficientNet (Tan and Le, ICML 2019) without squeeze-and-excitation, with ReLU6."""
 
+from functools import partial
 from math import ceil
 from typing import NamedTuple
 
 from keras import KerasTensor, layers, ops
 
-from mpncov_zoo.backbones.blocks import BATCH_NORM_TENSORFLOW, batch_norm, conv, depthwise_conv
+from mpncov_zoo.backbones.blocks import BATCH_NORM_TENSORFLOW, conv_bn
 
 STEM, HEAD = 32, 1280  # channels, the same in every width
 STAGES = (  # kernel size, repeats, stride, expansion, channels; of width 1 and depth 1
@@ -17,6 +18,8 @@ STAGES = (  # kernel size, repeats, stride, expansion, channels; of width 1 and 
     (5, 4, 2, 6, 192),
     (3, 1, 1, 6, 320),
 )
+
+layer = partial(conv_bn, same=True, constants=BATCH_NORM_TENSORFLOW, activation=ops.relu6)
 
 
 class Block(NamedTuple):
@@ -66,13 +69,12 @@ def efficientnet_lite(
         The endpoints stem (1/2 of the size, 32 channels), stage1..stage7 (1/2, 1/4, 1/8, 1/16, 1/16, 1/32, 1/32; at
         width 1 16, 24, 40, 80, 112, 192, 320 channels) and head (1/32, 1280 channels).
     """
-    x = conv(inputs, STEM, 3, name="stem_conv", strides=2, same=True)
-    endpoints = {"stem": _normalize(x, "stem_bn")}
-    x, rows = endpoints["stem"], blocks(width, depth)
+    x = layer(inputs, STEM, 3, prefix="stem", strides=2)
+    endpoints, rows = {"stem": x}, blocks(width, depth)
     for place, block in enumerate(rows):
         x = inverted_residual(x, block, drop=drop_connect * place / len(rows))
         endpoints[f"stage{block.stage}"] = x  # the last block of a stage stays
-    endpoints["head"] = _normalize(conv(x, HEAD, 1, name="head_conv"), "head_bn")
+    endpoints["head"] = layer(x, HEAD, 1, prefix="head")
     return endpoints
 
 
@@ -80,19 +82,11 @@ def inverted_residual(x: KerasTensor, block: Block, *, drop: float = 0.0) -> Ker
     """Expand, convolve every channel, project; x is added where the shape is kept, F(x) then dropped at rate `drop`."""
     shortcut, prefix = x, f"stage{block.stage}_block{block.index}"
     if block.expansion != 1:
-        x = conv(x, x.shape[-1] * block.expansion, 1, name=f"{prefix}_expand_conv")
-        x = _normalize(x, f"{prefix}_expand_bn")
-    x = depthwise_conv(x, block.kernel, name=f"{prefix}_depthwise_conv", strides=block.strides)
-    x = _normalize(x, f"{prefix}_depthwise_bn")
-    x = conv(x, block.channels, 1, name=f"{prefix}_project_conv")
-    x = _normalize(x, f"{prefix}_project_bn", activation=False)
+        x = layer(x, x.shape[-1] * block.expansion, 1, prefix=f"{prefix}_expand")
+    x = layer(x, None, block.kernel, prefix=f"{prefix}_depthwise", strides=block.strides)
+    x = layer(x, block.channels, 1, prefix=f"{prefix}_project", activation=None)
     if block.strides != 1 or shortcut.shape[-1] != block.channels:
         return x
     if drop:
         x = layers.Dropout(drop, noise_shape=(None, 1, 1, 1), name=f"{prefix}_drop")(x)
     return x + shortcut
-
-
-def _normalize(x: KerasTensor, name: str, *, activation: bool = True) -> KerasTensor:
-    x = batch_norm(x, name=name, constants=BATCH_NORM_TENSORFLOW)
-    return ops.relu6(x) if activation else x

@@ -48,13 +48,13 @@ def residual_block(
     shortcut = x
     channels = width * EXPANSION[block]
     if strides != 1 or x.shape[-1] != channels:
-        shortcut = conv_bn(x, channels, 1, prefix=f"{prefix}_shortcut", strides=strides, activation=False)
+        shortcut = conv_bn(x, channels, 1, prefix=f"{prefix}_shortcut", strides=strides, activation=None)
     if block == "bottleneck":
         first, second = (strides, 1) if conv1_stride else (1, strides)
         x = conv_bn(x, width, 1, prefix=prefix, index=1, strides=first)
         x = conv_bn(x, width, 3, prefix=prefix, index=2, strides=second)
-        x = conv_bn(x, channels, 1, prefix=prefix, index=3, activation=False)
+        x = conv_bn(x, channels, 1, prefix=prefix, index=3, activation=None)
     else:
         x = conv_bn(x, width, 3, prefix=prefix, index=1, strides=strides)
-        x = conv_bn(x, channels, 3, prefix=prefix, index=2, activation=False)
+        x = conv_bn(x, channels, 3, prefix=prefix, index=2, activation=None)
     return ops.relu(x + shortcut)

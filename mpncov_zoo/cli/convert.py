@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mpncov_zoo.cli.options import PROGRAM, add_command, add_json
+from mpncov_zoo.conversion_package import require_conversion
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.quiet import import_tensorflow
 from mpncov_zoo.registry import canonical_name
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--dry-run writes and computes nothing: leave out --parity, --tag and --labels.")
     if args.device != "cpu" and not args.parity:
         raise InputError("--device is where parity is checked: add --parity.")
+    require_conversion()
     import_tensorflow()
     import conversion
 

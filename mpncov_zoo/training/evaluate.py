@@ -9,10 +9,10 @@ from typing import Any, get_args
 import numpy as np
 import tensorflow as tf
 
-from conversion.preparation import LABELS
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.description import DESCRIPTION_FILE, Metric, parse_description
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.labels import labels_of
 from mpncov_zoo.manifest import load_manifest
 from mpncov_zoo.progress import progress_bar
 from mpncov_zoo.specification import InputSpecification
@@ -161,7 +161,7 @@ def _imagenet_names(wnids: tuple[str, ...]) -> tuple[str, ...] | None:
     """ImageNet's classes as the labels of published networks name them; None unless these are exactly its 1000."""
     if hashlib.sha256("\n".join(wnids).encode("utf-8", "surrogateescape")).hexdigest() != IMAGENET_SHA256:
         return None
-    return tuple((LABELS / f"{IMAGENET}.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+    return labels_of(IMAGENET)
 
 
 def _hint(model: ImageClassifier, names: tuple[str, ...]) -> str:

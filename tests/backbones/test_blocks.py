@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from mpncov_zoo import registry
 from mpncov_zoo.backbones import blocks
 from mpncov_zoo.backbones.blocks import (
     BatchNormalization,
@@ -19,7 +20,7 @@ from mpncov_zoo.backbones.blocks import (
     max_pool,
     skip_initialization,
 )
-from tests import layer_contract, numpy_networks
+from tests import layer_contract, networks, numpy_networks
 
 CHANNELS = 4
 FEATURES = np.random.default_rng(0).normal(1, 2, (3, 5, 6, CHANNELS)).astype(np.float32)
@@ -87,6 +88,41 @@ def test_max_pool_is_pytorchs_on_rectified_inputs(height_width: tuple[int, int],
     model = keras.Model(inputs, max_pool(inputs, size=size, pad=pad, name="pool"))
     x = np.maximum(np.random.default_rng(1).normal(-1, 1, (2, *height_width, 3)), 0).astype(np.float32)
     np.testing.assert_array_equal(model(x), numpy_networks.max_pool(x, size, pad))
+
+
+@pytest.mark.parametrize(
+    ("name", "alone"),  # how many norms have no convolution directly before them, of a block a stage
+    [
+        ("mpncov_resnet50", 0),
+        ("mpncov_vgg16_bn", 0),
+        ("mpncov_efficientnet_lite0", 0),
+        ("mpncov_cifar_resnet20", 0),
+        ("mpncov_cifar_preact_resnet110", 3 + 1),
+        ("mpncov_cifar_preact_resnet164", 3 + 1),
+    ],
+)
+def test_every_norm_behind_a_convolution_is_made_with_it(
+    name: str, alone: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def recorded(x: keras.KerasTensor, *, name: str, **options: Any) -> keras.KerasTensor:
+        made.append(name)
+        return batch_norm(x, name=name, **options)
+
+    monkeypatch.setattr(blocks, "batch_norm", recorded)  # the builders' own name for it stays
+    cifar = {"features": {"repeats": 1}} if "cifar" in name else {}
+    network = networks.of_architecture(registry.architecture(name, options=cifar), 2, (64, 64, 3))
+    parts = [*network.features.layers, *network.representation.layers]
+    norms = {layer.name: layer.input for layer in parts if isinstance(layer, BatchNormalization)}
+    stages = set(map(id, network._endpoints["features"].values()))  # a pre-activation network's stem, not normalised
+    convolutions = layers.Conv2D | layers.DepthwiseConv2D
+    behind = [
+        layer
+        for layer, x in norms.items()
+        if isinstance(x._keras_history.operation, convolutions) and id(x) not in stages
+    ]
+    assert sorted(made) == sorted(behind) and len(norms) - len(behind) == alone
 
 
 def test_dense_and_convolution_start_as_published() -> None:

@@ -161,7 +161,7 @@ def test_skipped_initialization_draws_no_depthwise_kernel(monkeypatch: pytest.Mo
 
     keras.utils.set_random_seed(1)
     inputs = keras.Input((4, 4, 2048))
-    kernel = keras.Model(inputs, blocks.depthwise_conv(inputs, 3, name="d")).weights[0].numpy()
+    kernel = keras.Model(inputs, blocks.conv(inputs, None, 3, name="d")).weights[0].numpy()
     assert kernel.shape == (3, 3, 2048, 1) and kernel.std() == pytest.approx(np.sqrt(2 / 9), rel=0.02)
     monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", drawn)
     assert not any(v.numpy().any() for v in bare("efficientnet_lite0").weights)

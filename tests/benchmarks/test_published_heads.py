@@ -36,9 +36,11 @@ def test_tensorflow(group: str) -> None:
     assert_close(tape.gradient(computed, images, cotangent).numpy().transpose(0, 3, 1, 2), gradient)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("group", GROUPS)
 def test_pytorch(group: str) -> None:
-    torch = pytest.importorskip("torch", reason="needs torch")
+    import torch
+
     x, gradient, vector, cotangent = golden(group)
     images = torch.tensor(x, requires_grad=True)
     computed = published_heads.pytorch()(images)

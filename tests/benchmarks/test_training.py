@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import keras
@@ -22,7 +23,7 @@ Weights = dict[str, np.ndarray]
 def torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Without Triton, which its builds for CUDA import with an optimizer: that ends a process with TensorFlow in it."""
     monkeypatch.setitem(sys.modules, "triton", None)
-    module = pytest.importorskip("torch", reason="needs torch")
+    module = import_module("torch")
     yield module
     module.set_default_dtype(module.float32)
 
@@ -52,6 +53,7 @@ def relative_error(actual: np.ndarray, expected: np.ndarray) -> np.ndarray:
     return np.abs(actual - expected).max() / np.abs(expected).max()
 
 
+@pytest.mark.parity
 def test_twin_takes_the_same_steps(torch: Any) -> None:
     """Convolution, batch statistics, covariance head, classifier, decay, and momentum from the second step on."""
     losses, errors = trained_apart(torch, "float64", steps=3)
@@ -62,6 +64,7 @@ def test_twin_takes_the_same_steps(torch: Any) -> None:
     assert max(learned.values()) < 1e-6, learned  # the learning rate is a float32; a wrong decay is 0.07, momentum 0.1
 
 
+@pytest.mark.parity
 def test_measured_kernels_take_the_same_step(torch: Any) -> None:
     """Those of float32: batch normalisation has one of its own, which tracks the unbiased variance, as PyTorch does."""
     (losses,), errors = trained_apart(torch, "float32", steps=1)

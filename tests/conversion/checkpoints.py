@@ -29,7 +29,7 @@ def tensors(
         _own_name(step, names): INVERSES[step.transform](
             draw(rng, step.target.rpartition("/")[2], shapes[step.target]).astype(np.float32)
         )
-        for step in chosen.steps(chosen.rows(architecture))
+        for step in chosen.steps(architecture)
     }
 
 

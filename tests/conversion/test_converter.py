@@ -250,7 +250,7 @@ def test_published_files_are_known_by_their_digest(
     entry |= {"model": MODEL, "tag": "imagenet", "num_classes": CLASSES, "dataset": "toys", "upstream": upstream}
     known = Manifest.model_validate({"schema_version": 1, "entries": [entry]})
     monkeypatch.setattr("conversion.converter.load_manifest", lambda: known)
-    monkeypatch.setattr("conversion.preparation.LABELS", tmp_path)
+    monkeypatch.setattr("mpncov_zoo.labels.FOLDER", tmp_path)
     (tmp_path / "toys.txt").write_text("a\nb\nc\n")
     written: list[Any] = []
     monkeypatch.setattr(
@@ -280,8 +280,8 @@ def test_a_wrong_inverse_is_seen(converted: Path, tmp_path: Path, monkeypatch: p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parity
 def test_a_failed_parity_leaves_no_file(converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("torch", reason="needs torch")
     errors = StageErrors(stage="stage2", pytorch=1e-6, tensorflow=0.5, bound=4.2e-5)
     case = Case(weights="as read", shape=(1, 8, 8, 3), stages=[errors], top5_agreement=0)
     failed = Parity(device="cpu", reference="it", cases=[case])

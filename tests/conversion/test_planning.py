@@ -73,7 +73,7 @@ def test_every_family_is_recognised(family: str) -> None:
 def test_a_vgg_fine_tuned_with_one_linear_layer_is_a_network_without_hidden_ones() -> None:
     family = next(f for f in families_of(registry.architecture("mpncov_vgg16_bn")) if "one linear" in f.name)
     architecture = registry.with_options(registry.architecture("mpncov_vgg16_bn"), family.options)
-    names = [step.source for step in family.steps(family.rows(architecture))]
+    names = [step.source for step in family.steps(architecture)]
     assert "classifier.weight" in names and "representation.conv_dr_block.0.weight" in names
     found = [name.replace("features.", "features.module.") for name in names]
     recognition = recognise(found, registry.architecture("mpncov_vgg16_bn"))

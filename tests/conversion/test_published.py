@@ -1,7 +1,8 @@
-"""Every published network, through the public command: seeded checkpoints of each kind compute the golden logits."""
+"""Every published network: seeded checkpoints of each kind compute the golden logits, one of them by the command."""
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 
 import mpncov_zoo
 from conversion.maps.seed import VARIABLES
+from conversion.preparation import prepare
 from conversion.writers.pytorch import write_pth
 from conversion.writers.safetensors import write_safetensors
-from tests import published
+from mpncov_zoo.classifier import ImageClassifier
+from tests import networks, published
 from tests.command_line import Capture, run
 
 BOUND = 3 * 1.4e-5  # the published code's own float32 error on the logits, three times
@@ -30,41 +33,46 @@ def without_counters(names: Names) -> Names:
     return {name: tensor for name, tensor in names.items() if not name.endswith(published.UNUSED)}
 
 
-def converted(capsys: Capture, checkpoint: Path, model: str) -> Path:
-    """The artifact that the command makes; the checkpoint is removed, since some are large."""
-    code, out, err = run(
-        capsys, "convert", checkpoint, "--model", model, "--output", checkpoint.with_name("artifact"), "--json"
-    )
-    assert code == 0, err
-    assert json.loads(out)["verdict"] == "unchecked"
+def placed(checkpoint: Path, model: str) -> ImageClassifier:
+    """The network for images of any size that holds the file's weights; the file is removed, since some are large."""
+    prepared = replace(prepare(checkpoint, model), model=networks.bare(model))
+    prepared.place()
     checkpoint.unlink()
-    return checkpoint.with_name("artifact")
+    return prepared.model
+
+
+def assert_golden_logits(network: ImageClassifier, net: str, shape: tuple[int, ...]) -> None:
+    logits = network(published.seeded_images(net, shape).transpose(0, 2, 3, 1)).numpy()
+    error = published.relative_error(logits, published.golden(net, shape)["logits"])
+    print(f"{net}, {shape}: logits differ by {error:.1e} of the largest")
+    assert error <= BOUND
 
 
 @pytest.mark.parametrize(
     ("net", "model", "write", "change"),
     [
-        ("mpncovresnet50", "mpncov_resnet50", write_pth, dict),
         ("mpncovresnet101", "mpncov_resnet101", write_safetensors, without_counters),
         ("mpncovvgg16_bn", "mpncov_vgg16_bn", write_pth, data_parallel),
     ],
 )
 def test_upstream_pytorch(
-    capsys: Capture,
-    tmp_path: Path,
-    net: str,
-    model: str,
-    write: Callable[[Names, Path], None],
-    change: Callable[[Names], Names],
+    tmp_path: Path, net: str, model: str, write: Callable[[Names, Path], None], change: Callable[[Names], Names]
 ) -> None:
     write(change(published.seeded_state_dict(net)), tmp_path / "net")
-    artifact = converted(capsys, tmp_path / "net", model)
+    network = placed(tmp_path / "net", model)
     for shape in SHAPES:
-        network = mpncov_zoo.load(model, pretrained=True, hub=artifact, input_shape=(*shape[2:], 3))
-        logits = network(published.seeded_images(net, shape).transpose(0, 2, 3, 1)).numpy()
-        error = published.relative_error(logits, published.golden(net, shape)["logits"])
-        print(f"{net}, {shape}: logits differ by {error:.1e} of the largest")
-        assert error <= BOUND
+        assert_golden_logits(network, net, shape)
+
+
+def test_the_command_makes_an_artifact_that_computes_the_same(capsys: Capture, tmp_path: Path) -> None:
+    net, model = "mpncovresnet50", "mpncov_resnet50"
+    write_pth(published.seeded_state_dict(net), tmp_path / "net.pth")
+    arguments = ["--model", model, "--output", tmp_path / "artifact", "--json"]
+    code, out, err = run(capsys, "convert", tmp_path / "net.pth", *arguments)
+    assert code == 0 and json.loads(out)["verdict"] == "unchecked", err
+    for shape in SHAPES:
+        network = mpncov_zoo.load(model, pretrained=True, hub=tmp_path / "artifact", input_shape=(*shape[2:], 3))
+        assert_golden_logits(network, net, shape)
 
 
 @pytest.mark.parametrize(
@@ -75,19 +83,19 @@ def test_upstream_pytorch(
         ("mpncovvgg16bn", "mpncov_vgg16_bn"),
     ],
 )
-def test_upstream_tensorflow_mat(capsys: Capture, tmp_path: Path, net: str, model: str) -> None:
+def test_upstream_tensorflow_mat(tmp_path: Path, net: str, model: str) -> None:
     io = pytest.importorskip("scipy.io", reason="needs scipy")
     params = published.seeded_tf_params(net)
     cells = np.empty((1, len(params)), object)
     cells[0, :] = params
     io.savemat(tmp_path / "net.mat", {"params": cells})
-    assert_seed_logits(converted(capsys, tmp_path / "net.mat", model), net, model)
+    assert_seed_logits(placed(tmp_path / "net.mat", model), net)
 
 
-def test_upstream_tensorflow_h5(capsys: Capture, tmp_path: Path) -> None:
+def test_upstream_tensorflow_h5(tmp_path: Path) -> None:
     """In Keras' layout: a group a layer, here with all its statistics after its parameters, as a nested model has."""
     h5py = pytest.importorskip("h5py", reason="needs h5py")
-    net, model = "mpncovvgg16bn", "mpncov_vgg16_bn"
+    net = "mpncovvgg16bn"
     order = json.loads((published.GOLDEN / f"seed_tf_{net}.order.json").read_text())
     named = [(role, tensor if len(shape) > 1 else tensor[0]) for (role, shape), tensor in zip(
         order, published.seeded_tf_params(net), strict=True
@@ -101,11 +109,10 @@ def test_upstream_tensorflow_h5(capsys: Capture, tmp_path: Path) -> None:
             group.create_dataset(name, data=tensor)
         group.attrs["weight_names"] = [name.encode() for name in names]
         file.attrs["layer_names"] = [b"network"]
-    assert_seed_logits(converted(capsys, tmp_path / "net.h5", model), net, model)
+    assert_seed_logits(placed(tmp_path / "net.h5", "mpncov_vgg16_bn"), net)
 
 
-def assert_seed_logits(artifact: Path, net: str, model: str) -> None:
-    network = mpncov_zoo.load(model, pretrained=True, hub=artifact)
+def assert_seed_logits(network: ImageClassifier, net: str) -> None:
     error = published.relative_error(network(published.seeded_tf_images()).numpy(), published.seeded_tf_logits(net))
     print(f"{net}: logits differ by {error:.1e} of the largest")
     assert error <= SEED_BOUND

@@ -31,8 +31,10 @@ def test_the_name_of_a_file_does_not_matter(write, name: str, tmp_path: Path) ->
         assert not stored.tensors[key].flags.writeable
 
 
+@pytest.mark.parity
 def test_legacy_files_of_torch(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch", reason="needs torch")
+    import torch
+
     torch.save({"a": torch.ones(3)}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
     stored = read_checkpoint(tmp_path / "a.pth")
     assert stored.format == "PyTorch legacy"

@@ -59,11 +59,13 @@ def test_both_formats(write: Write, tmp_path: Path) -> None:
     assert_same(read_pth(tmp_path / "a.pth"), TENSORS)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("wrapped", [True, False])
 def test_files_of_torch(zipped: bool, wrapped: bool, tmp_path: Path) -> None:
     """Views, transposed and shared storages, parameters, and a training checkpoint around them."""
-    torch = pytest.importorskip("torch", reason="needs torch")
+    import torch
+
     base = torch.randn(6, 5)
     state = {
         "a": base,
@@ -78,8 +80,10 @@ def test_files_of_torch(zipped: bool, wrapped: bool, tmp_path: Path) -> None:
     assert_same(read_pth(tmp_path / "a.pth.tar"), {name: t.detach().numpy() for name, t in state.items()})
 
 
+@pytest.mark.parity
 def test_torch_reads_what_is_written(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch", reason="needs torch")
+    import torch
+
     write_pth(TENSORS, tmp_path / "a.pth")
     state = torch.load(tmp_path / "a.pth", weights_only=True)
     assert list(state) == list(TENSORS)
@@ -164,8 +168,8 @@ NUMBERS = np.arange(6, dtype=np.float32).tobytes()
         (b"\x80\x04\x8e\xff\xff\xff\xff\xff\x00\x00\x00.", {}, "is damaged"),  # a terabyte in four bytes
         (b"\x80\x02T\xff\xff\xff\x7fabc.", {}, "is damaged"),
         (b"\x80\x02X\xff\xff\xff\x7fabc.", {}, "is damaged"),
-        (b"\x80\x02}" + b")" + 500_000 * b"\x85" + b"Ns.", {}, "has a tuple as a key"),  # Python's hash() would crash
-        (b"\x80\x02}" + b"(" + b")" + 500_000 * b"\x85" + b"Nu.", {}, "has a tuple as a key"),
+        (b"\x80\x02}" + b")" + 200_000 * b"\x85" + b"Ns.", {}, "has a tuple as a key"),  # Python's hash() would crash
+        (b"\x80\x02}" + b"(" + b")" + 200_000 * b"\x85" + b"Nu.", {}, "has a tuple as a key"),
         (b"\x80\x02ccollections\nOrderedDict\n](])N\x86e\x85R.", {}, "damaged|as a key"),
         (b"\x80\x02" + doubled(64) + b"Q.", {}, "refers to a tuple, which is no storage"),
         (pickle.dumps([1], 2), {}, "state_dict was expected"),
@@ -231,9 +235,11 @@ def test_copies_that_grow_with_the_calls(content: bytes, message: str, tmp_path:
     assert peak < 4 * 2**20
 
 
+@pytest.mark.parity
 def test_attributes_of_a_state_dict_are_passed_over(tmp_path: Path) -> None:
     """torch notes the versions of modules on it."""
-    torch = pytest.importorskip("torch", reason="needs torch")
+    import torch
+
     layer = torch.nn.BatchNorm2d(3)
     torch.save(layer.state_dict(), tmp_path / "a.pth")
     assert b"_metadata" in (tmp_path / "a.pth").read_bytes()

@@ -42,8 +42,9 @@ def test_files_of_the_library(tmp_path: Path) -> None:
     assert not any(array.flags.writeable for array in tensors.values())
 
 
+@pytest.mark.parity
 def test_files_of_torch(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch", reason="needs torch")
+    import torch
     from safetensors.torch import save_file
 
     state = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 2), torch.nn.BatchNorm2d(4)).state_dict()
@@ -59,8 +60,8 @@ def test_the_library_reads_what_is_written(tmp_path: Path) -> None:
     assert list(tensors) == list(TENSORS)
 
 
+@pytest.mark.parity
 def test_torch_reads_what_is_written(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="needs torch")
     from safetensors.torch import load_file
 
     transposed = {"a": np.arange(6, dtype=np.float32).reshape(2, 3).T}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
+pytestmark = pytest.mark.parity
 
 from conversion.reference import covariance  # noqa: E402 (needs torch)
 from tests.conversion import twins  # noqa: E402

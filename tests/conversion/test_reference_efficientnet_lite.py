@@ -14,6 +14,7 @@ from tests import networks, numpy_networks
 
 torch = pytest.importorskip("torch")
 package = pytest.importorskip("efficientnet_lite_pytorch")
+pytestmark = pytest.mark.parity
 
 from conversion.reference.efficientnet_lite import EfficientNetLite  # noqa: E402 (needs torch)
 

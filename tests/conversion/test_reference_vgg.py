@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
+pytestmark = pytest.mark.parity
 
 from conversion.maps.vgg import upstream_vgg  # noqa: E402 (needs torch)
 from conversion.reference import covariance  # noqa: E402

@@ -105,9 +105,11 @@ def test_dead_image_gives_zeros_and_no_gradient(jit_compile: bool) -> None:
     assert_close(gradient[1:], gradient_alone, 1e-6)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("features", [FEATURES, RECTIFIED], ids=["dense", "rectified"])
 def test_value_and_gradient_are_pytorchs(features: np.ndarray) -> None:
-    torch = pytest.importorskip("torch", reason="needs torch")
+    import torch
+
     weights = np.random.default_rng(1).normal(0, 1, (2, 25))
     x = torch.tensor(features, dtype=torch.float64, requires_grad=True)
     rows = x.reshape(2, 12, 5)

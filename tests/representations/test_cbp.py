@@ -135,9 +135,11 @@ def test_dead_image_gives_zeros_and_no_gradient(jit_compile: bool) -> None:
     assert_close(gradient[1:], gradient_alone, 1e-6)
 
 
+@pytest.mark.parity
 def test_value_and_gradient_are_pytorchs() -> None:
     """The algorithm in one FFT over all positions; dense features, and hashes that fill every bin."""
-    torch = pytest.importorskip("torch", reason="needs torch")
+    import torch
+
     layer, weights = CBP(8, seed=4, dtype="float64"), np.random.default_rng(1).normal(0, 1, (2, 8))
     layer.build((None, None, None, 5))
     x = torch.tensor(FEATURES, dtype=torch.float64, requires_grad=True)

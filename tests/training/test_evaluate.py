@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-import conversion
 import mpncov_zoo
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.labels import labels_of
 from mpncov_zoo.load_report import LoadReport
 from mpncov_zoo.manifest import Manifest, load_manifest
 from mpncov_zoo.specification import InputSpecification
@@ -273,7 +273,7 @@ def test_a_failure_of_the_network_is_not_blamed_on_the_images(
 # --- ImageNet's classes -----------------------------------------------------------------------------------------------
 
 WNIDS = tuple((Path(__file__).parent / "imagenet_wnids.txt").read_text().split())
-LABELS = tuple((Path(conversion.__file__).parent / "labels" / "imagenet_1k.txt").read_text().splitlines())
+LABELS = labels_of("imagenet_1k") or ()
 
 
 def of_thousand(names: tuple[str, ...], labels: tuple[str, ...] | None = LABELS) -> tuple[Any, Split]:

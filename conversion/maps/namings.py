@@ -1,0 +1,75 @@
+"""How files of one kind call a layer's tensors: PyTorch's state_dict, and the two that the TensorFlow code wrote."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from conversion.maps.seed import count_by_role, h5_steps, mat_steps
+from conversion.maps.tables import Row, Step, pytorch_steps
+
+UNUSED_LEAVES = frozenset({"num_batches_tracked"})  # counts training steps; nothing here corresponds to it
+
+Names = Mapping[str, str | None]  # a name in a file -> the family's name of it; None: it is not a weight
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What the files of one kind have in common.
+
+    Attributes:
+        steps: the tensors of a table's layers, as files of this kind name and order them.
+        names: the names in a file as the names in `steps`.
+        found_by: how the tensors of the source network are found in a file: by their names, by their position in it,
+            or by their position among the tensors of their role.
+        written: whether a network of ours can be written as such a file.
+    """
+
+    steps: Callable[[list[Row]], list[Step]]
+    names: Callable[[Iterable[str]], Names]
+    found_by: Literal["name", "position", "role"]
+    written: bool = False
+
+
+def state_dict(spellings: Mapping[str, str] | None = None) -> Naming:
+    """A state_dict of PyTorch.
+
+    Args:
+        spellings: other names that a layer may have in a file -> its name in the table.
+    """
+
+    def names(found: Iterable[str]) -> Names:
+        return {name: _pytorch_name(name, spellings or {}) for name in found}
+
+    return Naming(pytorch_steps, names, "name", written=True)
+
+
+def _pytorch_name(name: str, spellings: Mapping[str, str]) -> str | None:
+    """The name without the `module.` that DataParallel puts anywhere, and with the table's spelling of the layer."""
+    parts = [part for part in name.split(".") if part != "module"]
+    if parts[-1] in UNUSED_LEAVES:
+        return None
+    plain = ".".join(parts)
+    for theirs, usual in spellings.items():
+        if plain.startswith(f"{theirs}."):
+            return usual + plain[len(theirs) :]
+    return plain
+
+
+def _mat_names(found: Iterable[str]) -> Names:
+    """The reader's names of a list's entries are the table's."""
+    return {name: name for name in found}
+
+
+def _h5_names(found: Iterable[str]) -> Names:
+    """`any/path/kernel:0` is a kernel; its number is its place among the kernels, in the file's own order."""
+    ordered = list(found)
+    return dict(zip(ordered, count_by_role(_role(name) for name in ordered), strict=True))
+
+
+def _role(name: str) -> str:
+    return name.rpartition("/")[2].partition(":")[0]
+
+
+STATE_DICT = state_dict()
+MAT = Naming(mat_steps, _mat_names, "position")
+H5 = Naming(h5_steps, _h5_names, "role")
