@@ -20,8 +20,9 @@ from PIL import Image
 
 import mpncov_zoo
 from mpncov_zoo import cli
-from mpncov_zoo.cli import feature_files, list_models, quiet
 from mpncov_zoo.cli import features as features_command
+from mpncov_zoo.cli import list_models, quiet
+from mpncov_zoo.features import files as feature_files
 from mpncov_zoo.hub.cache import CACHE_VARIABLE
 from mpncov_zoo.manifest import Manifest, load_manifest
 from mpncov_zoo.training.datasets import Files, Split

@@ -12,7 +12,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("mpncov_zoo", "conversion")
 LAYERS = (  # a module may import its own layer and those above it in this table; the longest name decides
-    ("mpncov_zoo.complete", "mpncov_zoo.errors", "mpncov_zoo.progress", "mpncov_zoo.keras_registration"),
+    (
+        "mpncov_zoo.complete",
+        "mpncov_zoo.errors",
+        "mpncov_zoo.keras_registration",
+        "mpncov_zoo.lazy",
+        "mpncov_zoo.progress",
+    ),
     ("mpncov_zoo.documents", "mpncov_zoo.manifest", "mpncov_zoo.registry"),
     (
         *(
@@ -32,19 +38,17 @@ LAYERS = (  # a module may import its own layer and those above it in this table
         "mpncov_zoo.hub",
     ),
     ("mpncov_zoo.zoo",),
-    ("mpncov_zoo.training", "conversion", "mpncov_zoo.publishing"),
+    ("mpncov_zoo.features", "mpncov_zoo.training", "conversion", "mpncov_zoo.publishing"),
     ("mpncov_zoo.cli", "mpncov_zoo.__main__"),
 )
 FACADE = "mpncov_zoo"  # resolves public names lazily; its version is everybody's
 REACHES_BACK = {("mpncov_zoo.first_use", "conversion")}  # convert on first use, by a late import
 IMPORT_BY_NAME = {  # lazy names, tables, Keras, what an extra brings
-    FACADE,
-    "conversion",
     "conversion.readers.reading",
     "conversion.reference.source",
     "mpncov_zoo.classifier",
     "mpncov_zoo.keras_registration",
-    "mpncov_zoo.training",
+    "mpncov_zoo.lazy",
 }
 LIGHT = (  # without TensorFlow and Keras: what `import`, `list_models`, `info` and verification need
     "mpncov_zoo.catalog",
@@ -52,6 +56,10 @@ LIGHT = (  # without TensorFlow and Keras: what `import`, `list_models`, `info` 
     "mpncov_zoo.complete",
     "mpncov_zoo.documents",
     "mpncov_zoo.errors",
+    "mpncov_zoo.features",
+    "mpncov_zoo.features.extraction",
+    "mpncov_zoo.features.files",
+    "mpncov_zoo.features.reading",
     "mpncov_zoo.first_use",
     "mpncov_zoo.hub.cache",
     "mpncov_zoo.hub.checkpoints",
@@ -73,6 +81,7 @@ LIGHT = (  # without TensorFlow and Keras: what `import`, `list_models`, `info` 
     "mpncov_zoo.hub.verification",
     "mpncov_zoo.images",
     "mpncov_zoo.keras_registration",
+    "mpncov_zoo.lazy",
     "mpncov_zoo.manifest",
     "mpncov_zoo.preprocessing",
     "mpncov_zoo.progress",
@@ -130,7 +139,8 @@ def allowed(source: str, target: str) -> bool:
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_imports_point_one_way(name: str) -> None:
     if name == FACADE:
-        assert imports(name, late=True) - type_checking_only(name) == {"mpncov_zoo.keras_registration"}
+        light = {"mpncov_zoo.keras_registration", "mpncov_zoo.lazy"}
+        assert imports(name, late=True) - type_checking_only(name) == light
     else:
         assert not [target for target in sorted(imports(name)) if not allowed(name, target)]
 
