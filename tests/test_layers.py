@@ -87,6 +87,7 @@ LIGHT = (  # without TensorFlow and Keras: what `import`, `list_models`, `info` 
     "mpncov_zoo.progress",
     "mpncov_zoo.publishing",
     "mpncov_zoo.registry",
+    "mpncov_zoo.training.protocol",
     "mpncov_zoo.training.recipes",
 )
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from mpncov_zoo.cli.options import PROGRAM, add_batch_size, add_command, add_json, add_model, load_pretrained
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.training.protocol import VIEWS
 
 if TYPE_CHECKING:
     from mpncov_zoo.manifest import Metric
     from mpncov_zoo.training.evaluate import Evaluation
 
-VIEWS: Mapping[str, str] = {"single": "one view", "mirror": "image and mirror", "ten_crops": "ten crops"}
 DEFAULT_SPLITS = ("test", "val")  # the first that there is
 ACCURACY_OF: Mapping[str, str] = {"top-1 error": "top-1 accuracy", "top-5 error": "top-5 accuracy"}
 
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(metrics))
     else:
-        print(f"{subject['weights']} on {dataset} {split}, {VIEWS[args.views]}: {result.images:,} images")
+        print(f"{subject['weights']} on {dataset} {split}, {VIEWS[args.views].words}: {result.images:,} images")
         print("\n".join(_lines(result, published)))
     return 0
 

@@ -1,10 +1,10 @@
 """How well a network answers on a labelled data set."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,20 +17,18 @@ from mpncov_zoo.progress import progress_bar
 from mpncov_zoo.training.datasets import Split, view_batches
 from mpncov_zoo.training.datasets.checking import find_corrupt
 from mpncov_zoo.training.datasets.folders import WNID
-from mpncov_zoo.training.views import COUNT, Views
+from mpncov_zoo.training.protocol import (
+    DATASET_NAMES,
+    IMAGENET,
+    SPLIT_NAMES,
+    VIEWS,
+    Views,
+    require_views,
+    split_and_views,
+)
 
-IMAGENET = "imagenet_1k"
 # Of ImageNet's 1000 WordNet identifiers, sorted, joined by line breaks: the order of the published networks' logits.
 IMAGENET_SHA256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
-
-# What the manifest calls otherwise than the readers of data sets, and the words of its protocols for the views.
-DATASET_NAMES: Mapping[str, str] = {"imagenet": IMAGENET}
-SPLIT_NAMES: Mapping[str, str] = {"validation": "val"}
-VIEWS_STATED: Mapping[Views, tuple[str, ...]] = {
-    "single": ("single crop", "one view"),
-    "mirror": ("mirror",),
-    "ten_crops": ("ten crop", "10 crop"),
-}
 
 
 @dataclass(frozen=True)
@@ -106,8 +104,7 @@ def evaluate(
         >>> evaluate(model, fashion_mnist("/usr/share/datasets/fashion-mnist", "test")).top1
         94.34
     """
-    if views not in COUNT:
-        raise InputError(f"received the views {views!r}; allowed: {', '.join(get_args(Views))}")
+    require_views(views)
     _require_same_classes(model, images)
     best, losses = [], []
     with progress_bar(len(images), "image", show=progress) as bar:
@@ -144,15 +141,7 @@ def published_metrics(model: ImageClassifier, dataset: str, split: str, views: V
     entry = load_manifest().get(weights) if weights else None
     stated: Iterable[Metric] = entry.metrics if entry is not None else ()
     wanted = (DATASET_NAMES.get(dataset, dataset), SPLIT_NAMES.get(split, split), [views])
-    return tuple(m for m in stated if (m.dataset, *_split_and_views(m.protocol)) == wanted)
-
-
-def _split_and_views(protocol: str) -> tuple[str, list[str]]:
-    """Of the manifest's "validation, 224 single crop": "val" and ["single"]."""
-    split, _, how = protocol.partition(",")
-    words = how.lower().replace("-", " ")
-    kinds = [kind for kind, phrases in VIEWS_STATED.items() if any(phrase in words for phrase in phrases)]
-    return SPLIT_NAMES.get(split, split), kinds
+    return tuple(m for m in stated if (m.dataset, *split_and_views(m.protocol)) == wanted)
 
 
 def _require_same_classes(model: ImageClassifier, images: Split) -> None:
@@ -194,7 +183,7 @@ def _batches(
     """
     done = 0
     try:
-        for batch, labels in view_batches(images, spec, max(1, batch_size // COUNT[views]), views):
+        for batch, labels in view_batches(images, spec, max(1, batch_size // VIEWS[views].count), views):
             yield batch.numpy(), labels.numpy()
             done += len(labels)
     except tf.errors.OpError as error:

@@ -1,17 +1,12 @@
 """What a network is shown of one image in evaluation: one view, or several whose probabilities are averaged."""
 
-from typing import Literal, get_args
-
 import tensorflow as tf
 
-from mpncov_zoo.errors import InputError
 from mpncov_zoo.graph_images import resample
 from mpncov_zoo.manifest import InputSpecification
 from mpncov_zoo.preprocessing import geometry
 from mpncov_zoo.training.augmentation import fit
-
-Views = Literal["single", "mirror", "ten_crops"]
-COUNT: dict[Views, int] = {"single": 1, "mirror": 2, "ten_crops": 10}
+from mpncov_zoo.training.protocol import Views, require_views
 
 
 def views(image: tf.Tensor, spec: InputSpecification, kind: Views) -> tf.Tensor:
@@ -29,8 +24,7 @@ def views(image: tf.Tensor, spec: InputSpecification, kind: Views) -> tf.Tensor:
     Raises:
         InputError: no such kind.
     """
-    if kind not in COUNT:
-        raise InputError(f"received the views {kind!r}; allowed: {', '.join(get_args(Views))}")
+    require_views(kind)
     if kind == "ten_crops":
         return _ten_crops(image, spec)
     single = fit(image, spec)[tf.newaxis]

@@ -17,7 +17,7 @@ from mpncov_zoo.errors import InputError
 from mpncov_zoo.manifest import InputSpecification, Manifest, load_manifest
 from mpncov_zoo.training.datasets import Images, Split, fashion_mnist, read_dataset
 from mpncov_zoo.training.evaluate import dataset_of, evaluate, published_metrics
-from mpncov_zoo.training.views import Views
+from mpncov_zoo.training.protocol import Views
 from tests.image_folders import specification, write_folders
 from tests.photos import photo
 from tests.training.test_views import five_crops, resized

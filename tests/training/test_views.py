@@ -11,7 +11,8 @@ from PIL import Image, ImageOps
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.manifest import InputSpecification
 from mpncov_zoo.preprocessing import resize_and_crop
-from mpncov_zoo.training.views import COUNT, views
+from mpncov_zoo.training.protocol import VIEWS
+from mpncov_zoo.training.views import views
 from tests.image_folders import specification
 from tests.photos import photo
 
@@ -53,7 +54,7 @@ def test_ten_crops_are_torchvisions(height: int, width: int, resize: str, size: 
     whole = resized(image, *size)
     expected = five_crops(whole) + five_crops(ImageOps.mirror(whole))
     actual = seen(image, specification(resize=resize), "ten_crops")
-    assert len(actual) == COUNT["ten_crops"] == 10
+    assert len(actual) == VIEWS["ten_crops"].count == 10
     for index, (ours, pillows) in enumerate(zip(actual, expected, strict=True)):
         np.testing.assert_array_equal(ours, pillows, err_msg=str(index))
 

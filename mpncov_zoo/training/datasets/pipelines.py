@@ -14,8 +14,9 @@ from mpncov_zoo.manifest import InputSpecification
 from mpncov_zoo.preprocessing import normalize_tensor
 from mpncov_zoo.training.augmentation import augment, augment_batch, stateless
 from mpncov_zoo.training.datasets.splits import Images, Split, held
+from mpncov_zoo.training.protocol import Views
 from mpncov_zoo.training.recipes import Augmentation
-from mpncov_zoo.training.views import Views, views
+from mpncov_zoo.training.views import views
 
 PREFETCH = 4  # training batches
 
