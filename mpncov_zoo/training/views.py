@@ -5,7 +5,7 @@ import tensorflow as tf
 from mpncov_zoo.graph_images import resample
 from mpncov_zoo.manifest import InputSpecification
 from mpncov_zoo.preprocessing import geometry
-from mpncov_zoo.training.augmentation import fit
+from mpncov_zoo.training.augmentation import to_size
 from mpncov_zoo.training.protocol import Views, require_views
 
 
@@ -27,7 +27,7 @@ def views(image: tf.Tensor, spec: InputSpecification, kind: Views) -> tf.Tensor:
     require_views(kind)
     if kind == "ten_crops":
         return _ten_crops(image, spec)
-    single = fit(image, spec)[tf.newaxis]
+    single = to_size(image, spec)[tf.newaxis]
     return single if kind == "single" else tf.concat([single, tf.reverse(single, [2])], axis=0)
 
 

@@ -23,13 +23,14 @@ import tensorflow as tf
 from mpncov_zoo.backbones.blocks import BATCH_NORM, BatchNormalization
 from mpncov_zoo.cli import main
 from mpncov_zoo.errors import InputError, ZooError
-from mpncov_zoo.training import checkpoints, distribution, fit
+from mpncov_zoo.training import distribution, fit
 from mpncov_zoo.training.datasets import read_dataset, split_holdout, training_batches
 from mpncov_zoo.training.divergence import DivergenceGuard
 from mpncov_zoo.training.networks import build
 from mpncov_zoo.training.optimization import compile_for
 from mpncov_zoo.training.recipes import load_recipe
 from mpncov_zoo.training.runs import Run
+from mpncov_zoo.training.state import read_arrays, read_history
 from tests.conftest import TINY_RECIPE
 
 PROGRAM = "tests.training.test_distribution"
@@ -317,9 +318,7 @@ def training(data: Path, run: Path, *options: str) -> list[Any]:
 
 def states(run: Path) -> dict[str, bytes]:
     """All variables after the last epoch."""
-    return {
-        name: array.tobytes() for name, array in checkpoints.read_arrays(Run(run).state).items() if name != "history"
-    }
+    return {name: array.tobytes() for name, array in read_arrays(Run(run).state).items() if name != "history"}
 
 
 @pytest.fixture(scope="module")
@@ -338,7 +337,7 @@ def test_after_a_worker_is_killed_all_resume(run_of_two: Path, tiny_fashion: Pat
     (status, error), (killed, _) = run_together([command, [PROGRAM, *command]])
     assert (status, killed) == (2, -signal.SIGKILL)
     assert "Another worker ended or cannot be reached. Start all of them again with --resume." in error
-    assert len(checkpoints.read_history(Run(run).state)) == 1
+    assert len(read_history(Run(run).state)) == 1
     for status, error in run_together([training(tiny_fashion, run, "--resume")] * 2):
         assert status == 0, error
     assert states(run) == states(run_of_two)
