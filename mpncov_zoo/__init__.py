@@ -8,13 +8,14 @@ Importing this package is cheap: every public name is resolved when it is first 
 imported by those that need it (`build`, `load`, `feature_extractor`, `ImageClassifier`) only.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mpncov_zoo.keras_registration import register_with_keras
+from mpncov_zoo.lazy import lazy_names
 from mpncov_zoo.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from mpncov_zoo import features as features
     from mpncov_zoo import hub as hub
     from mpncov_zoo import training as training
     from mpncov_zoo.catalog import ModelInfo, info, list_models
@@ -52,8 +53,7 @@ _HOMES = {
     "load_report": ("LoadReport",),
     "zoo": ("build", "feature_extractor", "load"),
 }
-_SUBMODULES = ("hub", "training")  # public, but not in __all__: TensorFlow Hub goes by the first name, too
-_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+_SUBMODULES = ("features", "hub", "training")  # public, but not in __all__: TensorFlow Hub goes by "hub", too
 
 __all__ = [
     "ConversionError",
@@ -76,16 +76,6 @@ __all__ = [
     "list_models",
     "load",
 ]
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, _SUBMODULES)
+
 register_with_keras()
-
-
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return import_module(f"{__name__}.{name}")
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_SUBMODULES})

@@ -139,15 +139,21 @@ def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON number")
 
 
-def first_problem(error: ValidationError) -> str:
-    """Fold pydantic's report into one line: field, what is allowed, what was received."""
+def first_problem(error: ValidationError, *, document: str = "document") -> str:
+    """Fold pydantic's report into one line: field, what is allowed, what was received.
+
+    Args:
+        error: pydantic's report.
+        document: what to name where the document as a whole is wrong; "" where the caller names it.
+    """
     problems = error.errors(include_url=False)
     field = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in problems[0]["loc"]).removeprefix(".")
     received = problems[0]["input"]
     message = problems[0]["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(received, dict | list | BaseModel) else f"; received {_shown(received)}"
     more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{field or 'document'}: {message}{shown}{more}"
+    where = field or document
+    return f"{where}{': ' if where else ''}{message}{shown}{more}"
 
 
 def _shown(value: Any) -> str:

@@ -20,8 +20,9 @@ from PIL import Image
 
 import mpncov_zoo
 from mpncov_zoo import cli, quiet
-from mpncov_zoo.cli import feature_files, list_models
 from mpncov_zoo.cli import features as features_command
+from mpncov_zoo.cli import list_models
+from mpncov_zoo.features import files as feature_files
 from mpncov_zoo.hub.cache import CACHE_VARIABLE
 from mpncov_zoo.manifest import Manifest, load_manifest
 from mpncov_zoo.training.datasets import Files, Split
@@ -533,12 +534,9 @@ def test_evaluate_states_published_errors_as_accuracies() -> None:
 def test_evaluate_averages_views(
     capsys: Capture, artifact_hub: Path, model: mpncov_zoo.ImageClassifier, tiny_fashion: Path, measured: Manifest
 ) -> None:
-    from mpncov_zoo.cli.evaluate import VIEWS
     from mpncov_zoo.training.datasets import fashion_mnist
     from mpncov_zoo.training.evaluate import evaluate
-    from mpncov_zoo.training.views import COUNT
 
-    assert VIEWS.keys() == COUNT.keys()
     single, mirror = (evaluate(model, fashion_mnist(tiny_fashion, "test"), views=v) for v in ("single", "mirror"))
     assert abs(single.cross_entropy - mirror.cross_entropy) > 1e-3
     arguments = ["evaluate", NAME, "--hub", artifact_hub, "--data", tiny_fashion, "--views", "mirror"]

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpncov_zoo.cli.options import PROGRAM, add_batch_size, add_command, add_json, add_model, load_pretrained
+from mpncov_zoo.description import VIEWS
 from mpncov_zoo.errors import InputError
 
 if TYPE_CHECKING:
     from mpncov_zoo.description import Metric
     from mpncov_zoo.training.evaluate import Evaluation
 
-VIEWS: Mapping[str, str] = {"single": "one view", "mirror": "image and mirror", "ten_crops": "ten crops"}
 DEFAULT_SPLITS = ("test", "val")  # the first that there is
 ACCURACY_OF: Mapping[str, str] = {"top-1 error": "top-1 accuracy", "top-5 error": "top-5 accuracy"}
 

@@ -1,23 +1,17 @@
 """`mpncov-zoo features`."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from mpncov_zoo.cli.feature_files import FeatureFile, feature_file
-from mpncov_zoo.cli.images import FOLDERS, find_images, read_batches
 from mpncov_zoo.cli.options import PROGRAM, add_command, add_images, add_json, add_model, load_pretrained
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.features.extraction import Extract
+from mpncov_zoo.features.files import FeatureFile, feature_file
+from mpncov_zoo.features.reading import FOLDERS, batches, find_images
 from mpncov_zoo.progress import progress_bar
-
-if TYPE_CHECKING:
-    from mpncov_zoo.classifier import FeatureExtractor
 
 Shape = tuple[int, ...]
 
@@ -48,38 +42,32 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the file and print what it holds."""
     paths = list(find_images(args.inputs))
-    with feature_file(args.output, paths) as file:
-        extract = _extractor(args)
-        count, shape = _write(file, extract, paths, args)
+    with feature_file(args.output, paths, argument="--output") as file:
+        count, shape = _write(file, _extract(args), paths, args)
     summary = {"output": args.output, "images": count, "stage": args.stage, "shape": shape}
     sizes = "x".join(map(str, shape))
     print(json.dumps(summary) if args.json else f"{args.output}: {count} images, {args.stage} of {sizes} values")
     return 0
 
 
-def _extractor(args: argparse.Namespace) -> FeatureExtractor:
-    model = load_pretrained(args)
-    from mpncov_zoo.zoo import feature_extractor
-
-    return feature_extractor(model, [args.stage])
+def _extract(args: argparse.Namespace) -> Extract:
+    return Extract(load_pretrained(args), [args.stage])
 
 
-def _write(
-    file: FeatureFile, extract: FeatureExtractor, paths: Sequence[str], args: argparse.Namespace
-) -> tuple[int, Shape]:
+def _write(file: FeatureFile, extract: Extract, paths: Sequence[str], args: argparse.Namespace) -> tuple[int, Shape]:
     """Write the rows; return how many, and the shape of one."""
     count, shape = 0, None
     with progress_bar(len(paths), "image") as bar:
-        for batch in read_batches(paths, extract.preprocess, args.batch_size):
-            for error in (image for _, image in batch if isinstance(image, InputError)):
+        for batch in batches(paths, args.batch_size):
+            rows = extract.rows(batch)
+            for error in rows.unreadable:
                 if not args.skip_unreadable:
                     raise InputError(f"{error} (--skip-unreadable leaves such images out)")
                 bar.write(f"{PROGRAM}: left out: {error}", file=sys.stderr)
-            good = [(path, image) for path, image in batch if not isinstance(image, InputError)]
-            if good:
-                rows = extract.predict_on_batch(np.stack([image for _, image in good]))[args.stage]
-                file.append([path for path, _ in good], rows)
-                count, shape = count + len(good), rows.shape[1:]
+            if rows.read:
+                features = rows.features[args.stage]
+                file.append([batch[index] for index in rows.read], features)
+                count, shape = count + len(features), features.shape[1:]
             bar.update(len(batch))
     if shape is None:
         raise InputError("None of the images could be read.")

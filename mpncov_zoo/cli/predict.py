@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpncov_zoo.cli.images import FOLDERS, ReadImage, find_images, read_batches
 from mpncov_zoo.cli.options import (
     PROGRAM,
     add_command,
@@ -20,6 +19,7 @@ from mpncov_zoo.cli.options import (
     print_error,
 )
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.features.reading import FOLDERS, ReadImage, find_images, read_batches
 
 if TYPE_CHECKING:
     from mpncov_zoo.classifier import ImageClassifier

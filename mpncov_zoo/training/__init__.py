@@ -7,25 +7,22 @@
 Public names are resolved when they are first used: recipes are read without TensorFlow.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mpncov_zoo.lazy import lazy_names
 
 if TYPE_CHECKING:
     from mpncov_zoo.training.datasets import read_dataset
     from mpncov_zoo.training.fit import train
     from mpncov_zoo.training.recipes import Recipe, list_recipes, load_recipe
 
-_HOMES = {"datasets": ("read_dataset",), "fit": ("train",), "recipes": ("Recipe", "list_recipes", "load_recipe")}
-_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
-
 __all__ = ["Recipe", "list_recipes", "load_recipe", "read_dataset", "train"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "datasets": ("read_dataset",),
+        "fit": ("train",),
+        "recipes": ("Recipe", "list_recipes", "load_recipe"),
+    },
+)

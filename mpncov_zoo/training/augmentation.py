@@ -32,7 +32,7 @@ def augment(image: tf.Tensor, spec: InputSpecification, augmentation: Augmentati
     elif augmentation.crop == "random":
         image = _resized_and_cropped_anywhere(image, spec, where)
     else:
-        image = fit(image, spec)
+        image = to_size(image, spec)
     return augment_batch(image[tf.newaxis], augmentation, change)[0]
 
 
@@ -62,7 +62,7 @@ def augment_batch(images: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor
     return images
 
 
-def fit(image: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
+def to_size(image: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
     """Resize and crop as the specification says: uint8 (height, width, channels) -> (*spec.size, channels)."""
     if tuple(image.shape[:2]) == spec.size and spec.crop_fraction == 1:
         return image

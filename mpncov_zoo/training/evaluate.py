@@ -4,13 +4,13 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from mpncov_zoo.classifier import ImageClassifier
-from mpncov_zoo.description import DESCRIPTION_FILE, Metric, parse_description
+from mpncov_zoo.description import DESCRIPTION_FILE, Metric, Views, parse_description
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.labels import labels_of
 from mpncov_zoo.manifest import load_manifest
@@ -19,7 +19,7 @@ from mpncov_zoo.specification import InputSpecification
 from mpncov_zoo.training.datasets import Split, view_batches
 from mpncov_zoo.training.datasets.checking import find_corrupt
 from mpncov_zoo.training.datasets.folders import WNID
-from mpncov_zoo.training.views import COUNT, Views
+from mpncov_zoo.training.views import COUNT, require_views
 
 IMAGENET = "imagenet_1k"
 # Of ImageNet's 1000 WordNet identifiers, sorted, joined by line breaks: the order of the published networks' logits.
@@ -101,8 +101,7 @@ def evaluate(
         >>> evaluate(model, fashion_mnist("/usr/share/datasets/fashion-mnist", "test")).top1
         94.34
     """
-    if views not in COUNT:
-        raise InputError(f"received the views {views!r}; allowed: {', '.join(get_args(Views))}")
+    require_views(views)
     _require_same_classes(model, images)
     best, losses = [], []
     with progress_bar(len(images), "image", show=progress) as bar:

@@ -21,8 +21,7 @@ from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.description import DESCRIPTION_FILE
 from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.manifest import load_manifest
-from mpncov_zoo.training import checkpoints, runs
-from mpncov_zoo.training.checkpoints import Row
+from mpncov_zoo.training import runs
 from mpncov_zoo.training.curves import require_matplotlib
 from mpncov_zoo.training.datasets import Share, Split, read_dataset, split_holdout, training_batches
 from mpncov_zoo.training.datasets.checking import without_corrupt
@@ -52,6 +51,7 @@ from mpncov_zoo.training.networks import assign_pretrained, build
 from mpncov_zoo.training.optimization import compile_for, inner
 from mpncov_zoo.training.recipes import Recipe, load_recipe
 from mpncov_zoo.training.runs import Run
+from mpncov_zoo.training.state import Row, read_arrays, read_history, restore_state
 
 logger = logging.getLogger(__name__)
 
@@ -236,7 +236,7 @@ def _initial(
 def _fit(model: ImageClassifier, session: _Session) -> list[Row]:
     """Train what is left of the stages; the rows of all epochs."""
     recipe, state = session.recipe, session.run.state
-    history = checkpoints.read_history(state)
+    history = read_history(state)
     meet(session.devices, len(history))
     stages = recipe.stages()
     ends = [*accumulate(stage.epochs for stage in stages)]
@@ -255,7 +255,7 @@ def _fit(model: ImageClassifier, session: _Session) -> list[Row]:
         with session.devices.scope():
             compile_for(model, stage, session.steps)
             if history and number == current:
-                checkpoints.restore_state(state, model, optimizer=len(history) > end - stage.epochs)
+                restore_state(state, model, optimizer=len(history) > end - stage.epochs)
         if len(history) < end and not stopped_early(recipe, history):
             _fit_stage(model, session, history, end)
     return history
@@ -310,7 +310,7 @@ def _export(trained: ImageClassifier, session: _Session, history: Sequence[Row],
     """Write the kept weights in float32, and what they are worth."""
     recipe, run = session.recipe, session.run
     best = best_epoch(history) if recipe.keep == "best" else None
-    kept = checkpoints.read_arrays(run.best(best + 1)) if best is not None else answering_weights(trained)
+    kept = read_arrays(run.best(best + 1)) if best is not None else answering_weights(trained)
     model = build(recipe.model_copy(update={"precision": "float32"}), trained.labels or ())
     variables = model.named_variables()
     if variables.keys() != kept.keys():

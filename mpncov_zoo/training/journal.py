@@ -11,11 +11,11 @@ import numpy as np
 
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.complete import complete
-from mpncov_zoo.training.checkpoints import Row, save_state, write_arrays
 from mpncov_zoo.training.curves import draw_curves
 from mpncov_zoo.training.optimization import averages
 from mpncov_zoo.training.recipes import Recipe
 from mpncov_zoo.training.runs import Run
+from mpncov_zoo.training.state import Row, save_state, write_arrays
 
 logger = logging.getLogger(__name__)
 

@@ -1,17 +1,25 @@
 """What a network is shown of one image in evaluation: one view, or several whose probabilities are averaged."""
 
-from typing import Literal, get_args
-
 import tensorflow as tf
 
+from mpncov_zoo.description import Views
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.graph_images import resample
 from mpncov_zoo.preprocessing import geometry
 from mpncov_zoo.specification import InputSpecification
-from mpncov_zoo.training.augmentation import fit
+from mpncov_zoo.training.augmentation import to_size
 
-Views = Literal["single", "mirror", "ten_crops"]
 COUNT: dict[Views, int] = {"single": 1, "mirror": 2, "ten_crops": 10}
+
+
+def require_views(kind: str) -> None:
+    """Refuse views that do not exist.
+
+    Raises:
+        InputError: saying which do.
+    """
+    if kind not in COUNT:
+        raise InputError(f"received the views {kind!r}; allowed: {', '.join(COUNT)}")
 
 
 def views(image: tf.Tensor, spec: InputSpecification, kind: Views) -> tf.Tensor:
@@ -29,11 +37,10 @@ def views(image: tf.Tensor, spec: InputSpecification, kind: Views) -> tf.Tensor:
     Raises:
         InputError: no such kind.
     """
-    if kind not in COUNT:
-        raise InputError(f"received the views {kind!r}; allowed: {', '.join(get_args(Views))}")
+    require_views(kind)
     if kind == "ten_crops":
         return _ten_crops(image, spec)
-    single = fit(image, spec)[tf.newaxis]
+    single = to_size(image, spec)[tf.newaxis]
     return single if kind == "single" else tf.concat([single, tf.reverse(single, [2])], axis=0)
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 import mpncov_zoo
+from mpncov_zoo.description import Views
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.labels import labels_of
 from mpncov_zoo.load_report import LoadReport
@@ -18,7 +19,6 @@ from mpncov_zoo.manifest import Manifest, load_manifest
 from mpncov_zoo.specification import InputSpecification
 from mpncov_zoo.training.datasets import Images, Split, fashion_mnist, read_dataset
 from mpncov_zoo.training.evaluate import dataset_of, evaluate, published_metrics
-from mpncov_zoo.training.views import Views
 from tests.image_folders import specification, write_folders
 from tests.photos import photo
 from tests.training.test_views import five_crops, resized

@@ -24,12 +24,12 @@ from PIL import Image
 import mpncov_zoo
 from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.training import curves, fit
-from mpncov_zoo.training.checkpoints import read_history
 from mpncov_zoo.training.datasets import read_dataset
 from mpncov_zoo.training.fit import train
 from mpncov_zoo.training.journal import Journal
 from mpncov_zoo.training.packing import pack
 from mpncov_zoo.training.recipes import load_recipe
+from mpncov_zoo.training.state import read_history
 from tests.conftest import TINY_RECIPE
 from tests.fashion import write_fashion
 from tests.image_folders import write_folders
@@ -117,7 +117,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from mpncov_zoo.training import checkpoints, fit
+from mpncov_zoo.training import fit, state
 from mpncov_zoo.training.recipes import load_recipe
 
 def kill(): os.kill(os.getpid(), signal.SIGKILL)
@@ -131,7 +131,7 @@ savez = np.savez
 
 def savez_killed(file, **arrays):
     savez(file, **arrays)
-    if len(checkpoints.json.loads(arrays["history"].tobytes())) == 2:
+    if len(state.json.loads(arrays["history"].tobytes())) == 2:
         file.truncate(file.tell() // 2)
         kill()
 

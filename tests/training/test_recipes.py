@@ -53,7 +53,7 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("epoch=3", r"unknown field 'epoch'; allowed: model, tag,.*\. Did you mean 'epochs'\?"),
+        ("epoch=3", r"^Recipe fashion_mnist: unknown field 'epoch'; allowed: model, tag,.*\. Did you mean 'epochs'\?"),
         ("optimizer.learningrate=1", r"Did you mean 'learning_rate'\?"),
         ("early_stop=3", "early_stop needs images to measure on: set validation or holdout"),
         ("validation=train", "validation must be another split than 'train'"),

@@ -9,13 +9,14 @@ from typing import Any
 
 import tensorflow as tf
 
+from mpncov_zoo.description import Views
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.preprocessing import normalize_tensor
 from mpncov_zoo.specification import InputSpecification
 from mpncov_zoo.training.augmentation import augment, augment_batch, stateless
 from mpncov_zoo.training.datasets.splits import Images, Split, held
 from mpncov_zoo.training.recipes import Augmentation
-from mpncov_zoo.training.views import Views, views
+from mpncov_zoo.training.views import views
 
 PREFETCH = 4  # training batches
 

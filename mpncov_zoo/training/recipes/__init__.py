@@ -235,7 +235,7 @@ def load_recipe(name: str | PathLike[str], settings: Sequence[str] = ()) -> Reci
     try:
         return Recipe.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        raise InputError(f"Recipe {name}: {first_problem(error)}") from error
+        raise InputError(f"Recipe {name}: {first_problem(error, document='')}") from error
 
 
 def _recipe_values(name: str, extended_by: tuple[str, ...]) -> dict[str, Any]:

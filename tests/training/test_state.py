@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from mpncov_zoo.assembly import precision
-from mpncov_zoo.training.checkpoints import read_history, restore_state, save_state
 from mpncov_zoo.training.optimization import compile_for
 from mpncov_zoo.training.recipes import load_recipe
+from mpncov_zoo.training.state import read_history, restore_state, save_state
 from tests import networks
 
 

@@ -1,4 +1,4 @@
-"""From the arguments of a command to images: which files are meant, and reading them, some at a time."""
+"""Finds the images that are meant, in files, folders and on standard input, and reads them, some at a time."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -18,6 +18,7 @@ FOLDERS = (
     "Folders are searched recursively, sorted by path, hidden ones left out, for " + ", ".join(IMAGE_SUFFIXES) + "."
 )
 
+Read = Callable[[Any], np.ndarray]
 ReadImage = tuple[str, np.ndarray | InputError]  # path, (height, width, channels) or what is wrong with it
 
 
@@ -67,23 +68,33 @@ def _from_stdin() -> Iterator[str]:
         raise InputError("No image: standard input named none. It takes paths, one a line.")
 
 
-def read_batches(paths: Iterable[str], read: Callable[[str], np.ndarray], batch_size: int) -> Iterator[list[ReadImage]]:
-    """Read images, some at a time, each on a thread; an unreadable one comes as its error, in its place.
+def batches(paths: Iterable[str], batch_size: int) -> Iterator[list[str]]:
+    """So many paths at a time; the last batch may be smaller."""
+    remaining = iter(paths)
+    while batch := list(islice(remaining, batch_size)):
+        yield batch
+
+
+def read_all(images: Sequence[Any], read: Read, names: Sequence[str]) -> list[np.ndarray | InputError]:
+    """Read the images of a batch, each on a thread; an unreadable one comes as its error, which names it, in its place.
 
     Args:
-        paths: of the images.
-        read: path -> (1, height, width, channels), raising InputError: `ImageClassifier.preprocess`.
-        batch_size: how many at a time; the last batch may be smaller.
+        images: what `read` takes.
+        read: image -> (1, height, width, channels), raising InputError: `ImageClassifier.preprocess`.
+        names: of the images, for the errors.
     """
 
-    def one(path: str) -> ReadImage:
+    def one(image: Any, name: str) -> np.ndarray | InputError:
         try:
-            return path, read(path)[0]
+            return read(image)[0]
         except InputError as error:
-            named = str(error) if repr(path) in str(error) else f"{path!r}: {error}"
-            return path, InputError(named)
+            return InputError(str(error) if repr(name) in str(error) else f"{name!r}: {error}")
 
-    remaining = iter(paths)
     with ThreadPoolExecutor() as pool:
-        while batch := list(islice(remaining, batch_size)):
-            yield list(pool.map(one, batch))
+        return list(pool.map(one, images, names))
+
+
+def read_batches(paths: Iterable[str], read: Read, batch_size: int) -> Iterator[list[ReadImage]]:
+    """Read the images of files, so many at a time; an unreadable one comes as its error, in its place."""
+    for batch in batches(paths, batch_size):
+        yield list(zip(batch, read_all(batch, read, batch), strict=True))

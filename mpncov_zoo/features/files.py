@@ -1,22 +1,19 @@
-"""Files of features, one row an image: written row by row beside their place, and moved there when complete."""
+"""Files of features, one row an image: written batch by batch, and in their place when they are complete."""
 
-import os
-import shutil
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from mpncov_zoo.complete import replacing
 from mpncov_zoo.errors import InputError, ZooError
 
 
 class FeatureFile(Protocol):
-    """A file being written; made with the path to write to, which is a temporary one."""
-
-    def __init__(self, path: Path): ...
+    """A file being written; made with the paths to write to, which are temporary ones."""
 
     def check(self, names: Sequence[str]) -> None:
         """Refuse paths of images that this format cannot hold."""
@@ -26,8 +23,8 @@ class FeatureFile(Protocol):
         """Add images and their features, (images, ...)."""
         ...
 
-    def finish(self) -> Mapping[str, Path]:
-        """Complete the file and return {suffix of a file beside the target: where it lies}; "" is the target."""
+    def finish(self) -> None:
+        """Complete the file."""
         ...
 
     def close(self) -> None:
@@ -38,9 +35,9 @@ class FeatureFile(Protocol):
 class NpyFile:
     """The matrix as .npy, the paths as a text file beside it, one a line."""
 
-    def __init__(self, path: Path):
-        self.path = path
-        self.file = path.open("xb")
+    def __init__(self, matrix: Path, names_file: Path):
+        self.matrix, self.names_file = matrix, names_file
+        self.file = matrix.open("xb")
         self.names: list[str] = []
         self.layout: dict[str, Any] = {}
 
@@ -56,14 +53,13 @@ class NpyFile:
         self.names += paths
         self.file.write(rows.tobytes())
 
-    def finish(self) -> Mapping[str, Path]:
+    def finish(self) -> None:
         self._finish_matrix()
-        names = self.path.with_name(f"{self.path.name}.paths")
-        with names.open("x", encoding="utf-8", errors="surrogateescape") as file:
+        with self.names_file.open("x", encoding="utf-8", errors="surrogateescape") as file:
             file.writelines(f"{name}\n" for name in self.names)
-        return {".paths.txt": names, "": self.path}
 
     def _finish_matrix(self) -> None:
+        _require_rows(self.names)
         self.file.seek(0)  # NumPy pads the header so that the number of rows can be corrected in place
         self.layout["shape"] = (len(self.names), *self.layout["shape"][1:])
         np.lib.format.write_array_header_1_0(self.file, self.layout)
@@ -76,17 +72,18 @@ class NpyFile:
 class NpzFile(NpyFile):
     """The arrays `paths` and `features`, uncompressed, as np.savez writes them."""
 
+    def __init__(self, path: Path):
+        super().__init__(path.with_name("features.npy"), names_file=path)
+
     def check(self, names: Sequence[str]) -> None:
         """Anything goes."""
 
-    def finish(self) -> Mapping[str, Path]:
+    def finish(self) -> None:
         self._finish_matrix()
-        archive = self.path.with_name(f"{self.path.name}.npz")
-        with zipfile.ZipFile(archive, "x") as file:
-            file.write(self.path, "features.npy")
+        with zipfile.ZipFile(self.names_file, "x") as file:
+            file.write(self.matrix, "features.npy")
             with file.open("paths.npy", "w") as member:
                 np.lib.format.write_array(member, np.array(self.names), allow_pickle=False)
-        return {"": archive}
 
 
 class ParquetFile:
@@ -100,7 +97,6 @@ class ParquetFile:
             raise ZooError("Writing Parquet needs pyarrow: pip install 'mpncov-zoo[parquet]'.") from None
         self.arrow = pyarrow
         self.file = path.open("xb")
-        self.path = path
         self.writer: Any = None
 
     def check(self, names: Sequence[str]) -> None:
@@ -122,45 +118,53 @@ class ParquetFile:
         names = arrow.array(list(paths), arrow.string())
         self.writer.write_table(arrow.Table.from_arrays([names, features], schema=schema))
 
-    def finish(self) -> Mapping[str, Path]:
+    def finish(self) -> None:
+        _require_rows(self.writer)
         self.writer.close()
         self.file.close()
-        return {"": self.path}
 
     def close(self) -> None:
         self.file.close()
 
 
-FORMATS: Mapping[str, type[FeatureFile]] = {".npy": NpyFile, ".npz": NpzFile, ".parquet": ParquetFile}
+def _require_rows(written: object) -> None:
+    if not written:
+        raise InputError("A file of features has at least one row; received none.")
+
+
+FORMATS: Mapping[str, Callable[..., FeatureFile]] = {".npy": NpyFile, ".npz": NpzFile, ".parquet": ParquetFile}
+BESIDE: Mapping[str, tuple[str, ...]] = {".npy": (".paths.txt",)}  # suffixes of the files beside the one that is named
 
 
 @contextmanager
-def feature_file(output: str, names: Sequence[str]) -> Iterator[FeatureFile]:
+def feature_file(output: str, names: Sequence[str], *, argument: str = "output") -> Iterator[FeatureFile]:
     """A file of features by its suffix; it appears complete when the context ends, and not at all after an exception.
 
     Args:
         output: a path that ends with .npy, .npz or .parquet; an existing file is replaced.
         names: paths of the images to come.
+        argument: what the caller's user knows the output as, for errors.
 
     Raises:
         InputError: another suffix, a path that the format cannot hold, or the place cannot be written.
         ZooError: pyarrow is missing.
+
+    Example:
+        >>> with feature_file("features.npz", paths) as file:
+        ...     file.append(paths, extract({"path": paths})["representation"])
     """
     target = Path(output)
     if target.suffix not in FORMATS:
-        raise InputError(f"--output must end with {', '.join(FORMATS)}. Received: {output!r}.")
+        raise InputError(f"{argument} must end with {', '.join(FORMATS)}. Received: {output!r}.")
     if target.is_dir():
         raise InputError(f"{output!r} is a directory; give the path of a file.")
-    workplace = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    places = (target, *(target.with_suffix(suffix) for suffix in BESIDE.get(target.suffix, ())))
     try:
-        workplace.mkdir()
-        file = FORMATS[target.suffix](workplace / "features")
-        with closing(file):
-            file.check(names)
-            yield file
-            for suffix, complete in file.finish().items():
-                complete.replace(target.with_suffix(suffix) if suffix else target)
+        with ExitStack() as stack:
+            file = FORMATS[target.suffix](*(stack.enter_context(replacing(place)) for place in places))
+            with closing(file):
+                file.check(names)
+                yield file
+                file.finish()
     except OSError as error:
         raise InputError(f"{output!r} cannot be written: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(workplace, ignore_errors=True)

@@ -1,0 +1,119 @@
+"""From a batch of images to their features: the one loop of the command line, of Python and of Ray Data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.features.reading import read_all
+
+if TYPE_CHECKING:
+    from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
+
+logger = logging.getLogger(__name__)
+
+SOURCES = ("bytes", "image", "path")  # columns that hold images; the first of them that a batch has is read
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What came of a batch of images.
+
+    Attributes:
+        read: positions in the batch, counted from 0, of the images that could be read.
+        features: {stage: (images, ...)}, a row for each of these images.
+        unreadable: for each of the other images its error, which names it; in the order of the batch.
+    """
+
+    read: tuple[int, ...]
+    features: dict[str, np.ndarray]
+    unreadable: tuple[InputError, ...]
+
+
+class Extract:
+    """Computes the features of images, a batch at a time; one network serves all batches.
+
+    As a callable class it is what Ray Data's `map_batches` takes: each of its workers loads the network once.
+
+    Args:
+        model: a pretrained network by its name, an ImageClassifier, or a FeatureExtractor, which has its stages.
+        stages: which features; names of `ImageClassifier.stages`.
+        hub: the only place to look for the weights of a name, as `mpncov_zoo.load` takes it.
+        skip_unreadable: leave images out that cannot be read, each with a warning in the log, instead of refusing
+            the batch.
+
+    Raises:
+        InputError: an unknown stage.
+        UnknownModel, NoPretrainedWeights, FetchError, IntegrityError: of `mpncov_zoo.load`, for a name.
+
+    Example:
+        >>> paths = ray.data.from_items([{"path": path} for path in find_images(["photos"])])
+        >>> paths.map_batches(Extract, fn_constructor_args=("mpncov_resnet50",), batch_size=32, concurrency=2)
+    """
+
+    def __init__(
+        self,
+        model: str | ImageClassifier | FeatureExtractor,
+        stages: Sequence[str] = ("representation",),
+        *,
+        hub: str | PathLike[str] | None = None,
+        skip_unreadable: bool = False,
+    ):
+        from mpncov_zoo.classifier import FeatureExtractor
+        from mpncov_zoo.zoo import feature_extractor
+
+        made = model if isinstance(model, FeatureExtractor) else feature_extractor(model, stages, hub=hub)
+        self.network, self.skip_unreadable = made, skip_unreadable
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The features of the rows of a table.
+
+        Args:
+            batch: columns of equal length. One of them holds the images: "bytes" (the contents of files), "image"
+                (uint8 arrays (height, width, channels)) or "path" (of files); "path" names the images in errors.
+
+        Returns:
+            The columns of the batch but for "bytes" and "image", and a column (images, ...) for each stage.
+
+        Raises:
+            InputError: the batch has no such column, or an image cannot be read.
+        """
+        source = next((name for name in SOURCES if name in batch), None)
+        if source is None:
+            raise InputError(f"A batch has one of the columns {', '.join(SOURCES)}. Received: {', '.join(batch)}.")
+        names = [str(path) for path in batch["path"]] if "path" in batch else None
+        rows = self.rows(names if source == "path" and names else list(batch[source]), names)
+        for error in rows.unreadable:
+            if not self.skip_unreadable:
+                raise error
+            logger.warning("left out: %s", error)
+        kept = {name: np.asarray(batch[name])[[*rows.read]] for name in batch if name not in ("bytes", "image")}
+        return kept | rows.features
+
+    def rows(self, images: Sequence[Any], names: Sequence[str] | None = None) -> Rows:
+        """The features of the images that can be read, and what is wrong with the others.
+
+        Args:
+            images: each a path, a PIL image, the bytes of a file or a uint8 array (height, width, channels).
+            names: of the images, for errors; by default paths are their own names, and others are numbered.
+        """
+        names = names or [image if isinstance(image, str) else f"image {index}" for index, image in enumerate(images)]
+        found = read_all(images, self.network.preprocess, names)
+        good = {index: image for index, image in enumerate(found) if not isinstance(image, InputError)}
+        return Rows(
+            read=tuple(good),
+            features=self._features([*good.values()]),
+            unreadable=tuple(image for image in found if isinstance(image, InputError)),
+        )
+
+    def _features(self, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        if images:
+            return self.network.predict_on_batch(np.stack(images))
+        shapes = {name: [size or 0 for size in output.shape[1:]] for name, output in self.network.output.items()}
+        return {name: np.zeros((0, *shape), np.float32) for name, shape in shapes.items()}
