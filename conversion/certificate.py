@@ -2,11 +2,12 @@
 
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from mpncov_zoo.documents import FORMAT_VERSION, Sha256, StrictModel, Text, load_document
+from mpncov_zoo.errors import ConversionError, ZooError
 
 CERTIFICATE_FILE = "certificate.json"
 REPORT_FILE = "report.html"
@@ -96,6 +97,7 @@ class Certificate(StrictModel):
         map_sha256: digest of the map, of every name and its variable.
     """
 
+    refusal: ClassVar[type[ZooError]] = ConversionError
     format_version: Literal[1] = FORMAT_VERSION
     model: Text
     tag: Text
@@ -133,6 +135,6 @@ def read_certificate(directory: str | PathLike[str]) -> Certificate:
     """Read the certificate of an artifact.
 
     Raises:
-        ManifestError: the artifact has no certificate, or it is malformed.
+        ConversionError: the artifact has no certificate, or it is malformed.
     """
-    return load_document(Path(directory) / CERTIFICATE_FILE, Certificate, "format_version")
+    return load_document(Path(directory) / CERTIFICATE_FILE, Certificate)

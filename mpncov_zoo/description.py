@@ -166,5 +166,5 @@ def parse_index(path: str | PathLike[str], data: bytes | None = None) -> HubInde
 
 def _document(path: str | PathLike[str], data: bytes | None, document: type[Document]) -> Document:
     if data is None:
-        return load_document(Path(path), document, "format_version")
-    return parse_document(data, path, document, "format_version")
+        return load_document(Path(path), document)
+    return parse_document(data, path, document)

@@ -6,11 +6,11 @@ import stat
 from collections import Counter
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from mpncov_zoo.errors import ManifestError
+from mpncov_zoo.errors import ManifestError, ZooError
 
 FORMAT_VERSION = 1
 LARGEST = 2**24  # bytes
@@ -44,8 +44,15 @@ def is_repository(text: str) -> bool:
 
 
 class StrictModel(BaseModel):
-    """Frozen, without unknown fields or NaN, and a number is a number; the base of everything read from a file."""
+    """Frozen, without unknown fields or NaN, and a number is a number; the base of everything read from a file.
 
+    Attributes:
+        refusal: the error that a file gets which is no such document.
+        version_field: where its version stands.
+    """
+
+    refusal: ClassVar[type[ZooError]] = ManifestError
+    version_field: ClassVar[str] = "format_version"
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
@@ -72,59 +79,58 @@ class StrictModel(BaseModel):
 Document = TypeVar("Document", bound=StrictModel)
 
 
-def load_document(path: Path, document: type[Document], version_field: str) -> Document:
+def load_document(path: Path, document: type[Document]) -> Document:
     """Read and validate a JSON file.
 
     Raises:
-        ManifestError: naming file, field, what was received and what is allowed.
+        ZooError: of the kind that the document states, naming file, field, what was received and what is allowed.
     """
-    return parse_document(_read(path), path, document, version_field)
+    return parse_document(_read(path, document.refusal), path, document)
 
 
-def parse_document(data: bytes, source: object, document: type[Document], version_field: str) -> Document:
+def parse_document(data: bytes, source: object, document: type[Document]) -> Document:
     """Validate JSON; the version is looked at first.
 
     Args:
         data: the text.
         source: where it comes from, for messages.
         document: what it has to be.
-        version_field: its name.
 
     Raises:
-        ManifestError: naming source, field, what was received and what is allowed.
+        ZooError: of the kind that the document states, naming source, field, what was received and what is allowed.
     """
-    values = _parsed(data, source)
-    version = values.get(version_field)
+    values = _parsed(data, source, document.refusal)
+    version = values.get(document.version_field)
     if version != FORMAT_VERSION or isinstance(version, bool):
-        raise ManifestError(
-            f"{source}: {version_field}: received {_shown(version)}, allowed: {FORMAT_VERSION}. "
+        raise document.refusal(
+            f"{source}: {document.version_field}: received {_shown(version)}, allowed: {FORMAT_VERSION}. "
             "Written by a newer mpncov_zoo? Then upgrade: pip install --upgrade mpncov-zoo"
         )
     try:
         return document.model_validate(values)
     except ValidationError as error:
-        raise ManifestError(f"{source}: {first_problem(error)}") from None
+        raise document.refusal(f"{source}: {first_problem(error)}") from None
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, refusal: type[ZooError]) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ManifestError(f"{path}: expected a regular file, got a directory, pipe or device")
+            raise refusal(f"{path}: expected a regular file, got a directory, pipe or device")
         if status.st_size > LARGEST:
-            raise ManifestError(f"{path}: expected at most {LARGEST:,} bytes, got {status.st_size:,}")
+            raise refusal(f"{path}: expected at most {LARGEST:,} bytes, got {status.st_size:,}")
         return path.read_bytes()
     except OSError as error:
-        raise ManifestError(f"{path}: cannot be read: {error.strerror}") from None
+        raise refusal(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _parsed(data: bytes, source: object) -> dict[str, Any]:
+def _parsed(data: bytes, source: object, refusal: type[ZooError]) -> dict[str, Any]:
     try:
         values = json.loads(data, object_pairs_hook=_distinct_keys, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{source}: not valid JSON (damaged or truncated?): {error}") from None
+        raise refusal(f"{source}: not valid JSON (damaged or truncated?): {error}") from None
     if not isinstance(values, dict):
-        raise ManifestError(f"{source}: received {_shown(values)}, allowed: a JSON object")
+        raise refusal(f"{source}: received {_shown(values)}, allowed: a JSON object")
     return values
 
 

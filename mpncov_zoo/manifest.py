@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Self
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
 
 from pydantic import Field, model_validator
 
@@ -147,6 +147,8 @@ class WeightsEntry(StrictModel):
 class Manifest(StrictModel):
     """All published weights."""
 
+    version_field: ClassVar[str] = "schema_version"
+
     schema_version: Literal[1]
     entries: list[WeightsEntry]
 
@@ -218,7 +220,7 @@ def load_manifest(path: str | PathLike[str] | None = None) -> Manifest:
     Raises:
         ManifestError: naming file, field, what was received and what is allowed.
     """
-    return _installed_manifest() if path is None else load_document(Path(path), Manifest, "schema_version")
+    return _installed_manifest() if path is None else load_document(Path(path), Manifest)
 
 
 @functools.cache

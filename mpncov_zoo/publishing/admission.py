@@ -27,7 +27,7 @@ def require_publishable(
     Raises:
         InputError: the weights have no stated licence, or another origin than training or a conversion that passed; or
             they were trained, and nobody measured how well they do.
-        ManifestError: the certificate of a conversion is malformed.
+        ConversionError: the certificate of a conversion is malformed.
     """
     if entry.weights_licence.strip().casefold() == NOT_STATED:
         raise InputError(

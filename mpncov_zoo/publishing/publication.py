@@ -82,7 +82,8 @@ def publish(
         IntegrityError: files are not those of the artifact, it does not compute what it should, or what was published
             does not come back.
         FetchError, OfflineError: of a repository that cannot be written; the message says what to do.
-        ManifestError: the artifact's model.json, its certificate or a hub's index.json is malformed.
+        ManifestError: the artifact's model.json or a hub's index.json is malformed.
+        ConversionError: the certificate of a conversion is.
 
     Example:
         >>> publish("runs/fashion/mpncov_cifar_resnet20.mine", "hf:owner/name", facts=Facts(citation="..."))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mpncov_zoo.description import parse_description
-from mpncov_zoo.errors import InputError, IntegrityError, ManifestError
+from mpncov_zoo.errors import ConversionError, InputError, IntegrityError
 from mpncov_zoo.hub.verification import describe_files
 from mpncov_zoo.manifest import Upstream
 from mpncov_zoo.publishing import admission
@@ -83,7 +83,7 @@ def test_a_conversion_that_drifts(artifact_hub: Path, tmp_path: Path) -> None:
     parity["cases"][0]["stages"][0]["tensorflow"] = 0.5
     drifting = converted(artifact_hub, tmp_path / "drifting", parity=parity, verdict="failed")
     assert "the verdict of certificate.json is 'failed'" in refusal(drifting)
-    with pytest.raises(ManifestError, match="verdict: received 'passed', the parity says 'failed'"):
+    with pytest.raises(ConversionError, match="verdict: received 'passed', the parity says 'failed'"):
         check(converted(artifact_hub, tmp_path / "lying", parity=parity))
 
 

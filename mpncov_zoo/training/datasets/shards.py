@@ -7,14 +7,14 @@ tf.train.Example with the usual names: image/encoded, image/class/label (from 0)
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import tensorflow as tf
 from pydantic import Field, model_validator
 
 from mpncov_zoo.documents import FORMAT_VERSION, StrictModel, load_document
-from mpncov_zoo.errors import InputError, ManifestError
+from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.preprocessing import decode_image
 from mpncov_zoo.specification import InputSpecification
 from mpncov_zoo.training.augmentation import stateless
@@ -62,6 +62,7 @@ class ShardIndex(StrictModel):
         shards: in order.
     """
 
+    refusal: ClassVar[type[ZooError]] = InputError
     format_version: Literal[1] = FORMAT_VERSION
     dataset: str
     source_sha256: str
@@ -182,10 +183,7 @@ def read_index(path: Path) -> ShardIndex:
     Raises:
         InputError: it is damaged, or no such list.
     """
-    try:
-        return load_document(path, ShardIndex, "format_version")
-    except ManifestError as error:
-        raise InputError(str(error)) from None
+    return load_document(path, ShardIndex)
 
 
 def packed_splits(directory: Path) -> tuple[str, ...]:
