@@ -39,13 +39,13 @@ logger = logging.getLogger(__name__)
 
 
 def cache_root(cache_dir: str | PathLike[str] | None = None) -> Path:
-    """The argument, else the directory in MPNCOV_ZOO_CACHE, else the platform's own place; it need not exist."""
+    """Return the cache's directory: the argument, else MPNCOV_ZOO_CACHE, else the platform's own place."""
     chosen = cache_dir or os.environ.get(CACHE_VARIABLE)
     return Path(os.path.expanduser(chosen)).absolute() if chosen else user_cache_path("mpncov_zoo")
 
 
 class Cache:
-    """The cache under one directory, which need not exist, and may be read-only: it then serves what it has.
+    """The cache in one directory. The directory need not exist; a read-only one serves what it has.
 
     Args:
         root: of `cache_root`.
@@ -60,16 +60,16 @@ class Cache:
         self.partial, self.locks = root / "partial", root / "locks"
 
     def blob(self, digest: str) -> Path:
-        """Where the content of this sha256 is kept, if it is."""
+        """Return the path at which the content with this sha256 is kept, if it is in the cache."""
         return self.blobs / digest
 
     def holds(self, file: FileEntry) -> bool:
-        """Whether the content of a file is here and sound."""
+        """Say whether the content of a file is in the cache and undamaged."""
         path = self.blob(file.sha256)
         return path.is_file() and path.stat().st_size == file.size and sha256(path) == file.sha256
 
     def store(self, path: Path, digest: str) -> Path:
-        """Move a complete file, whose sha256 this is, to its blob."""
+        """Move a complete file into the cache, as the blob of its sha256; return the blob's path."""
         with self.writing():
             self.blobs.mkdir(parents=True, exist_ok=True)
             try:
@@ -82,18 +82,18 @@ class Cache:
         return self.blob(digest)
 
     def store_bytes(self, data: bytes, digest: str) -> Path:
-        """Keep a small content, whose sha256 this is, as its blob."""
+        """Write bytes into the cache, as the blob of their sha256; return the blob's path."""
         with self.scratch("bytes") as scratch, self.writing():
             (scratch / "content").write_bytes(data)
             return self.store(scratch / "content", digest)
 
     def tree(self, name: str, files: Iterable[FileEntry]) -> Path:
-        """Where the directory of these files is kept, if it is."""
+        """Return the path of the directory that is made of these files, whether it exists or not."""
         listed = json.dumps(sorted((file.path, file.sha256) for file in files))
         return self.artifacts / f"{name}@{hashlib.sha256(listed.encode()).hexdigest()[:16]}"
 
     def materialise(self, name: str, files: Iterable[FileEntry]) -> Path:
-        """Make the directory of these files, whose blobs are all here, unless it is there."""
+        """Make the directory of these files from their blobs, unless it exists; return its path."""
         files = list(files)
         tree = self.tree(name, files)
         if tree.is_dir():
@@ -112,14 +112,14 @@ class Cache:
         return tree
 
     def adopt(self, directory: Path, name: str) -> Path:
-        """Move the files of a directory that was made here into the cache; returns their new directory."""
+        """Move the files of a directory that was made on this machine into the cache; return their new directory."""
         files = describe_files(directory, exclude=())
         for file in files:
             self.store(directory / file.path, file.sha256)
         return self.materialise(name, files)
 
     def description(self, digest: str) -> tuple[ArtifactDescription, list[FileEntry]] | None:
-        """The `model.json` of this sha256, and every file of its artifact, itself included; None if it is not here.
+        """Return the `model.json` with this sha256 and its artifact's list of files; None if it is not in the cache.
 
         Raises:
             ManifestError: it is malformed.
@@ -136,7 +136,7 @@ class Cache:
         return description, [own, *description.files]
 
     def recall(self, kind: Kind, name: str) -> str | None:
-        """The sha256 that was remembered."""
+        """Return the sha256 that was remembered under a name, or None."""
         try:
             text = self._ref(kind, name).read_text().strip()
         except OSError:
@@ -144,7 +144,7 @@ class Cache:
         return text if re.fullmatch("[0-9a-f]{64}", text) else None
 
     def remember(self, kind: Kind, name: str, digest: str) -> None:
-        """Keep a sha256 under a name, in place of another."""
+        """Remember a sha256 under a name, in place of an earlier one."""
         with self.scratch(kind) as scratch, self.writing():
             (scratch / "ref").write_text(f"{digest}\n")
             self._ref(kind, name).parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +155,7 @@ class Cache:
 
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
-        """A directory for things on their way into the cache; it is removed afterwards."""
+        """Provide a temporary directory inside the cache; it is removed when the context ends."""
         with self.writing():
             self.artifacts.mkdir(parents=True, exist_ok=True)
             if not (self.root / "CACHEDIR.TAG").exists():
@@ -168,7 +168,7 @@ class Cache:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Let one process at a time do a piece of work; where locks do not work, let all."""
+        """Let one process at a time do a piece of work. Where the file system has no locks, all may do it."""
         lock = None
         try:
             self.locks.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ class Cache:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Say of any error of the file system what was to be written, and what to do.
+        """Turn errors of the file system into one that names the cache and says what to do.
 
         Raises:
             FetchError: in its place.
@@ -207,7 +207,7 @@ def _acquire(lock: BaseFileLock, name: str) -> None:
 
 
 def _link(blob: Path, place: Path) -> None:
-    """A second name for a blob, or a copy where the file system has no such thing."""
+    """Give a blob a second name; copy it where the file system has no hard links."""
     try:
         os.link(blob, place)
     except FileNotFoundError:
@@ -217,7 +217,7 @@ def _link(blob: Path, place: Path) -> None:
 
 
 def _synchronize(directory: Path) -> None:
-    """Make renames in a directory outlive a power cut, where the system can."""
+    """Write the renames in a directory to the disk, so that they outlive a power cut, where the system can."""
     try:
         descriptor = os.open(directory, os.O_RDONLY)
     except OSError:

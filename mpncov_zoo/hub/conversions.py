@@ -1,4 +1,4 @@
-"""Artifacts that were converted from a published checkpoint on this machine: found in the cache, and what vouches."""
+"""Artifacts that were converted on this machine: how they are found in the cache, and what vouches for them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from mpncov_zoo.manifest import Upstream, WeightsEntry
 
 @dataclass(frozen=True)
 class Conversion:
-    """What the cache remembers of one.
+    """An artifact in the cache that was converted from a published checkpoint.
 
     Attributes:
         directory: of the artifact.
@@ -26,12 +26,12 @@ class Conversion:
 
     @property
     def source_digest(self) -> str:
-        """The sha256 of the checkpoint that it was made of; "" if it does not say."""
+        """The sha256 of the checkpoint that it was converted from; "" if its model.json does not say."""
         source = self.description.provenance.get("source")
         return str(source.get("sha256") or "") if isinstance(source, dict) else ""
 
     def require_made_of(self, upstream: Upstream, pinned: str | None) -> None:
-        """Refuse the conversion of another checkpoint than the published one, and than the one first used here.
+        """Refuse an artifact that was converted from another checkpoint than the published or the first used one.
 
         Raises:
             IntegrityError: it is.
@@ -45,7 +45,7 @@ class Conversion:
             )
 
     def trust(self, upstream: Upstream) -> str:
-        """One sentence that says what vouches for it."""
+        """Return one sentence that says what vouches for the artifact."""
         if upstream.sha256:
             held = "which agrees with the manifest's sha256"
         elif upstream.sha256_prefix:
@@ -62,7 +62,7 @@ class Conversion:
 
 
 def find_conversion(cache: Cache, entry: WeightsEntry) -> Conversion | None:
-    """The remembered conversion of an entry, if its directory is there, or can be made of what is there.
+    """Return the converted artifact of a manifest's entry, or None if the cache does not have all of its files.
 
     Raises:
         ManifestError: its model.json is malformed.

@@ -1,4 +1,4 @@
-"""A hub in a directory: `<model>.<tag>/` artifacts and the `index.json` that lists them for servers that cannot."""
+"""Hubs in directories: `<model>.<tag>/` artifacts, and the `index.json` that lists them where a server cannot."""
 
 import os
 import shutil
@@ -50,7 +50,7 @@ def add_artifact(directory: Path, name: str, hub: Path) -> Path:
 
 
 def require_hub(hub: Path, directory: Path) -> None:
-    """Refuse a place for a hub where its files would be foreign ones inside an artifact.
+    """Refuse a hub inside an artifact, whose files would then not be the listed ones any more.
 
     Args:
         hub: the place.
@@ -66,7 +66,7 @@ def require_hub(hub: Path, directory: Path) -> None:
 
 
 def index_text(names: Collection[str]) -> str:
-    """The content of an `index.json` that lists these artifacts.
+    """Return the content of an `index.json` that lists these artifacts.
 
     Raises:
         InputError: one is no `<model>.<tag>`.
@@ -80,7 +80,7 @@ def index_text(names: Collection[str]) -> str:
 
 @contextmanager
 def _locked(hub: Path) -> Iterator[None]:
-    """The hub for this process alone, or another one's entry in the index would be lost."""
+    """Keep other processes out of the hub: two that write the index at once would lose an entry."""
     try:
         hub.mkdir(parents=True, exist_ok=True)
         with FileLock(hub / f".{INDEX_FILE}.lock"):
@@ -100,7 +100,7 @@ def _require_same(target: Path, files: Sequence[FileEntry]) -> None:
 
 
 def _copy(directory: Path, files: Sequence[FileEntry], target: Path) -> None:
-    """By way of a directory beside the target, verified before it takes the target's place."""
+    """Copy an artifact's files; the copy is verified before it takes the target's place."""
     with complete(target) as partial:
         for file in files:
             place = partial / file.path

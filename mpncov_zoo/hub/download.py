@@ -1,4 +1,4 @@
-"""A file from a URL into the cache: streamed, hashed, held to its size and digest, resumed where it broke off."""
+"""Fetches a file from a URL into the cache: hashes it as it comes, checks size and digest, resumes what broke off."""
 
 import re
 import threading
@@ -18,7 +18,7 @@ NOTHING_KEPT = "Nothing of it was kept"
 
 @dataclass(frozen=True)
 class Expected:
-    """What a file has to be.
+    """What is known of a file before it is fetched.
 
     Attributes:
         name: for messages.
@@ -34,16 +34,16 @@ class Expected:
 
     @property
     def limit(self) -> int:
-        """Bytes that must not be exceeded."""
+        """The number of bytes after which a download is stopped."""
         return self.largest if self.size is None else self.size
 
     @property
     def is_pinned(self) -> bool:
-        """Whether its content is known beforehand, so that any download of it is as good as another."""
+        """Whether the content is known beforehand, so that a download can be continued from any server."""
         return len(self.digest) == 64
 
     def differs(self, size: int, digest: str) -> str:
-        """How a file differs from it; "" if it does not."""
+        """Say how a file differs from what is expected; "" if it does not."""
         if self.size not in (None, size):
             return f"expected {self.size} bytes, got {size}"
         known = self.digest if self.is_pinned else f"{self.digest}..."
@@ -51,7 +51,7 @@ class Expected:
 
 
 class Stopped(FetchError):
-    """Another file of the same set failed, so this one was not fetched to its end."""
+    """The download was stopped because another file of the same artifact failed."""
 
 
 def download(
@@ -100,7 +100,7 @@ def download(
 def _transfer(
     address: Address, expected: Expected, partial: PartialFile, limits: Limits, stop: threading.Event
 ) -> None:
-    """Bring a download to its end, however often it breaks off."""
+    """Repeat requests until the download is complete, as often as the limits allow."""
     until = time.monotonic() + limits.deadline
     for attempt in range(limits.retries + 1):
         left = replace(limits, deadline=max(0.1, until - time.monotonic()))
@@ -113,7 +113,7 @@ def _transfer(
 
 
 def _receive(address: Address, expected: Expected, partial: PartialFile, limits: Limits, stop: threading.Event) -> None:
-    """One request for what is still missing."""
+    """Request the bytes that are still missing, once."""
     if 0 < partial.size == expected.size:
         return
     if stop.is_set():
@@ -133,7 +133,7 @@ def _receive(address: Address, expected: Expected, partial: PartialFile, limits:
 
 
 def _find_place(answer: Answer, expected: Expected, partial: PartialFile) -> None:
-    """Where in the file the body of an answer begins; what does not continue the partial file starts anew."""
+    """Return the offset in the file at which an answer begins: 0 unless it continues the partial file."""
     response = answer.response
     if response.status_code == 200:
         partial.begin(response.headers.get("ETag", ""))
@@ -148,7 +148,7 @@ def _find_place(answer: Answer, expected: Expected, partial: PartialFile) -> Non
 
 
 def _require_length(address: Address, answer: Answer, expected: Expected, partial: PartialFile) -> None:
-    """End at once where the server announces another size."""
+    """Stop before the body is read if the server announces another size."""
     announced = answer.response.headers.get("Content-Length", "")
     if not re.fullmatch(r"\d{1,15}", announced):
         return

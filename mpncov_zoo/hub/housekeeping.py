@@ -1,4 +1,4 @@
-"""What the cache holds, what of it is damaged, and what of it nothing needs any more."""
+"""Lists what the cache holds, what in it is damaged, and what nothing needs any more; and removes it."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ YOUNG = 3600  # seconds in which a blob may belong to a download whose other fil
 
 @dataclass(frozen=True)
 class Held:
-    """A directory of the cache.
+    """A directory in the cache.
 
     Attributes:
         name: of the weights, `<model>.<tag>`, or of a checkpoint's file.
@@ -38,7 +38,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Removal:
-    """A file or directory to remove, and why.
+    """A file or directory that is to be removed, and the reason.
 
     Attributes:
         path: of it.
@@ -52,12 +52,12 @@ class Removal:
 
 
 def held(cache: Cache) -> list[Held]:
-    """Every directory of the cache, by name."""
+    """List every directory of the cache, sorted by name."""
     return [Held(tree.name.rpartition("@")[0], tree, _size(tree)) for tree in _trees(cache)]
 
 
 def unneeded(cache: Cache, manifest: Manifest, *, everything: bool = False) -> list[Removal]:
-    """What can be removed without a loss: what broke off, what another version of the manifest needed.
+    """List what can be removed without a loss: interrupted downloads, and files that this version does not need.
 
     Args:
         cache: to look at.
@@ -78,7 +78,7 @@ def unneeded(cache: Cache, manifest: Manifest, *, everything: bool = False) -> l
 
 
 def damaged(cache: Cache) -> Iterator[Removal]:
-    """What is not what its name says, read to its last byte; without it the next load fetches or converts again."""
+    """List the damaged files, after reading every byte. Once they are removed, the next load fetches them again."""
     for path in _children(cache.blobs):
         problem = _problem_of_blob(path)
         if problem:
@@ -90,14 +90,14 @@ def damaged(cache: Cache) -> Iterator[Removal]:
 
 
 def total(removals: Iterable[Removal]) -> int:
-    """Bytes that the removal of all frees."""
+    """Return the number of bytes that the removals free."""
     statuses = [status for removal in removals for status in _statuses(removal.path)]
     names = Counter((s.st_dev, s.st_ino) for s in statuses)
     return sum({(s.st_dev, s.st_ino): s.st_size for s in statuses if names[s.st_dev, s.st_ino] >= s.st_nlink}.values())
 
 
 def remove(cache: Cache, removals: list[Removal]) -> None:
-    """Remove them, directories as a whole: nobody sees half of one.
+    """Carry out removals; a directory disappears as a whole.
 
     Raises:
         FetchError: the cache cannot be written.
@@ -113,7 +113,7 @@ def remove(cache: Cache, removals: list[Removal]) -> None:
 
 
 def _needed(cache: Cache, manifest: Manifest) -> dict[Path, list[FileEntry]]:
-    """The directories that loads of this version may ask for, with their files."""
+    """Return the directories that this version may load from, each with its list of files."""
     lists = [(entry.name, entry.files) for entry in manifest.entries if entry.files]
     converted = set()
     for kind in ("converted", "exported", "hubs"):
@@ -147,7 +147,7 @@ def _problem_of_blob(path: Path) -> str:
 
 
 def _problem_of_tree(cache: Cache, tree: Path) -> str:
-    """A directory's name holds the digest of its list of files, so that any change shows."""
+    """Say what is wrong with a directory: its name holds the digest of its list of files, so any change shows."""
     try:
         files = describe_files(tree, exclude=())
     except IntegrityError as error:
@@ -161,7 +161,7 @@ def _trees(cache: Cache) -> list[Path]:
 
 
 def _hidden(cache: Cache) -> list[Path]:
-    """What was on its way into the cache, or out of it."""
+    """List the temporary directories, which processes that were killed leave behind."""
     return [path for path in _children(cache.artifacts) if path.name.startswith(".")]
 
 
@@ -178,7 +178,7 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _statuses(path: Path) -> list[os.stat_result]:
-    """Of the files there are; another process may have removed some meanwhile."""
+    """Return the status of each file that still exists; another process may have removed some."""
     found = []
     for file in _files_of(path):
         with contextlib.suppress(FileNotFoundError):

@@ -13,7 +13,7 @@ MOST_NAMED = 20
 
 @dataclass(frozen=True)
 class LocalHub:
-    """A directory of `<model>.<tag>/` ones, or one artifact.
+    """A hub that is a directory of artifacts, or one artifact.
 
     Attributes:
         path: absolute.
@@ -22,7 +22,7 @@ class LocalHub:
     path: Path
 
     def find(self, model: str, tag: str | None, manifest: Manifest) -> tuple[Path, str]:
-        """The directory and the name of the artifact that is meant; nothing of it is verified.
+        """Return the directory and the name of the artifact that is meant; nothing is verified yet.
 
         Raises:
             FetchError: the directory is not there or cannot be read.
@@ -45,7 +45,7 @@ class LocalHub:
             raise FetchError(f"{self.path} cannot be read: permission denied")
 
     def _held_name(self, model: str, tag: str | None) -> str:
-        """The name of the one artifact, if it is of the model and tag asked for."""
+        """Return the name of this artifact, if it is of the model and tag that are asked for."""
         description = parse_description(self.path / DESCRIPTION_FILE)
         if description.model != model:
             raise NoPretrainedWeights(f"{self.path} holds weights of {description.model!r}, not of {model!r}")
@@ -55,12 +55,12 @@ class LocalHub:
 
 
 def artifact_names(directory: Path) -> list[str]:
-    """Names of the artifacts that lie in a directory, sorted."""
+    """Return the names of the artifacts that lie in a directory, sorted."""
     return sorted(child.name for child in directory.iterdir() if _is_artifact(child))
 
 
 def chosen_name(hub: object, names: list[str], model: str, tag: str | None, manifest: Manifest) -> str:
-    """Which of a hub's artifacts is meant: the tag asked for, else the default one, else the only one of the model.
+    """Choose one of a hub's artifacts: the tag asked for, else the default one, else the only one of the model.
 
     Raises:
         NoPretrainedWeights: none is; the message says which there are.

@@ -1,7 +1,7 @@
-"""Where a hub is: how `hub=`, MPNCOV_ZOO_HUB and the manifest's sources name it, and which URL a file of it has.
+"""Where hubs are: reads what `hub=`, MPNCOV_ZOO_HUB and the manifest name, and makes the URLs of their files.
 
-A hub is a directory, here or behind a URL, that holds `<model>.<tag>/` directories, and an `index.json` that lists
-them where a server cannot. It is trusted with nothing.
+A hub is a directory on this machine or behind a URL. It holds `<model>.<tag>/` directories, and an `index.json` that
+lists them where the server cannot. Nothing that it says is trusted.
 """
 
 import os
@@ -22,7 +22,7 @@ ALLOWED = "a directory, https://host/path, or hf:owner/name@<40-hex commit>"
 
 @dataclass(frozen=True)
 class StaticServer:
-    """Files behind a URL."""
+    """A static file server."""
 
     url: str
 
@@ -31,11 +31,15 @@ class StaticServer:
 
     @property
     def fixed(self) -> bool:
-        """Whether its files can never change."""
+        """Whether the files of this hub can never change."""
         return False
 
     def address(self, path: str) -> Address:
-        """Of a file, by its POSIX path below the hub's root."""
+        """Return the address of a file.
+
+        Args:
+            path: POSIX path below the hub's root.
+        """
         return Address(f"{self.url}/{path}")
 
 
@@ -51,11 +55,15 @@ class HuggingFace:
 
     @property
     def fixed(self) -> bool:
-        """Whether its files can never change."""
+        """Whether the files of this hub can never change."""
         return True
 
     def address(self, path: str) -> Address:
-        """Of a file, by its POSIX path below the hub's root."""
+        """Return the address of a file.
+
+        Args:
+            path: POSIX path below the hub's root.
+        """
         from huggingface_hub import hf_hub_url  # late: it takes a while, and other hubs need none of it
         from huggingface_hub.utils import build_hf_headers
 
@@ -67,7 +75,7 @@ Location = StaticServer | HuggingFace
 
 
 def locate(hub: str | PathLike[str]) -> Location | Path:
-    """The hub that a user names.
+    """Return the hub that a user names: a path on this machine, or a location behind URLs.
 
     Args:
         hub: a directory, a URL, or `hf:owner/name@<40-hex commit>`.
@@ -90,7 +98,7 @@ def locate(hub: str | PathLike[str]) -> Location | Path:
 
 
 def of_source(source: HuggingFaceSource | HttpsSource | FileSource) -> Location | Path:
-    """The hub that an entry of the manifest names."""
+    """Return the hub that a source in the manifest names."""
     if isinstance(source, HuggingFaceSource):
         return HuggingFace(source.repo, source.revision)
     return (

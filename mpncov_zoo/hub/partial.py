@@ -1,4 +1,4 @@
-"""A download that is not complete: a file of this process alone, which can begin with what another left of the same."""
+"""Downloads that are not complete: each process writes its own file, which can begin with what another one left."""
 
 import contextlib
 import hashlib
@@ -19,7 +19,7 @@ STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]{1,200}"')  # a weak one (W/"...") do
 
 
 class PartialFile:
-    """A context in which a file grows; it leaves a blob in the cache, or what can be continued, or nothing.
+    """A context in which a file grows. At its end it is a blob of the cache, or can be continued, or is removed.
 
     Args:
         cache: where.
@@ -52,11 +52,11 @@ class PartialFile:
 
     @property
     def digest(self) -> str:
-        """The sha256 so far."""
+        """The sha256 of what was written so far."""
         return self._hash.hexdigest()
 
     def begin(self, etag: str = "") -> None:
-        """Start with nothing; an etag that does not identify bytes counts for none."""
+        """Begin with an empty file; an etag that does not identify the bytes is ignored."""
         self._progress(-self.size)
         self.size, self.etag, self._hash = 0, etag if STRONG_ETAG.fullmatch(etag) else "", hashlib.sha256()
         with self._cache.writing():
@@ -65,7 +65,7 @@ class PartialFile:
             _note(self._path).write_text(self.etag)
 
     def write(self, piece: bytes) -> None:
-        """Add bytes.
+        """Append bytes to the file.
 
         Raises:
             FetchError: the disk is full, say; nothing is kept then.
@@ -83,7 +83,7 @@ class PartialFile:
         self._progress(len(piece))
 
     def inherit(self, limit: int) -> None:
-        """Begin with a copy of the longest download of the same file that broke off.
+        """Begin with a copy of the longest interrupted download of the same file.
 
         A copy, for it may be that of a process that is alive, where locks do not work.
         """
@@ -97,7 +97,7 @@ class PartialFile:
                 return
 
     def complete(self) -> None:
-        """Make it the blob of its digest, and remove what others left of the same file."""
+        """Move the file into the cache, and remove what other processes left of it."""
         with self._cache.writing():
             os.fsync(self._file.fileno())
         self._file.close()
@@ -110,7 +110,7 @@ class PartialFile:
 
 
 def _note(path: Path) -> Path:
-    """Where the etag of a partial file stands."""
+    """Return the path of the note that holds a partial file's etag."""
     return path.with_name(f"{path.name}.etag")
 
 

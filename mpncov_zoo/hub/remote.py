@@ -1,4 +1,4 @@
-"""A remote hub: which artifacts it holds, and their files into the cache."""
+"""Remote hubs: lists their artifacts, and fetches the files into the cache."""
 
 import hashlib
 import tempfile
@@ -23,7 +23,7 @@ LARGEST_DOCUMENT = 2**20  # bytes of a model.json or index.json that no digest i
 
 @dataclass(frozen=True)
 class RemoteHub:
-    """A hub behind URLs, seen through the cache.
+    """A hub behind URLs, and the cache that its files go to.
 
     Attributes:
         location: where it is.
@@ -36,7 +36,7 @@ class RemoteHub:
     offline: bool
 
     def names(self) -> list[str] | None:
-        """Which `<model>.<tag>` it holds, by its index.json or as an artifact itself; None if it does not say.
+        """Return the names of its artifacts, from its index.json or its own model.json; None if it has neither.
 
         Raises:
             FetchError, OfflineError: it cannot be asked.
@@ -52,7 +52,7 @@ class RemoteHub:
             return None
 
     def files(self, name: str) -> list[FileEntry]:
-        """Every file of an artifact, as its own model.json lists them; a hub that can change is asked each time.
+        """Return the files of an artifact, as its model.json lists them; a hub that can change is asked each time.
 
         Raises:
             NoPretrainedWeights: it holds another artifact.
@@ -76,7 +76,7 @@ class RemoteHub:
         return [own, *description.files]
 
     def directory(self, name: str, files: Sequence[FileEntry]) -> Path:
-        """The directory of these files in the cache; what is missing there is fetched.
+        """Return the directory of these files in the cache, after fetching what is missing.
 
         Raises:
             FetchError, OfflineError: they cannot be had.
@@ -89,7 +89,7 @@ class RemoteHub:
         return tree
 
     def _fetch(self, name: str, files: Sequence[FileEntry]) -> None:
-        """Fetch an artifact's files; where the smallest is, the others are, too."""
+        """Fetch an artifact's files. The smallest comes first: it shows in which folder of the hub all of them are."""
         if not files:
             return
         self._require_online(name)
@@ -107,7 +107,7 @@ class RemoteHub:
                     raise
 
     def _fetch_description(self, name: str) -> tuple[str, bytes]:
-        """The URL and content of an artifact's model.json."""
+        """Fetch an artifact's model.json; return its URL and content."""
         self._require_online(name)
         for path in (f"{name}/{DESCRIPTION_FILE}", DESCRIPTION_FILE):
             try:
@@ -117,7 +117,7 @@ class RemoteHub:
         raise NotFound(f"{self.location} holds no {name}: neither {name}/{DESCRIPTION_FILE} nor {DESCRIPTION_FILE}")
 
     def _document(self, path: str) -> bytes:
-        """The content of a small file that no digest is known of; the cache, which may be read-only, is left alone."""
+        """Fetch a small file whose digest is not known; it does not go to the cache, which may be read-only."""
         self._require_online(path)
         expected = Expected(path, largest=LARGEST_DOCUMENT)
         with tempfile.TemporaryDirectory() as scratch:
@@ -137,14 +137,14 @@ class RemoteHub:
 
 
 class _Transfer:
-    """The files of one artifact, several at once; the failure of one stops the others."""
+    """Fetches the files of one artifact, several at once; if one fails, the others stop."""
 
     def __init__(self, hub: RemoteHub, advance: Callable[[int], object]) -> None:
         self.stop = threading.Event()
         self._hub, self._advance, self._lock = hub, advance, threading.Lock()
 
     def find(self, name: str, file: FileEntry) -> str:
-        """Fetch a file from below the artifact's name or from the hub's root; returns which it was."""
+        """Fetch a file from the artifact's folder or else from the hub's root; return which of the two it was."""
         for base in (f"{name}/", ""):
             try:
                 self.file(base, file)
@@ -154,7 +154,7 @@ class _Transfer:
         raise NotFound(f"{self._hub.location} holds no {name}: neither {name}/{file.path} nor {file.path}")
 
     def file(self, base: str, file: FileEntry) -> None:
-        """Fetch a file, unless another process did meanwhile."""
+        """Fetch a file, unless another process has fetched it in the meantime."""
         cache = self._hub.cache
         with cache.lock(file.sha256):
             if cache.holds(file):

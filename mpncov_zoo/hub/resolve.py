@@ -1,7 +1,7 @@
-"""From a model and a tag to a verified artifact directory. No TensorFlow: it opens nothing before all digests agree.
+"""Finds the verified artifact directory of a model and a tag, without TensorFlow, which sees no unverified byte.
 
-A hub that is asked for is the only one that is; else the one in MPNCOV_ZOO_HUB is tried, then those of the manifest, in
-its order. Whichever brings the files, the manifest of this installation decides whether they are the right ones.
+If a hub is given, it is the only place to look. Otherwise MPNCOV_ZOO_HUB is tried first, then the manifest's sources in
+their order. Wherever files come from, the manifest of this installation decides whether they are the right ones.
 """
 
 import logging
@@ -132,7 +132,7 @@ def _of_site(site: str) -> Location | Path:
 
 
 def _first(attempts: Sequence[Callable[[], ResolvedArtifact]]) -> ResolvedArtifact:
-    """The first attempt that succeeds; what the others met is said."""
+    """Return what the first successful attempt gives; if all fail, the error says what each of them met."""
     problems: list[ZooError] = []
     for attempt in attempts:
         try:
@@ -153,7 +153,7 @@ def _first(attempts: Sequence[Callable[[], ResolvedArtifact]]) -> ResolvedArtifa
 
 @dataclass(frozen=True)
 class _Search:
-    """What all ways of finding an artifact need."""
+    """The ways of finding an artifact, and what all of them need."""
 
     manifest: Manifest
     cache: Cache
@@ -162,7 +162,7 @@ class _Search:
     convert: Converter | None
 
     def published(self, entry: WeightsEntry) -> Iterator[Callable[[], ResolvedArtifact]]:
-        """What to try for an entry of the manifest, in its order."""
+        """List the attempts for an entry of the manifest, in its order."""
         if entry.upstream is not None:
             yield partial(self._converted, entry, entry.upstream)
         for source in entry.sources:
@@ -172,7 +172,7 @@ class _Search:
                 yield partial(self.in_hub, of_source(source), entry.model, entry.tag)
 
     def in_hub(self, hub: Location | Path, model: str, tag: str | None) -> ResolvedArtifact:
-        """The artifact of a hub."""
+        """Return the verified artifact of a hub."""
         if isinstance(hub, Path):
             directory, name = LocalHub(hub).find(model, tag, self.manifest)
             return self._verified(directory, name)
@@ -204,7 +204,7 @@ class _Search:
         return self._verified(directory, entry.name)
 
     def _verified(self, directory: Path, name: str) -> ResolvedArtifact:
-        """A directory that is used where it lies."""
+        """Verify a directory that is used where it lies."""
         entry = self.manifest.get(name)
         if entry is not None and entry.files:
             return self._checked(directory, name, entry.files, TRUST_MANIFEST, entry, OBTAIN_AGAIN)
@@ -222,7 +222,7 @@ class _Search:
         entry: WeightsEntry | None,
         remedy: str,
     ) -> ResolvedArtifact:
-        """A directory of exactly these files, model.json among them."""
+        """Verify a directory that has to hold exactly these files, model.json among them."""
         later = self._pending(files)
         verify_files(directory, files, later=later, remedy=remedy)
         return ResolvedArtifact(directory, entry, trust, _description(directory, name), later, remedy)
@@ -231,7 +231,7 @@ class _Search:
         return tuple(file for file in files if self.put_off_variables and file.path.startswith("variables/variables."))
 
     def _converted(self, entry: WeightsEntry, upstream: Upstream) -> ResolvedArtifact:
-        """What was made of a published checkpoint, by this package and on this machine, if it was made of that one."""
+        """Return the artifact that this machine converted from the published checkpoint, converting it if need be."""
         if find_conversion(self.cache, entry) is None:
             if self.convert is None:
                 raise FetchError(

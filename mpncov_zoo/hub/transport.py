@@ -35,7 +35,7 @@ class NotFound(FetchError):
 
 
 class Broken(FetchError):
-    """The transfer broke off; another attempt may do."""
+    """The transfer broke off; another attempt may succeed."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Answer:
     watch: Watch
 
     def pieces(self) -> Iterator[bytes]:
-        """The body as it arrives, undecoded.
+        """Yield the body as it arrives, undecoded.
 
         Raises:
             Broken: the connection was lost, or the body ended before its announced length.
@@ -86,7 +86,7 @@ class Answer:
 
 
 def is_offline(offline: bool | None = None) -> bool:
-    """Whether the network is switched off: by the argument, MPNCOV_ZOO_OFFLINE, or huggingface_hub's HF_HUB_OFFLINE.
+    """Say whether the network is switched off, by the argument, MPNCOV_ZOO_OFFLINE, or HF_HUB_OFFLINE.
 
     Raises:
         InputError: the variable is neither yes nor no.
@@ -103,7 +103,7 @@ def is_offline(offline: bool | None = None) -> bool:
 
 @contextmanager
 def request(address: Address, limits: Limits = LIMITS, *, headers: Mapping[str, str] | None = None) -> Iterator[Answer]:
-    """The answer to a GET, its body unread.
+    """Send a GET and return the answer; its body is not read yet.
 
     Args:
         address: of the file.
@@ -126,7 +126,7 @@ def request(address: Address, limits: Limits = LIMITS, *, headers: Mapping[str, 
 
 
 def reason(error: BaseException) -> str:
-    """What the deepest cause of an error says, in one line."""
+    """Return what the deepest cause of an error says, in one line."""
     cause: Any = error
     for _ in range(10):
         inner = getattr(cause, "reason", None) or next((a for a in cause.args if isinstance(a, Exception)), None)
@@ -138,12 +138,12 @@ def reason(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """A server's words without what a terminal would obey, and not too many of them."""
+    """Return a server's text without control characters, and cut to a readable length."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
 
 
 def require_safe(url: str, *, plain_http: bool = False) -> SplitResult:
-    """The parts of a URL that may be asked: https, or http on this machine, without a password inside.
+    """Return the parts of a URL that may be requested: https, or http on this machine, without a password in it.
 
     Raises:
         FetchError: it may not.
@@ -170,7 +170,7 @@ def _is_loopback(host: str) -> bool:
 def _answered(
     session: requests.Session, address: Address, headers: dict[str, str], limits: Limits, watch: Watch
 ) -> requests.Response:
-    """The first answer that is no redirect, and no excuse that passes."""
+    """Return the first answer that is neither a redirect nor a temporary refusal."""
     for attempt in range(limits.retries + 1):
         response = _followed(session, address, headers, limits, watch)
         if response.status_code not in RETRIED or attempt == limits.retries:
@@ -182,7 +182,7 @@ def _answered(
 
 
 def _pause(response: requests.Response, attempt: int, limits: Limits) -> float:
-    """Seconds until the next request: what the server asks for, within limits, else more each time."""
+    """Return the seconds until the next request: what the server asks for, within limits, else more each time."""
     asked = response.headers.get("Retry-After", "").strip()
     if re.fullmatch("[0-9]+", asked):
         return min(int(asked[:9]), limits.retry_after)
@@ -190,14 +190,14 @@ def _pause(response: requests.Response, attempt: int, limits: Limits) -> float:
 
 
 def backoff(attempt: int, limits: Limits) -> float:
-    """Seconds until the next attempt."""
+    """Return the seconds until the next attempt."""
     return limits.backoff * (2**attempt - 1 + random.random())
 
 
 def _followed(
     session: requests.Session, address: Address, headers: dict[str, str], limits: Limits, watch: Watch
 ) -> requests.Response:
-    """The first answer that is no redirect."""
+    """Return the first answer that is not a redirect."""
     place = address.url
     before = require_safe(place, plain_http=address.plain_http)
     for _ in range(limits.redirects + 1):
@@ -215,7 +215,7 @@ def _followed(
 
 
 def _redirected(address: Address, place: str, target: str) -> tuple[str, SplitResult]:
-    """Where a redirect leads, if it may be followed."""
+    """Return the address that a redirect leads to, if it may be followed."""
     try:
         joined = urljoin(place, target)
         if place.startswith("https:") and not joined.startswith("https:"):
@@ -247,7 +247,7 @@ def _session(limits: Limits, watch: Watch) -> requests.Session:
 def _ask(
     session: requests.Session, url: str, headers: Mapping[str, str], limits: Limits, watch: Watch
 ) -> requests.Response:
-    """The answer to one GET, its body unread: `Session.send` would read that of a redirect whole."""
+    """Send one GET and leave the body unread; `Session.send` would read the whole body of a redirect."""
     try:
         prepared = session.prepare_request(
             requests.Request(
@@ -301,7 +301,7 @@ class _Adapter(HTTPAdapter):
 
 
 def _watched(pool: Any, watch: Watch) -> Any:
-    """A pool whose connections are shown to a watch when they wait for an answer."""
+    """A pool of connections; the one that waits for an answer is handed to a watch."""
 
     class Connection(pool.ConnectionCls):
         def getresponse(self) -> Any:

@@ -1,4 +1,4 @@
-"""An artifact into a repository of the Hugging Face Hub, by huggingface_hub, in one commit."""
+"""Uploads an artifact to a repository of the Hugging Face Hub, by huggingface_hub, in one commit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REMEDIES = {  # by HTTP status
 
 
 def require_repository(repo: str) -> str:
-    """The id of a repository, if it is one.
+    """Return the id of a repository, if it is valid.
 
     Raises:
         InputError: it is none.
@@ -88,7 +88,7 @@ def upload(repo: str, name: str, directory: Path, card: str, *, private: bool = 
 
 
 def _operations(name: str, directory: Path, card: str, held: Collection[str]) -> list:
-    """What makes the repository's files these."""
+    """List the operations after which the repository holds exactly these files."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     files = {f"{name}/{file.path}": directory / file.path for file in describe_files(directory, exclude=())}
@@ -126,7 +126,7 @@ def _listed(api: HfApi, repo: str, revision: str | None) -> set[str]:
 
 @contextmanager
 def _explained(repo: str) -> Iterator[None]:
-    """The client's errors as ours, in one line."""
+    """Turn the client's errors into ours, each in one line."""
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.errors import HTTPError as ClientError  # pyright: ignore[reportPrivateImportUsage] of its httpx
 

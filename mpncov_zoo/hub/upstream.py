@@ -1,4 +1,4 @@
-"""The published checkpoints that artifacts are converted from: found or fetched, and held to their digest.
+"""Finds or fetches the published checkpoints that artifacts are converted from, and checks their digests.
 
 Where only a few digits of a digest are published, or none, a file stays untrusted input to the readers of `conversion`,
 which run nothing in it; the cache remembers its full digest, and takes no other file afterwards.
@@ -26,7 +26,7 @@ SLACK = 1.05  # a published size is rounded; a file beyond that is not it
 
 
 def obtain(name: str, upstream: Upstream, cache: Cache, *, offline: bool = False) -> Path:
-    """A published checkpoint on this machine, verified.
+    """Return the path of a published checkpoint on this machine, verified.
 
     Looked for in this order: the directory in MPNCOV_ZOO_UPSTREAM, an installed package that carries it, the cache;
     then it is fetched from where it is published, one place after the other.
@@ -54,7 +54,7 @@ def obtain(name: str, upstream: Upstream, cache: Cache, *, offline: bool = False
 
 
 def _require_published(path: Path, upstream: Upstream, cache: Cache) -> str:
-    """The SHA-256 of a file, if it is the published one."""
+    """Return the SHA-256 of a file, if it is the published one."""
     digest = sha256(path)
     _require_digest(str(path), digest, upstream, cache, f"Remove {path}, and obtain it again")
     return digest
@@ -73,7 +73,7 @@ def _require_digest(source: str, digest: str, upstream: Upstream, cache: Cache, 
 
 
 def _pin(upstream: Upstream, cache: Cache, digest: str) -> None:
-    """Remember which file it was, where its publisher does not say."""
+    """Remember the digest of a file whose publisher does not state it."""
     if upstream.sha256 is None and cache.recall("checkpoints", upstream.file_name) is None:
         cache.remember("checkpoints", upstream.file_name, digest)
 
@@ -84,7 +84,7 @@ def _local(upstream: Upstream) -> Path | None:
 
 
 def _packaged(upstream: Upstream) -> Path | None:
-    """The file in its installed package; no code of the package is run."""
+    """Return the file's path in its installed package; no code of the package is run."""
     if upstream.package is None:
         return None
     try:
@@ -109,7 +109,7 @@ def _cached(upstream: Upstream, cache: Cache) -> Path | None:
 
 
 def _fetched(name: str, upstream: Upstream, cache: Cache, offline: bool) -> Path:
-    """The file from the first place that has it."""
+    """Fetch the file from the first place that has it."""
     if offline:
         raise OfflineError(f"{_absent(name, upstream)}, and the network is switched off. {_remedy(upstream)}")
     problems: list[FetchError | IntegrityError] = []
@@ -127,7 +127,7 @@ def _fetched(name: str, upstream: Upstream, cache: Cache, offline: bool) -> Path
 
 
 def _places(upstream: Upstream, cache: Cache) -> Iterator[Callable[[], str]]:
-    """A way to fetch the file from each place where it is published, in order; each returns the digest of a blob."""
+    """Yield a function for each place where the file is published; it fetches the file and returns its digest."""
     for place in upstream.locations:
         if place.startswith(DRIVE):
             yield partial(_from_drive, place.removeprefix(DRIVE), upstream, cache)
@@ -144,7 +144,7 @@ def _from_url(url: str, upstream: Upstream, cache: Cache) -> str:
 
 
 def _from_drive(identifier: str, upstream: Upstream, cache: Cache) -> str:
-    """By gdown, which knows the confirmation pages of Google Drive."""
+    """Fetch the file by gdown, which knows the confirmation pages of Google Drive."""
     try:
         import gdown  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -174,7 +174,7 @@ def _from_drive(identifier: str, upstream: Upstream, cache: Cache) -> str:
 
 
 def _stored(place: str, path: Path, upstream: Upstream, cache: Cache) -> str:
-    """The digest of a file that came to a scratch directory, and is a blob now."""
+    """Move a downloaded file into the cache and return its digest."""
     size = path.stat().st_size
     if upstream.size_bytes not in (None, size):
         raise IntegrityError(f"{place}: expected {upstream.size_bytes} bytes, got {size}. {NOTHING_KEPT}")

@@ -1,4 +1,4 @@
-"""What a server may take, and who ends its connection when it takes more, however steadily it drips."""
+"""Limits of time for a server, and the thread that ends a connection which exceeds them."""
 
 import socket
 import threading
@@ -11,7 +11,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server may take.
+    """How much time and how many attempts a server gets.
 
     Attributes:
         connect: seconds to connect.
@@ -42,7 +42,7 @@ LIMITS = Limits()
 
 
 class Watch:
-    """A context in which a thread shuts the present connection when it is past a limit.
+    """A context in which a thread ends the present connection when it exceeds a limit.
 
     Reads of a socket have a limit each, which says nothing of a header, a body or a trailer that comes byte by byte.
 
@@ -73,15 +73,15 @@ class Watch:
         self._thread.join()
 
     def begin(self, connected: socket.socket) -> None:
-        """A request was sent."""
+        """Note that a request was sent."""
         self._since, self._in_body, self._socket = time.monotonic(), False, connected
 
     def end(self) -> None:
-        """The answer is not read to its end; until the next request nothing is."""
+        """Note that nothing is read any more until the next request."""
         self._socket = None
 
     def answered(self) -> None:
-        """The header of its answer is here.
+        """Note that the header of the answer has arrived.
 
         Raises:
             TimeoutError: it is only the part that came in time, which http.client takes for one.
@@ -91,7 +91,7 @@ class Watch:
         self._received, self._since, self._in_body = 0, time.monotonic(), True
 
     def count(self, received: int) -> None:
-        """So many bytes more of the body are here."""
+        """Note that so many more bytes of the body have arrived."""
         self._received += received
 
     def _run(self) -> None:
@@ -118,7 +118,7 @@ class Watch:
 
 
 def _shut(connected: Any) -> None:
-    """End a connection below its TLS, which another thread may be reading."""
+    """End a connection at its socket; another thread may be reading its TLS layer."""
     while not isinstance(connected, socket.socket):  # TLS within the TLS of a proxy is a class of urllib3
         connected = connected.socket
     with suppress(OSError):  # closed already
