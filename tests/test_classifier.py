@@ -29,11 +29,16 @@ def model() -> ImageClassifier:
     return network
 
 
+CLASSES = ("ImageClassifier", "FeatureExtractor", "BatchNormalization", "MPNCOV", "UpperTriangle", "GAP", "BCNN", "CBP")
+
+
 def reload_in_new_process(files: dict[str, Path], imports: str, images: np.ndarray, scratch: Path) -> dict[str, Any]:
-    """Outputs of `.keras` files, loaded by a process that has imported nothing else than `imports`."""
+    """Outputs of `.keras` files, loaded by a process that has imported nothing else than `imports`, and every class."""
     np.save(scratch / "images.npy", images)
     code = (
         f"import {imports}, numpy, sys\n"
+        f"for name in {CLASSES}:\n"
+        "    assert keras.saving.get_registered_object('mpncov_zoo>' + name).__name__ == name\n"
         f"images = numpy.load({str(scratch / 'images.npy')!r})\n"
         f"for path in {[str(path) for path in files.values()]!r}:\n"
         "    outputs = keras.models.load_model(path)(images)\n"
@@ -123,7 +128,7 @@ def test_keras_file_reloads_where_only_the_package_was_imported(model: ImageClas
     model.save(files["model"])
     extractor.save(files["extractor"])
     x = networks.images(model)
-    outputs = reload_in_new_process(files, "mpncov_zoo, keras", x, tmp_path)
+    outputs = reload_in_new_process(files, "mpncov_zoo, tensorflow, keras", x, tmp_path)
     np.testing.assert_array_equal(outputs["model"]["output"], model(x))
     assert list(outputs["extractor"]) == stages
     for name, value in extractor(x).items():

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import mpncov_zoo
 from mpncov_zoo import cli
@@ -21,6 +20,7 @@ from mpncov_zoo.hub.resolve import BUNDLED, TRUST_MANIFEST, TRUST_OWN
 from mpncov_zoo.hub.verification import describe_files
 from mpncov_zoo.quiet import LOG_LEVEL
 from tests.command_line import Capture, Result, assert_refused, run
+from tests.stored import key, read_tensors, write_tensors
 
 MODEL = "mpncov_cifar_resnet20"
 NAME = f"{MODEL}.fashion_mnist"
@@ -166,15 +166,11 @@ print(code, {{"tensorflow", "keras"}} & set(sys.modules))
 # --- the weights and the record: of an artifact whose digests agree ---------------------------------------------------
 
 
-def set_weight(directory: Path, value: float, key: str = "features.Sstem_conv.Skernel") -> None:
+def set_weight(directory: Path, value: float, name: str = "features/stem_conv/kernel") -> None:
     """Rewrite the checkpoint with one number changed."""
-    prefix = str(directory / "variables" / "variables")
-    reader = tf.train.load_checkpoint(prefix)
-    tensors = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    tensors[f"{key}/.ATTRIBUTES/VARIABLE_VALUE"].flat[4] = value
-    tf.raw_ops.SaveV2(
-        prefix=prefix, tensor_names=list(tensors), shape_and_slices=[""] * len(tensors), tensors=list(tensors.values())
-    )
+    tensors = read_tensors(directory)
+    tensors[key(name)].flat[4] = value
+    write_tensors(directory, tensors)
     make_consistent(directory)
 
 
@@ -209,7 +205,7 @@ def stage(directory: Path, name: str) -> np.ndarray:
 
 def test_other_values_than_recorded(capsys: Capture, copy: Path) -> None:
     """Of weights with another bias: the stages before it do not differ."""
-    set_weight(copy, 7.0, "classifier.Slogits.Sbias")
+    set_weight(copy, 7.0, "classifier/logits/bias")
     code, out, err = run(capsys, "verify", copy, "--selftest")
     differences = {line.split()[1]: float(line.split()[4]) for line in out.splitlines()[3:]}
     logits = differences.pop("logits")

@@ -58,29 +58,8 @@ def test_classes_are_registered_right_after_keras_is_imported(script: str, tmp_p
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("module", ["backbones.blocks", "representations.bcnn"])
-def test_any_module_may_be_the_first_to_import_keras(module: str) -> None:
+def test_any_module_may_be_the_first_to_import_keras() -> None:
     """The classifier, which is imported in the middle of that module's import, needs its package."""
-    code = f"import mpncov_zoo.{module}, mpncov_zoo.classifier"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-
-
-def test_real_keras_imported_through_tensorflow_knows_every_class() -> None:
-    names = (
-        "ImageClassifier",
-        "FeatureExtractor",
-        "BatchNormalization",
-        "MPNCOV",
-        "UpperTriangle",
-        "GAP",
-        "BCNN",
-        "CBP",
-    )
-    code = (
-        "import mpncov_zoo, tensorflow, keras\n"
-        f"for name in {names}:\n"
-        "    assert keras.saving.get_registered_object('mpncov_zoo>' + name).__name__ == name\n"
-    )
+    code = "import mpncov_zoo.representations.bcnn, mpncov_zoo.classifier"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -173,3 +173,8 @@ def test_light_modules_do_without_tensorflow() -> None:
     code = f"import sys, {', '.join(light)}; print(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert not {"tensorflow", "keras", "torch"} & set(output.split())
+
+
+def test_tensorflow_hub_is_imported_by_its_handles_alone() -> None:
+    users = {name for name, path in MODULES.items() if "import tensorflow_hub" in path.read_text()}
+    assert users == {"mpncov_zoo.handles"}

@@ -58,10 +58,10 @@ def write(
     with complete(target) as partial:
         partial.mkdir()
         try:
+            write_record(model, partial)  # it refuses a broken network, before the work begins
             _write_saved_model(model, partial)
             for name, text in (documents or {}).items():
                 (partial / name).write_text(text, encoding="utf-8")
-            write_record(model, partial)
             describe(model, partial, tag=tag, provenance=provenance, metrics=metrics)
         except tf.errors.OpError as error:  # TensorFlow writes the variables, and has errors of its own
             raise InputError(f"{target} cannot be written: {reason(error)}.") from error
