@@ -1,4 +1,4 @@
-"""`mpncov-zoo verify`."""
+"""The command `mpncov-zoo verify`, which checks an artifact."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a line a check, or the object."""
+    """Print one line for each check, or the JSON object."""
     report: dict[str, Any] = {"subject": args.subject, "verified": False}
     try:
         for line in _checks(args.subject, args.selftest, report):
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _checks(subject: str, selftest: bool, report: dict[str, Any]) -> Iterator[str]:
-    """A line for everything that was found to be as it should, also in the report."""
+    """One line for everything that was found to be right; the report notes it as well."""
     found = _resolved(subject)
     files = [path for path in found.directory.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
@@ -87,7 +87,7 @@ def _checks(subject: str, selftest: bool, report: dict[str, Any]) -> Iterator[st
 
 
 def _resolved(subject: str) -> ResolvedArtifact:
-    """The artifact with all its digests checked."""
+    """The directory of the artifact, after all its digests were checked."""
     manifest = load_manifest()
     with _every_digest():
         if os.sep in subject or Path(subject).is_dir():
@@ -110,7 +110,7 @@ def _every_digest() -> Iterator[None]:
 
 
 def _held(directory: Path) -> tuple[str, str]:
-    """Model and tag of an artifact directory."""
+    """The model and the tag of an artifact's directory."""
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory. Allowed: an artifact directory, or a name of {PROGRAM} list")
     if not (directory / DESCRIPTION_FILE).is_file():
@@ -146,7 +146,7 @@ def _loaded(found: ResolvedArtifact) -> ImageClassifier:
 
 
 def _selftest(model: ImageClassifier, directory: Path, report: dict[str, Any]) -> Iterator[str]:
-    """A line a stage; afterwards they are judged."""
+    """Print one line for each stage, and judge all of them afterwards."""
     from mpncov_zoo.selftest import ANY_MACHINE, SELFTEST_FILE, differences, require_same
 
     if not (directory / SELFTEST_FILE).is_file():
