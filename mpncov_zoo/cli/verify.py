@@ -1,4 +1,4 @@
-"""The command `mpncov-zoo verify`, which checks an artifact."""
+"""`mpncov-zoo verify`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print one line for each check, or the JSON object."""
+    """Print a line a check, or the object."""
     report: dict[str, Any] = {"subject": args.subject, "verified": False}
     try:
         for line in _checks(args.subject, args.selftest, report):
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _checks(subject: str, selftest: bool, report: dict[str, Any]) -> Iterator[str]:
-    """One line for everything that was found to be right; the report notes it as well."""
+    """A line for everything that was found to be as it should, also in the report."""
     found = _resolved(subject)
     files = [path for path in found.directory.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
@@ -87,7 +87,7 @@ def _checks(subject: str, selftest: bool, report: dict[str, Any]) -> Iterator[st
 
 
 def _resolved(subject: str) -> ResolvedArtifact:
-    """The directory of the artifact, after all its digests were checked."""
+    """The artifact with all its digests checked."""
     manifest = load_manifest()
     with _every_digest():
         if os.sep in subject or Path(subject).is_dir():
@@ -110,7 +110,7 @@ def _every_digest() -> Iterator[None]:
 
 
 def _held(directory: Path) -> tuple[str, str]:
-    """The model and the tag of an artifact's directory."""
+    """Model and tag of an artifact directory."""
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory. Allowed: an artifact directory, or a name of {PROGRAM} list")
     if not (directory / DESCRIPTION_FILE).is_file():
@@ -146,7 +146,7 @@ def _loaded(found: ResolvedArtifact) -> ImageClassifier:
 
 
 def _selftest(model: ImageClassifier, directory: Path, report: dict[str, Any]) -> Iterator[str]:
-    """Print one line for each stage, and judge all of them afterwards."""
+    """A line a stage; afterwards they are judged."""
     from mpncov_zoo.selftest import ANY_MACHINE, SELFTEST_FILE, differences, require_same
 
     if not (directory / SELFTEST_FILE).is_file():

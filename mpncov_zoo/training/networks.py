@@ -1,4 +1,4 @@
-"""Builds the network of a recipe, and gives it the weights that it begins with."""
+"""The network of a recipe: built anew, with the weights that it begins with."""
 
 import logging
 from os import PathLike
@@ -69,7 +69,7 @@ def assign_pretrained(model: ImageClassifier, recipe: Recipe, hub: str | PathLik
 
 
 def _holds(loaded: dict[str, keras.Variable], wanted: dict[str, keras.Variable], part: str) -> bool:
-    """Do the loaded variables of a part have the names and shapes of those that are wanted?"""
+    """Are the loaded variables of a part those that are wanted, by name and shape?"""
     shapes = [{n: tuple(v.shape) for n, v in each.items() if n.split("/")[0] == part} for each in (loaded, wanted)]
     return shapes[0] == shapes[1]
 
