@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Certificate", "convert", "plan", "read_certificate", "write_pytorch"]
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "certificate": ("Certificate", "read_certificate"),
-        "converter": ("convert", "plan"),
-        "export": ("write_pytorch",),
-    },
-)
+_HOMES = {
+    "certificate": ("Certificate", "read_certificate"),
+    "converter": ("convert", "plan"),
+    "export": ("write_pytorch",),
+}
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

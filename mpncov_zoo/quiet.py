@@ -1,4 +1,4 @@
-"""TensorFlow without its start-up messages."""
+"""Imports TensorFlow without its start-up messages."""
 
 import os
 import shutil

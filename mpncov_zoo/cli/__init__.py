@@ -1,9 +1,14 @@
-"""The command line, `mpncov-zoo COMMAND`: one module a command, each with `add` (its arguments) and `run`.
+"""The command line, `mpncov-zoo COMMAND`. Each command is a module with `add`, which declares its arguments, and `run`.
 
-Results go to standard output, progress and logs to standard error. Exit codes: 0 done, 1 the answer is 'no' (nothing
-matches, files or results fail their verification), 2 wrong usage or unusable input, 130 interrupted, 141 whoever read
-the output has gone. TensorFlow is imported by the commands
-that compute, not by this package.
+Results go to standard output, progress and logs to standard error. The exit codes are:
+
+- 0: the work is done;
+- 1: the answer is 'no', because nothing matches, or files or results fail their verification;
+- 2: the usage is wrong, or the input cannot be used;
+- 130: the command was interrupted;
+- 141: the program that read the output has ended.
+
+The commands that compute import TensorFlow; this package does not.
 """
 
 import argparse
@@ -75,14 +80,14 @@ def _fail(error: object, code: int = USAGE) -> int:
 
 
 def _pass_any_file_name() -> None:
-    """Read and print names of files that are not UTF-8 as the bytes they are."""
+    """Read and print the names of files as the bytes that they are, also those that are not UTF-8."""
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")
 
 
 def _discard_output() -> None:
-    """Let what standard output cannot take go nowhere, or Python would try again at its exit, and complain."""
+    """Throw away what standard output cannot take; else Python would try again at its exit, and complain."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""`mpncov-zoo cache`."""
+"""The command `mpncov-zoo cache`, which lists, fetches and removes what is kept on this machine."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ MEGABYTE = 1e6
 
 
 def add(commands: Any) -> None:
-    """Declare the command and those below it."""
+    """Declare the command and its actions."""
     parser = add_command(
         commands,
         "cache",
@@ -105,7 +105,7 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
 
 
 def run_list(args: argparse.Namespace) -> int:
-    """Print a line a directory."""
+    """Print one line for each directory."""
     cache = _cache()
     found = held(cache)
     if not found:
@@ -119,7 +119,7 @@ def run_list(args: argparse.Namespace) -> int:
 
 
 def run_where(args: argparse.Namespace) -> int:
-    """Print a directory."""
+    """Print the directory of the cache."""
     if args.name is None:
         print(cache_root())
         return 0
@@ -160,7 +160,7 @@ def _cache() -> Cache:
 
 
 def _checked(names: list[str]) -> list[str]:
-    """The names, if all of them are right, before the first is fetched."""
+    """The names, after all of them were found to be right, so that a wrong one costs no download."""
     for name in names:
         split_name(name, True)
     return names

@@ -1,4 +1,4 @@
-"""`mpncov-zoo convert`."""
+"""The command `mpncov-zoo convert`, which converts a published checkpoint."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _plain(plan: Plan) -> dict[str, Any]:
 
 
 def _lines(certificate: Certificate, output: Any) -> Iterable[str]:
-    """What was done, a line a fact."""
+    """What was done, one fact in each line."""
     from conversion.certificate import PUBLISHED
 
     source = certificate.source

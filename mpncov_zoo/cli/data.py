@@ -1,4 +1,4 @@
-"""`mpncov-zoo data`."""
+"""The command `mpncov-zoo data`, which checks a data set, or packs it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ READERS = "folders, imagenet, cub, aircraft, cars, elpv, elpv_levels, cifar100, 
 
 
 def add(commands: Any) -> None:
-    """Declare the command and those below it."""
+    """Declare the command and its actions."""
     parser = add_command(
         commands,
         "data",
@@ -130,7 +130,7 @@ def run_pack(args: argparse.Namespace) -> int:
 
 
 def _splits(args: argparse.Namespace) -> list[tuple[str, Split]]:
-    """All are read before any is worked on, as an error in the last one should cost nothing."""
+    """Read all splits before the work on the first begins, so that an error in the last one costs no time."""
     from mpncov_zoo.training.datasets import dataset_splits, read_dataset
 
     names = [args.split] if args.split else dataset_splits(args.dataset, args.data)

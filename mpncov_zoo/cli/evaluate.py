@@ -1,4 +1,4 @@
-"""`mpncov-zoo evaluate`."""
+"""The command `mpncov-zoo evaluate`, which measures the accuracy of a network."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _plain(result: Evaluation, published: Iterable[Metric]) -> dict[str, Any]:
 
 
 def _lines(result: Evaluation, published: Iterable[Metric]) -> Iterable[str]:
-    """A line a quantity, each published value of it beside the measured one."""
+    """One line for each quantity, with its published values beside the measured one."""
     stated = [(ACCURACY_OF.get(metric.name, metric.name), metric) for metric in published]
     values = {
         "top-1 accuracy": result.top1,

@@ -1,4 +1,4 @@
-"""`mpncov-zoo features`."""
+"""The command `mpncov-zoo features`, which writes the features of images to a file."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""`mpncov-zoo info`."""
+"""The command `mpncov-zoo info`, which shows the facts about a model."""
 
 import argparse
 import dataclasses
@@ -42,7 +42,7 @@ def _plain(facts: ModelInfo) -> dict[str, Any]:
 
 
 def _lines(facts: ModelInfo) -> Iterable[str]:
-    """One line a field, one more for every further name or metric."""
+    """One line for each field, and one more for every further name or metric."""
     names = [field.name for field in dataclasses.fields(facts)]
     width = max(map(len, names)) + 2
     for name in names:

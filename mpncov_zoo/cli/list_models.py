@@ -1,4 +1,4 @@
-"""`mpncov-zoo list`."""
+"""The command `mpncov-zoo list`, which lists the names of models."""
 
 import argparse
 import json

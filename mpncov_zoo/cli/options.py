@@ -1,4 +1,4 @@
-"""What the commands share: their arguments' types, the options that several have, how they report and load."""
+"""What the commands share: types of arguments, options that several have, the loading of a network, and errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def add_command(
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Which pretrained network."""
+    """Add the arguments that name a pretrained network."""
     parser.add_argument("model", metavar="MODEL", help="a name of `mpncov-zoo list`, or NAME.TAG for a set of weights")
     parser.add_argument(
         "--hub", metavar="HUB", help="an artifact directory, a directory of NAME.TAG/ ones, a URL, hf:owner/name@commit"
@@ -42,7 +42,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
-    """Which images, and how many at once."""
+    """Add the arguments that name images, and how many are computed at once."""
     parser.add_argument(
         "inputs", metavar="INPUT", nargs="+", help="image files, folders, '-' for paths on standard input, one a line"
     )
@@ -50,19 +50,19 @@ def add_images(parser: argparse.ArgumentParser) -> None:
 
 
 def add_batch_size(parser: argparse.ArgumentParser, default: int) -> None:
-    """How many images at once."""
+    """Add the option of how many images are computed at once."""
     parser.add_argument(
         "--batch-size", type=positive, default=default, metavar="N", help=f"images at once (default {default})"
     )
 
 
 def add_json(parser: argparse.ArgumentParser, help: str) -> None:
-    """Output for machines."""
+    """Add the option of output for machines."""
     parser.add_argument("--json", action="store_true", help=help)
 
 
 def positive(text: str) -> int:
-    """A whole number from 1."""
+    """Read a whole number from 1 on."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, received {text}")
@@ -70,7 +70,7 @@ def positive(text: str) -> int:
 
 
 def load_pretrained(args: argparse.Namespace) -> ImageClassifier:
-    """The network that `add_model`'s arguments name."""
+    """Load the network that the arguments of `add_model` name."""
     split_name(args.model, True)  # a misspelt name is refused before TensorFlow's seconds
     import_tensorflow()
     from mpncov_zoo.zoo import load
@@ -79,5 +79,5 @@ def load_pretrained(args: argparse.Namespace) -> ImageClassifier:
 
 
 def print_error(error: object) -> None:
-    """One error, on standard error."""
+    """Print one error on standard error."""
     print(f"{PROGRAM}: error: {error}", file=sys.stderr)

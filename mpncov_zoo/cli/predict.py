@@ -1,4 +1,4 @@
-"""`mpncov-zoo predict`."""
+"""The command `mpncov-zoo predict`, which classifies images."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print one line an image, batch after batch."""
+    """Print one line for each image, batch after batch."""
     paths = find_images(args.inputs)
     model = load_pretrained(args)
     unreadable = 0

@@ -1,4 +1,4 @@
-"""`mpncov-zoo publish`."""
+"""The command `mpncov-zoo publish`, which puts an artifact into a hub."""
 
 import argparse
 import json

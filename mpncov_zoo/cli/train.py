@@ -1,4 +1,4 @@
-"""`mpncov-zoo train`."""
+"""The command `mpncov-zoo train`, which trains a network by a recipe."""
 
 import argparse
 import json
@@ -45,7 +45,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train and print where the artifact is."""
+    """Train, and print the directory of the artifact."""
     if args.list:
         _list(as_json=args.json)
         return 0

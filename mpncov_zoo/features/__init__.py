@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Extract", "Rows", "feature_file", "find_images", "read_batches"]
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "extraction": ("Extract", "Rows"),
-        "files": ("feature_file",),
-        "reading": ("find_images", "read_batches"),
-    },
-)
+_HOMES = {
+    "extraction": ("Extract", "Rows"),
+    "files": ("feature_file",),
+    "reading": ("find_images", "read_batches"),
+}
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

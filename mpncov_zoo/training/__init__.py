@@ -18,11 +18,5 @@ if TYPE_CHECKING:
 
 __all__ = ["Recipe", "list_recipes", "load_recipe", "read_dataset", "train"]
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "datasets": ("read_dataset",),
-        "fit": ("train",),
-        "recipes": ("Recipe", "list_recipes", "load_recipe"),
-    },
-)
+_HOMES = {"datasets": ("read_dataset",), "fit": ("train",), "recipes": ("Recipe", "list_recipes", "load_recipe")}
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -37,7 +37,7 @@ def augment(image: tf.Tensor, spec: InputSpecification, augmentation: Augmentati
 
 
 def augment_batch(images: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor) -> tf.Tensor:
-    """Padding, crops and mirror images alone, of images that have the network's size: (batch, height, width, channels).
+    """Pad, crop and mirror images that have the network's size already: (batch, height, width, channels).
 
     Args:
         images: the originals, uint8.
@@ -99,7 +99,7 @@ def random_box(
 def _central_size(
     height: tf.Tensor | int, width: tf.Tensor | int, settings: RandomResizedCrop
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The whole image, its longer side cut to the nearest allowed ratio: (height, width), at least 1x1."""
+    """The size (height, width), at least 1x1, of an image whose longer side is cut to the nearest allowed ratio."""
     least, most = settings.ratio
     tallest = tf.cast(tf.round(tf.cast(width, tf.float32) / least), tf.int32)
     widest = tf.cast(tf.round(tf.cast(height, tf.float32) * most), tf.int32)
@@ -115,7 +115,7 @@ def _random_resized(
 
 
 def _resized_and_cropped_anywhere(image: tf.Tensor, spec: InputSpecification, seed: tf.Tensor) -> tf.Tensor:
-    """Resized as in evaluation, and cropped at a uniformly random place."""
+    """Resize an image as in evaluation, and crop it at a uniformly random place."""
     resized, _ = geometry(tf.shape(image)[0], tf.shape(image)[1], spec, maximum=tf.maximum)
     draws = tf.unstack(stateless.stateless_split(seed, 2))
     top, left = (

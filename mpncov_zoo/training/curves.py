@@ -1,4 +1,4 @@
-"""A run's history as a picture."""
+"""Draws the history of a run as a picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +9,10 @@ from mpncov_zoo.errors import ZooError
 
 
 def require_matplotlib() -> Any:
-    """Its Figure.
+    """Matplotlib's class Figure, which draws without a screen.
 
     Raises:
-        ZooError: it is not installed.
+        ZooError: matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
@@ -22,11 +22,11 @@ def require_matplotlib() -> Any:
 
 
 def draw_curves(history: Sequence[dict[str, float]], output: Path) -> None:
-    """Loss and accuracy by epoch, training and (where there is one) validation, as a PNG.
+    """Draw loss and accuracy over the epochs into a PNG file, of the training and, if there is one, of the validation.
 
     Args:
-        history: a row an epoch, of the columns of log.csv.
-        output: the picture.
+        history: one row for each epoch, with the columns of log.csv.
+        output: the file.
     """
     Figure = require_matplotlib()
     figure = Figure(figsize=(9, 3.5), layout="constrained")

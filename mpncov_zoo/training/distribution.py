@@ -1,7 +1,7 @@
-"""Training on several devices: TensorFlow's strategies, and batches of which every worker reads its own part.
+"""Trains on several devices by TensorFlow's strategies; every worker reads its own part of each batch.
 
-A replica is a device with its copy of the network, a worker a process with one or more of them. Batch sizes are always
-those of all replicas together.
+A replica is a device with a copy of the network. A worker is a process with one or more replicas. A batch size is
+always that of all replicas together.
 """
 
 import json
@@ -32,13 +32,14 @@ TF_CONFIG_EXAMPLE = (
 
 
 class _ReducesForKeras(tf.distribute.Strategy):
-    """What Keras 3.15's `fit` asks of `reduce`, and TensorFlow refuses (keras-team/keras#20585).
+    """Answers two calls of `reduce` by the `fit` of Keras 3.15 that TensorFlow refuses (keras-team/keras#20585).
 
-    It reduces a whole batch, a tuple, to learn the shapes in it; and, of several workers, scalars along an axis.
+    Keras reduces a whole batch, which is a tuple, to learn the shapes in it. With several workers it reduces scalars
+    along an axis.
     """
 
     def reduce(self, reduce_op: Any, value: Any, axis: int | None) -> Any:
-        """TensorFlow's method, and that."""
+        """What TensorFlow's method does, and the two calls besides."""
         if isinstance(value, tuple):
             return tf.nest.map_structure(lambda part: self.experimental_local_results(part)[0], value)
         scalar = self.experimental_local_results(value)[0].shape.rank == 0
@@ -57,11 +58,12 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     """The strategy under which a network is built and trained.
 
     Args:
-        name: "single" (one device), "mirrored" (all devices of this process) or "multi_worker" (all devices of all
-            processes that the environment's TF_CONFIG names; before TensorFlow computes anything).
+        name: "single" is one device, "mirrored" all devices of this process. "multi_worker" is all devices of all
+            processes that TF_CONFIG in the environment names; it must be made before TensorFlow computes anything.
 
     Raises:
-        InputError: another name; or for "multi_worker" no usable TF_CONFIG, or TensorFlow has computed already.
+        InputError: there is no such strategy; or, for "multi_worker", TF_CONFIG cannot be used or TensorFlow has
+            computed something already.
     """
     if name not in STRATEGIES:
         raise InputError(f"strategy is one of {', '.join(STRATEGIES)}. Received: {name!r}.")
@@ -88,7 +90,7 @@ def _multi_worker() -> tf.distribute.Strategy:
 
 
 def _require_cluster(text: str | None) -> None:
-    """Refuse a TF_CONFIG that TensorFlow would misread, or die of."""
+    """Refuse a TF_CONFIG that TensorFlow would misunderstand, or that would end the process."""
     try:
         values = json.loads(text or "")
         hosts = values["cluster"][values["task"]["type"]]
@@ -106,7 +108,7 @@ def _is_address(host: str) -> bool:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Is this the one process that writes? Every one is, but for the others of several workers."""
+    """Does this process write files? Of several workers only the first one does."""
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.task_type:
         return True
@@ -115,16 +117,16 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def require_shareable(strategy: tf.distribute.Strategy, batch_size: int, precision: str) -> None:
-    """Refuse what several replicas cannot train.
+    """Refuse a batch size or a precision that several replicas cannot train with.
 
     Args:
-        strategy: how many they are.
+        strategy: the strategy, which knows the number of replicas.
         batch_size: images of a training batch.
-        precision: the recipe's.
+        precision: the precision of the recipe.
 
     Raises:
-        InputError: the batch has no equal parts, or the precision is mixed_float16: each replica would decide by its
-            own gradients whether all take a step (Keras 3.15), and they would wait for one another for ever.
+        InputError: the batch cannot be divided equally, or the precision is mixed_float16. In Keras 3.15 each replica
+            decides by its own gradients whether all take a step, so they would wait for one another for ever.
     """
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
@@ -139,9 +141,9 @@ def distributed_batches(
     """Endless training batches for `fit`; every worker reads its share of each, and divides it among its replicas.
 
     Args:
-        strategy: who reads.
-        make_batches: a worker's share of the batches, without end, each of batch_size / workers images.
-        batch_size: images of a batch; the replicas can share it equally.
+        strategy: the strategy of the workers.
+        make_batches: returns the share of a worker: endless batches of batch_size / workers images.
+        batch_size: images of a whole batch, which the replicas can share equally.
     """
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
@@ -158,20 +160,20 @@ def distributed_batches(
 def distributed_evaluation(
     strategy: tf.distribute.Strategy, split: Split, spec: InputSpecification, batch_size: int = 250
 ) -> tuple[Any, int | None]:
-    """`evaluation_batches` for `fit`, divided among all replicas: each image once, by one of them.
+    """`evaluation_batches` for `fit`, divided among all replicas: each image is seen once, by one of them.
 
     Args:
-        strategy: who reads.
+        strategy: the strategy of the workers.
         split: the images.
         spec: the network's input specification.
         batch_size: images at once, at most, of each replica.
 
     Returns:
-        (validation_data, validation_steps). For several replicas the data have no end, and need the number of steps:
-        Keras counts each one's batches, and looks at a batch before it begins anew.
+        (validation_data, validation_steps). For several replicas the data are endless and the number of steps is given,
+        since Keras counts the batches of each replica, and reads one batch before it begins anew.
 
     Raises:
-        InputError: fewer images than replicas: TensorFlow's convolutions on a CPU cannot do without any.
+        InputError: there are fewer images than replicas. TensorFlow's convolutions on a CPU fail without an image.
     """
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
@@ -193,7 +195,7 @@ def distributed_evaluation(
 
 @contextmanager
 def chief_first(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Within this context the chief goes first, and the others when it is done."""
+    """Within this context the chief works first; the other workers wait until it is done."""
     if not is_chief(strategy):
         meet(strategy, 0)
     yield
@@ -206,10 +208,10 @@ def meet(strategy: tf.distribute.Strategy, epochs: int) -> None:
 
     Args:
         strategy: of the workers.
-        epochs: how many are complete, as this worker sees it.
+        epochs: how many epochs are complete, as this worker sees it.
 
     Raises:
-        InputError: another worker sees another number.
+        InputError: another worker sees another number of epochs.
     """
     if strategy.cluster_resolver is None:
         return
@@ -223,7 +225,7 @@ def meet(strategy: tf.distribute.Strategy, epochs: int) -> None:
 
 @contextmanager
 def losing_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Within this context the loss of another worker is said as such.
+    """Within this context an error because another worker is lost says so.
 
     Raises:
         ZooError: another worker ended, or cannot be reached.

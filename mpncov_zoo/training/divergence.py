@@ -1,4 +1,4 @@
-"""Stops a run that diverged, and says where: batch, layer, learning rate."""
+"""Stops a training run that diverged, and says in which batch and layer, and at which learning rate."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -18,13 +18,13 @@ Batch = tuple[Any, Any]  # images float32 (batch, height, width, channels), labe
 
 
 class DivergenceGuard(keras.callbacks.Callback):
-    """Raises at the first batch whose loss or gradients are not finite.
+    """Raises ZooError at the first batch whose loss or gradients are not finite.
 
-    The optimiser has left the weights as they were before that batch, so that it can be looked at again.
+    The optimiser leaves the weights as they were before that batch, so that the batch can be computed once more.
 
     Args:
-        batch: (epoch, number of the batch in it) -> the batch, both counted from 0.
-        epochs_done: -> complete epochs on file.
+        batch: returns a batch, given the epoch and the number of the batch in it, both counted from 0.
+        epochs_done: returns how many complete epochs are on file.
     """
 
     def __init__(self, batch: Callable[[int, int], Batch], epochs_done: Callable[[], int]):
@@ -33,18 +33,18 @@ class DivergenceGuard(keras.callbacks.Callback):
         self._epoch, self._failures = 0, 0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Note the epoch, and the failures that a resumed run counted before."""
+        """Remember the epoch, and how many failures were counted before it, which a resumed run brings along."""
         self._epoch = epoch
         self._failures = self._count()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Look at the loss, the mean of the epoch so far, and at what the optimiser counted."""
+        """Look at the loss, which is the mean of the epoch so far, and at the failures that the optimiser counted."""
         if math.isfinite((logs or {}).get("loss", 0.0)) and self._count() == self._failures:
             return
         self._stop(batch, self._where(batch))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Look at what the last steps left, before it is kept."""
+        """Look at the variables that the last steps left, before they are saved."""
         bad = [name for name, value in (logs or {}).items() if not math.isfinite(value)]
         where = next(_broken_variables(self.model), f"the epoch's {bad[0]}" if bad else None)
         if where is not None:
@@ -68,19 +68,19 @@ class DivergenceGuard(keras.callbacks.Callback):
             return f"a quantity that could not be looked for ({reason(error)})"
 
     def _count(self) -> int:
-        """Gradients that were not finite; of a scaled loss, those that were so at any scale."""
+        """How many gradients were not finite. A scaled loss counts only where no scale makes it finite."""
         optimizer = self.model.optimizer
         lost = int(optimizer.dynamic_scale.numpy() < 1) if isinstance(optimizer, LossScaleOptimizer) else 0
         return int(inner(optimizer).failures.numpy()) + lost
 
 
 def reason(error: tf.errors.OpError) -> str:
-    """What TensorFlow says was wrong, without where in the graph."""
+    """What TensorFlow says was wrong, without the place in its graph."""
     return error.message.partition("[[{{")[0].strip().splitlines()[-1]
 
 
 def broken(model: ImageClassifier, images: Any, labels: Any) -> Iterator[str]:
-    """What is not finite when a batch passes through a network in training, in the order of computation."""
+    """The names of what is not finite when a network trains on a batch, in the order in which it is computed."""
     if not np.isfinite(np.asarray(images)).all():
         yield "the batch itself"
     yield from (name for name in _broken_variables(model) if not name.endswith(("/moving_mean", "/moving_variance")))

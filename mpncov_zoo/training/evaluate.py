@@ -1,4 +1,4 @@
-"""How well a network answers on a labelled data set."""
+"""Measures how well a network classifies a labelled data set."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,7 +30,7 @@ DATASET_NAMES: Mapping[str, str] = {"imagenet": IMAGENET}  # what the manifest c
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out.
+    """The result of an evaluation.
 
     Attributes:
         top1, top5: accuracy in percent: the true class is the most probable one, or among the five most probable.
@@ -47,7 +47,7 @@ class Evaluation:
 
     @property
     def images(self) -> int:
-        """Their number."""
+        """How many images were classified."""
         return int(self.confusion.sum())
 
     @property
@@ -57,13 +57,13 @@ class Evaluation:
 
     @property
     def class_accuracy(self) -> dict[str, float | None]:
-        """Percent of each class's images that were recognised; None for a class without images."""
+        """For each class the percentage of its images that were recognised; None for a class without images."""
         right, total = np.diag(self.confusion).tolist(), self.confusion.sum(axis=1).tolist()
         counts = zip(self.class_names, right, total, strict=True)
         return {name: 100 * right / total if total else None for name, right, total in counts}
 
     def summary(self) -> dict[str, Any]:
-        """Its numbers as plain data, accuracies in percent."""
+        """The numbers as plain data; accuracies are in percent."""
         return {
             "images": self.images,
             "top1_accuracy": self.top1,
@@ -81,16 +81,17 @@ def evaluate(
     batch_size: int = 250,
     progress: bool = False,
 ) -> Evaluation:
-    """Classify a data set and count.
+    """Classify a data set and count the right answers.
 
-    Of several views of an image the probabilities of the classes are averaged, and what is most probable then counts.
+    If there are several views of an image, the probabilities of the classes are averaged over them. The class that is
+    the most probable then is the answer.
 
     Args:
         model: the network; the images pass through its input specification.
         images: the data set, of the model's classes.
-        views: "single": what `preprocess` takes; "mirror": that and its mirror image; "ten_crops": corners and centre
-            of the resized image and of its mirror image.
-        batch_size: views at once, but all those of one image; the result does not depend on it.
+        views: "single" is the view that `preprocess` takes, "mirror" that view and its mirror image, and "ten_crops"
+            the corners and the centre of the resized image and of its mirror image.
+        batch_size: views at once, and at least all views of one image; the result does not depend on it.
         progress: show a bar on standard error.
 
     Raises:
@@ -157,14 +158,14 @@ def _require_same_classes(model: ImageClassifier, images: Split) -> None:
 
 
 def _imagenet_names(wnids: tuple[str, ...]) -> tuple[str, ...] | None:
-    """ImageNet's classes as the labels of published networks name them; None unless these are exactly its 1000."""
+    """The names of ImageNet's classes in published networks, if these are exactly its 1000 identifiers; else None."""
     if hashlib.sha256("\n".join(wnids).encode("utf-8", "surrogateescape")).hexdigest() != IMAGENET_SHA256:
         return None
     return labels_of(IMAGENET)
 
 
 def _hint(model: ImageClassifier, names: tuple[str, ...]) -> str:
-    """What to do about a part of ImageNet: without the other folders there is no telling which logit is whose."""
+    """Advice for a part of ImageNet: without the other folders nothing tells which logit belongs to which class."""
     if model.num_classes != 1000 or len(names) > 1000 or not all(WNID.fullmatch(name) for name in names):
         return ""
     return " Make train/ hold a folder for each of ImageNet's 1000 classes; the folders may be empty."

@@ -1,4 +1,4 @@
-"""One training run, from a recipe to an artifact, by Keras' own loop: it goes on after the last complete epoch."""
+"""Trains a network by a recipe, with Keras' own loop, into an artifact; a stopped run goes on after its last epoch."""
 
 import logging
 import os
@@ -125,7 +125,7 @@ def train(
 
 @dataclass(frozen=True)
 class _Session:
-    """What the parts of a training share: images to train on, and to measure on if there are any."""
+    """What the parts of a training run share: the images to train on, and those to measure on if there are any."""
 
     recipe: Recipe
     run: Run
@@ -136,16 +136,16 @@ class _Session:
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
+        """How many batches an epoch has."""
         return len(self.training) // self.recipe.batch_size
 
     @property
     def at_once(self) -> int:
-        """Images that each replica measures at once: no more than it trains on, which fit into its memory."""
+        """How many images each replica measures at once: no more than it trains on, which its memory holds."""
         return min(250, max(2, self.recipe.batch_size // self.devices.num_replicas_in_sync))
 
     def batches(self, epoch: int, share: Share = WHOLE, *, first: int = 0) -> tf.data.Dataset:
-        """Those of an epoch from the first on, both counted from 0, and of all that follow; or a share of each."""
+        """The batches from one of an epoch on, both counted from 0, without end; or a share of each batch."""
         recipe = self.recipe
         return training_batches(
             self.training,
@@ -166,14 +166,14 @@ def _require_extras() -> None:
 
 
 def _require_unpublished(recipe: Recipe) -> None:
-    """Refuse the name of published weights: `load` would hold the result against their digests."""
+    """Refuse the name of published weights, since `load` would compare the result with their digests."""
     entry = load_manifest().get(f"{registry.canonical_name(recipe.model)}.{recipe.tag}")
     if entry is not None and entry.files:
         raise InputError(f"{entry.name} is the name of published weights. Train under another tag: --set tag=mine.")
 
 
 def _read(recipe: Recipe, directory: str | PathLike[str]) -> dict[str, Split]:
-    """The splits that the recipe names, that to train on first; no image of them has been looked at."""
+    """The splits that the recipe names, that to train on first; no image is decoded yet."""
     names = ["train", *([recipe.validation] if recipe.validation else [])]
     splits = {name: read_dataset(recipe.dataset, Path(directory), name) for name in names}
     classes = splits["train"].class_names
@@ -187,7 +187,7 @@ def _read(recipe: Recipe, directory: str | PathLike[str]) -> dict[str, Split]:
 
 
 def _divided(recipe: Recipe, images: Split) -> tuple[Split, Split]:
-    """The images to train on and the holdout."""
+    """The images to train on, and those that are held out."""
     training, holdout = split_holdout(images, recipe.holdout, recipe.seed)
     require_usable(training, training=True)
     if len(training) < recipe.batch_size:
@@ -203,7 +203,7 @@ def _divided(recipe: Recipe, images: Split) -> tuple[Split, Split]:
 
 
 def _usable(recipe: Recipe, splits: Mapping[str, Split], run: Run, verbose: int) -> tuple[Split, Split | None]:
-    """The images that can be decoded: to train on, and to measure on if there are any."""
+    """The images that can be decoded: those to train on, and those to measure on, if there are any."""
     decodable = {
         name: without_corrupt(split, tolerance=recipe.corrupt_tolerance, record=run.images(name), progress=verbose == 1)
         for name, split in splits.items()
@@ -222,7 +222,7 @@ def _initial(
     *,
     go_on: bool,
 ) -> ImageClassifier:
-    """The network, with the weights that it begins with; to go on, those do not matter."""
+    """The network with the weights that it begins with; a run that goes on needs no such weights."""
     keras.utils.set_random_seed(recipe.seed)
     with devices.scope():
         model = build(recipe, class_names)
@@ -234,7 +234,7 @@ def _initial(
 
 
 def _fit(model: ImageClassifier, session: _Session) -> list[Row]:
-    """Train what is left of the stages; the rows of all epochs."""
+    """Train what is left of the stages, and return the rows of all epochs."""
     recipe, state = session.recipe, session.run.state
     history = read_history(state)
     meet(session.devices, len(history))
@@ -291,7 +291,7 @@ def _fit_stage(model: ImageClassifier, session: _Session, history: list[Row], en
 
 @contextmanager
 def _said_clearly(recipe: Recipe) -> Iterator[None]:
-    """Within this context TensorFlow's errors, other than of lost workers, are said in a sentence."""
+    """Within this context TensorFlow's errors become one clear sentence, except those of lost workers."""
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:

@@ -1,4 +1,4 @@
-"""What a run keeps of every epoch: the log, its curves, the state to go on from, and the best weights so far."""
+"""Writes what a run keeps of every epoch: the log, its curves, the state to go on from, and the best weights so far."""
 
 import csv
 import logging
@@ -21,14 +21,14 @@ logger = logging.getLogger(__name__)
 
 
 def best_epoch(history: Sequence[Row], first: int = 0) -> int | None:
-    """The index of the epoch with the highest validation accuracy, of equal ones the lowest loss, then the first.
+    """The index of the epoch with the highest validation accuracy; then the lowest loss decides, then the order.
 
     Args:
         history: a row an epoch.
         first: index of the first epoch that counts.
 
     Returns:
-        None where there was no validation, or no epoch that counts.
+        None if there was no validation, or no epoch that counts.
     """
     rows = [(row["val_accuracy"], -row["val_loss"], -index) for index, row in enumerate(history) if "val_loss" in row]
     counted = [row for row in rows if -row[2] >= first]
@@ -36,7 +36,7 @@ def best_epoch(history: Sequence[Row], first: int = 0) -> int | None:
 
 
 def answering_weights(model: ImageClassifier) -> dict[str, np.ndarray]:
-    """A compiled network's weights by name; with moving averages, these."""
+    """The weights of a compiled network by name; if it has moving averages of them, the averages."""
     average = averages(model)
     return {name: average.get(v.path, v).numpy() for name, v in model.named_variables().items()}
 
@@ -44,14 +44,14 @@ def answering_weights(model: ImageClassifier) -> dict[str, np.ndarray]:
 class Journal(keras.callbacks.Callback):
     """Writes a run's files after every epoch, and ends the run early where its recipe asks for that.
 
-    The state is written last but for what can be made from it: whenever the process dies, the run goes on from a
-    complete epoch, with all that belongs to it.
+    The state is written after the files that cannot be made from it. So whenever the process dies, the run goes on
+    from a complete epoch, with everything that belongs to it.
 
     Args:
-        run: where.
-        recipe: what is to be kept.
-        history: of the epochs before; this one adds to it.
-        writes: false for all workers but one.
+        run: the directory.
+        recipe: says what to keep.
+        history: of the epochs before; each epoch adds a row to it.
+        writes: false for the workers that do not write.
     """
 
     def __init__(self, run: Run, recipe: Recipe, history: list[Row], *, writes: bool = True):
@@ -60,7 +60,7 @@ class Journal(keras.callbacks.Callback):
         self._began = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Note the time."""
+        """Remember the time."""
         self._began = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -86,14 +86,14 @@ class Journal(keras.callbacks.Callback):
 
 
 def stopped_early(recipe: Recipe, history: Sequence[Row]) -> bool:
-    """Were the last `early_stop` epochs no better than one before them? Those of a first stage do not count."""
+    """Was none of the last `early_stop` epochs better than one before them? Epochs of a first stage do not count."""
     first = recipe.first_stage.epochs if recipe.first_stage else 0
     best = best_epoch(history, first)
     return bool(recipe.early_stop) and best is not None and len(history) - 1 - best >= recipe.early_stop
 
 
 def write_log(run: Run, history: Sequence[Row]) -> None:
-    """The history as a CSV file, and its curves."""
+    """Write the history as a CSV file, and draw its curves."""
     columns = list(dict.fromkeys(key for row in history for key in row))
     with complete(run.log) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
@@ -103,20 +103,20 @@ def write_log(run: Run, history: Sequence[Row]) -> None:
 
 
 class AveragesInValidation(keras.callbacks.Callback):
-    """While the validation images are measured the learned weights are their moving averages."""
+    """Replaces the learned weights by their moving averages while the validation images are measured."""
 
     def __init__(self) -> None:
         super().__init__()
         self._learned: list[tuple[Any, np.ndarray]] = []
 
     def on_test_begin(self, logs: Any = None) -> None:
-        """Put the averages in."""
+        """Replace the learned weights by their averages."""
         average = averages(self.model)
         self._learned = [(v, v.numpy()) for v in self.model.trainable_variables]
         for variable, _ in self._learned:
             variable.assign(average[variable.path])
 
     def on_test_end(self, logs: Any = None) -> None:
-        """Put back what learns."""
+        """Put the learned weights back."""
         for variable, value in self._learned:
             variable.assign(value)

@@ -1,4 +1,4 @@
-"""How a recipe's network learns: optimiser, schedule, loss, and what makes a resumed run equal an uninterrupted one."""
+"""The optimiser, the schedule and the loss of a recipe; a resumed run computes what an uninterrupted one does."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from mpncov_zoo.training.recipes import Recipe
 
 
 def compile_for(model: ImageClassifier, recipe: Recipe, steps: int) -> None:
-    """Give the model the recipe's optimiser, schedule and loss; `steps` batches are an epoch."""
+    """Give a model the optimiser, the schedule and the loss of a recipe; an epoch has `steps` batches."""
     settings = recipe.optimizer
     optimizer = CoupledSGD(
         schedule(recipe, steps),
@@ -33,7 +33,7 @@ def compile_for(model: ImageClassifier, recipe: Recipe, steps: int) -> None:
 
 
 def schedule(recipe: Recipe, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate by the number of batches seen, accumulated or not; `steps` batches are an epoch."""
+    """The learning rate by the number of batches seen, accumulated or not; an epoch has `steps` batches."""
     settings = recipe.optimizer
     warmup = settings.warmup_epochs * steps
     if settings.schedule != "cosine":
@@ -64,7 +64,7 @@ class StepSchedule(keras.optimizers.schedules.LearningRateSchedule):
         self.boundaries = tuple(boundaries)
 
     def __call__(self, step: Any) -> Any:
-        """The learning rate, a float32 scalar, of a step, counted from 0."""
+        """The learning rate of a step, which is counted from 0, as a float32 scalar."""
         step = keras.ops.cast(step, "float32")
         passed = sum((keras.ops.cast(step >= boundary, "float32") for boundary in self.boundaries), 0.0)
         rate = self.learning_rate * keras.ops.power(self.factor, passed)
@@ -107,7 +107,7 @@ class CoupledSGD(keras.optimizers.SGD):
         accumulate: gradients whose mean makes one step. Keras' own accumulation does not work for several replicas.
 
     Attributes:
-        failures: how often gradients were not finite, a variable.
+        failures: a variable that counts how often gradients were not finite.
     """
 
     def __init__(

@@ -34,7 +34,7 @@ ORDER_SEED = 0  # of the order in which training images are written
 
 @dataclass(frozen=True)
 class _Job:
-    """A split being packed: its images, the order of writing, where to, and the index so far, without its shards."""
+    """A split that is being packed: its images, their order, the directory, and the index, still without its shards."""
 
     split: Files | Images
     order: tuple[np.ndarray, ...]
@@ -64,7 +64,7 @@ def pack(
     tolerance: float = TOLERANCE,
     progress: bool = False,
 ) -> ShardIndex:
-    """Write a split as TFRecord shards, or what of it an earlier call did not write.
+    """Write a split as TFRecord shards; after a call that was stopped, write what is missing.
 
     Args:
         split: images in files or in memory.
@@ -140,7 +140,7 @@ def _job(split: Split, output: Path, name: str, dataset: str, shards: int | None
 
 @contextmanager
 def _alone(output: Path) -> Iterator[None]:
-    """Make the directory, and let no other process pack into it meanwhile."""
+    """Make the directory; within this context no other process packs into it."""
     try:
         output.mkdir(parents=True, exist_ok=True)
         with FileLock(output / ".lock", timeout=0):
@@ -152,7 +152,7 @@ def _alone(output: Path) -> Iterator[None]:
 
 
 def _require_same(index: ShardIndex, job: _Job, path: Path) -> ShardIndex:
-    """A finished split is left as it is, if it is what was asked for."""
+    """Refuse a finished split that is not what was asked for; else return its index."""
     same = ("source_sha256", "short_side", "class_names", "dataset")
     changed = [field for field in same if getattr(index, field) != getattr(job.index, field)]
     if len(index.shards) != len(job.order):
@@ -163,7 +163,7 @@ def _require_same(index: ShardIndex, job: _Job, path: Path) -> ShardIndex:
 
 
 def _begin(job: _Job) -> None:
-    """Note the plan, or see that it is the one of the call that was stopped, and sweep up what that left behind."""
+    """Write the plan, or compare it with that of a call that was stopped, and remove what that call left behind."""
     plan = json.loads(job.index.model_dump_json()) | {"shards": len(job.order)}
     if job.plan.exists():
         before = json.loads(job.plan.read_text())
@@ -179,7 +179,7 @@ def _begin(job: _Job) -> None:
 
 
 def _write_shards(job: _Job, known: Mapping[str, Shard], tolerance: float, progress: bool) -> list[Shard]:
-    """All shards of a split, those that are `known` (by name) or noted, and there, as they are."""
+    """All shards of a split; those that are there and `known` by name, or noted, are left as they are."""
     shards: list[Shard] = []
     corrupt: dict[str, str] = {}
     with progress_bar(len(job.split), "image", show=progress) as bar, ThreadPoolExecutor(THREADS) as pool:

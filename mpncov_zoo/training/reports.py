@@ -1,4 +1,4 @@
-"""An evaluation as files: its numbers, a table of the classes, and the confusion matrix as a picture."""
+"""Writes an evaluation to files: its numbers, a table of the classes, and the confusion matrix as a picture."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def write_reports(result: Evaluation, metrics: Mapping[str, Any], directory: Pat
 
 
 def write_classes(result: Evaluation, output: Path) -> None:
-    """A CSV file with a row a class, of the columns `COLUMNS`.
+    """Write a CSV file with one row for each class and the columns `COLUMNS`.
 
-    Recall is the class's accuracy, the percentage of its images that were recognised; precision the percentage of
+    Recall is the accuracy of a class: the percentage of its images that were recognised. Precision is the percentage of
     the answers of that class that were right. A cell is empty where there is no such image or answer, and where no
     image was taken for one of another class.
 
@@ -112,13 +112,13 @@ def _percent(part: int, whole: int) -> float | str:
 
 
 def draw_confusion(result: Evaluation, output: Path) -> None:
-    """The confusion matrix as a PNG: each cell as dark as the share of the true class's images that got this answer.
+    """Draw the confusion matrix: a cell is as dark as the share of the true class's images that got this answer.
 
     Classes without images are grey. No cell is smaller than a pixel, and none is blurred.
 
     Args:
         result: the evaluation.
-        output: the picture.
+        output: the picture, a PNG file.
 
     Raises:
         InputError: it cannot be written.
@@ -156,7 +156,7 @@ def _name_classes(axes: Any, names: tuple[str, ...]) -> None:
 
 
 def _printable(name: str) -> str:
-    """A name on one line, not too long, of characters that can be drawn; folders may have any name."""
+    """A name in one line, shortened, and with characters that can be drawn only; folders may have any name."""
     line = " ".join(name.encode("utf-8", "replace").decode().split())
     return line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"
 

@@ -1,4 +1,4 @@
-"""A run's directory: what stands where, who may work there, and whether there is room."""
+"""The directory of a run: its files, who may work there, and whether the disk has room for it."""
 
 import json
 import logging
@@ -56,7 +56,7 @@ class Run:
 
     @property
     def state(self) -> Path:
-        """All that `resume` needs, after the last complete epoch."""
+        """Everything that `resume` needs, as it was after the last complete epoch."""
         return self.directory / "checkpoint.npz"
 
     @property
@@ -76,7 +76,7 @@ class Run:
 
     @property
     def metrics(self) -> Path:
-        """What came out, in numbers."""
+        """What the kept weights are worth, in numbers."""
         return self.directory / "metrics.json"
 
     def best(self, epoch: int) -> Path:
@@ -84,16 +84,16 @@ class Run:
         return self.directory / f"best-{epoch}.npz"
 
     def all_best(self) -> list[Path]:
-        """The files of that kind."""
+        """All files with weights of a best epoch."""
         return sorted(path for path in self.directory.glob("best-*.npz") if _BEST.fullmatch(path.name))
 
     def leftovers(self) -> list[Path]:
-        """What a process that was killed was writing: NAME, in a directory .NAME-XXXXXXXX beside its place."""
+        """What a killed process was writing: each file NAME lies in a directory .NAME-XXXXXXXX beside its place."""
         found = ((path, _LEFTOVER.fullmatch(path.name)) for path in self.directory.glob(".*-*") if path.is_dir())
         return [path for path, match in found if match and self._writes(match[1])]
 
     def holds_only_a_beginning(self) -> bool:
-        """Is there nothing but what a run leaves that has not completed an epoch?"""
+        """Does the directory hold nothing, or only what a run leaves that has not completed an epoch?"""
         begun = (self.environment.name, self.images("*").name, self.best(1).name, self.events.name)
         known = (LOCK, self.recipe.name, *(begun if self.recipe.exists() else ()))
         leftovers = self.leftovers()
@@ -109,7 +109,7 @@ class Run:
 def inspect(output: Path, recipe: Recipe, *, resume: bool) -> Run:
     """The run in a directory, if this recipe may begin or go on there; nothing is written yet.
 
-    What a run left that has not completed an epoch stands in nobody's way: another one begins there.
+    A run that has not completed an epoch may be replaced: another run begins in its directory.
 
     Raises:
         InputError: the directory is in use, or was begun with another recipe.
@@ -133,13 +133,13 @@ def inspect(output: Path, recipe: Recipe, *, resume: bool) -> Run:
 
 @contextmanager
 def begun(run: Run, recipe: Recipe, data: Mapping[str, Split], *, writes: bool = True) -> Iterator[None]:
-    """Within this context the directory is this process's alone; it holds recipe and environment.
+    """Within this context no other process works in the directory; it holds the recipe and the environment.
 
     Args:
         run: where.
         recipe: what is trained there.
-        data: the splits that it sees.
-        writes: false for all workers but one, which only look at what is there.
+        data: the splits of the data set, by name.
+        writes: false for the workers that do not write and only look at what is there.
 
     Raises:
         InputError: another process trains there, the data are others than those it was begun with, or the directory
@@ -163,14 +163,14 @@ def begun(run: Run, recipe: Recipe, data: Mapping[str, Split], *, writes: bool =
 
 
 def _clear(run: Run) -> None:
-    """Remove what a run left that completed no epoch, but for what it found out about the images."""
+    """Remove what a run left that completed no epoch, except the list of its corrupt images."""
     shutil.rmtree(run.events, ignore_errors=True)
     for path in run.all_best():
         path.unlink()
 
 
 def _require_same_data(run: Run, now: Mapping[str, Any]) -> None:
-    """Refuse to go on with other images; other versions are said in the log."""
+    """Refuse to go on with other images; other versions of software are only logged."""
     if not run.state.exists():
         return
     before = _read_json(run.environment)
@@ -184,7 +184,7 @@ def _require_same_data(run: Run, now: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _locked(run: Run) -> Iterator[None]:
-    """The directory, made if need be, under a lock that ends with this context, or with this process."""
+    """Make the directory if need be, and lock it until this context or this process ends."""
     lock = FileLock(run.directory / LOCK)
     try:
         run.directory.mkdir(parents=True, exist_ok=True)
@@ -200,10 +200,10 @@ def _locked(run: Run) -> Iterator[None]:
 
 
 def require_room(run: Run, model: ImageClassifier, recipe: Recipe) -> None:
-    """Refuse a disk on which the run could not end.
+    """Refuse a disk that would be full before the run ends.
 
     Raises:
-        InputError: with the number of bytes that are needed.
+        InputError: there are too few bytes; the message says how many are needed.
     """
     weights = sum(4 * int(np.prod(v.shape)) for v in model.variables)
     states = 1 + (recipe.optimizer.momentum > 0) + (recipe.ema > 0) + (recipe.optimizer.accumulate > 1)
@@ -218,7 +218,7 @@ def require_room(run: Run, model: ImageClassifier, recipe: Recipe) -> None:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write a JSON file that appears complete.
+    """Write a JSON file; it appears complete or not at all.
 
     Raises:
         InputError: the disk refuses.

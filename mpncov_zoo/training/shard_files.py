@@ -1,4 +1,4 @@
-"""One TFRecord file of a packed data set: written, and read back."""
+"""Writes one TFRecord file of a packed data set, and reads it back."""
 
 import io
 import os
@@ -25,13 +25,13 @@ _STORED = {
 
 
 def write_shard(split: Files | Images, indices: Iterable[int], path: Path, short_side: int | None) -> Shard:
-    """Write the images at these positions, those left out that cannot be decoded, and read the file back.
+    """Write the images at these positions, except those that cannot be decoded, and read the file back.
 
     Args:
         split: the images.
         indices: positions in it, in the order of writing.
         path: of the shard; it appears complete or not at all.
-        short_side: pixels to shrink larger images to, see `shrink`; None keeps the bytes of every file.
+        short_side: larger images are shrunk to it, in pixels, by `shrink`; None keeps the bytes of every file.
 
     Raises:
         InputError: the disk refuses.
@@ -48,7 +48,7 @@ def write_shard(split: Files | Images, indices: Iterable[int], path: Path, short
 def _write_records(
     split: Files | Images, indices: Iterable[int], path: Path, short_side: int | None
 ) -> tuple[list[int], dict[str, str]]:
-    """The labels of what was written, and why the rest was not, by name."""
+    """The labels of the images that were written; and of the others, by name, why they were not."""
     labels: list[int] = []
     corrupt: dict[str, str] = {}
     try:
@@ -66,7 +66,7 @@ def _write_records(
 
 
 def _content(split: Files | Images, index: int) -> tuple[bytes, str | None]:
-    """An image's file, and what is wrong with it."""
+    """The bytes of an image's file, and what is wrong with them."""
     try:
         encoded = split.encoded(index)
     except OSError as error:
@@ -91,7 +91,7 @@ def _bytes(value: bytes) -> Any:
 
 
 def shrink(encoded: bytes, short_side: int) -> bytes:
-    """An image's file, upright and its short side shrunk to so many pixels; smaller ones stay as they are."""
+    """The bytes of an image, turned upright and shrunk to a short side in pixels; smaller images stay unchanged."""
     with Image.open(io.BytesIO(encoded)) as opened:
         grey, jpeg, size = opened.mode == "L", opened.format == "JPEG", opened.size
     if min(size) <= short_side:
@@ -112,7 +112,7 @@ def verify_shard(path: Path, shard: Shard) -> None:
     """Read every byte and every record of a shard, and decode every image.
 
     Raises:
-        IntegrityError: it is not what was written.
+        IntegrityError: the file is not what was written.
     """
     if not path.is_file() or path.stat().st_size != shard.size or sha256(path) != shard.sha256:
         raise IntegrityError(f"{path} is not the shard that was packed. Delete it and pack again.")

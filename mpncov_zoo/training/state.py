@@ -1,4 +1,4 @@
-"""A run's state on file: every variable and the history, in one file that is complete or not there."""
+"""Saves and restores the state of a run: every variable and the history, in one file that is complete or not there."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import numpy as np
 from mpncov_zoo.complete import complete
 from mpncov_zoo.errors import InputError
 
-Row = dict[str, float]  # what an epoch left in the log
+Row = dict[str, float]  # what the log says of one epoch
 _HISTORY = "history"
 
 
@@ -27,7 +27,7 @@ def save_state(path: Path, model: keras.Model, history: Sequence[Row]) -> None:
 
 
 def read_history(path: Path) -> list[Row]:
-    """The history up to a state; nothing where there is no file.
+    """The history up to a saved state; an empty one where there is no file.
 
     Raises:
         InputError: the file is damaged.
@@ -46,10 +46,10 @@ def restore_state(path: Path, model: keras.Model, *, optimizer: bool) -> None:
     Args:
         path: the file.
         model: as it was when the state was saved.
-        optimizer: whether its optimiser goes on, too, or begins anew.
+        optimizer: whether its optimiser goes on as well; if not, it begins anew.
 
     Raises:
-        InputError: the file is damaged, or of another model.
+        InputError: the file is damaged, or it is the state of another model.
     """
     stored = read_arrays(path)
     wanted = dict(_variables(model))
@@ -74,7 +74,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, all or some; every byte is checked against the file's checksums.
+    """All or some arrays of an .npz file; every byte is compared with the checksums in the file.
 
     Raises:
         InputError: the file is damaged.
@@ -89,7 +89,7 @@ def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, np.
 
 
 def _variables(model: keras.Model) -> Iterator[tuple[str, Any]]:
-    """All that a model and its optimiser remember, under names with positions: paths need not be unique."""
+    """Everything that a model and its optimiser remember. The names hold positions, since paths need not be unique."""
     for owner, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
         for index, variable in enumerate(variables):
             random_state = variable.name == "seed_generator_state"  # Keras numbers their paths anew in every process

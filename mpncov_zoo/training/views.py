@@ -1,4 +1,4 @@
-"""What a network is shown of one image in evaluation: one view, or several whose probabilities are averaged."""
+"""Cuts out what a network is shown of one image in evaluation: one view, or several that are averaged."""
 
 import tensorflow as tf
 
@@ -28,14 +28,14 @@ def views(image: tf.Tensor, spec: InputSpecification, kind: Views) -> tf.Tensor:
     Args:
         image: uint8 (height, width, channels), of any dynamic height and width.
         spec: the network's input specification.
-        kind: "single": what `preprocess` takes; "mirror": that and its mirror image; "ten_crops": of the resized image
-            the four corners, the centre, and those of its mirror image, in torchvision's order.
+        kind: "single" is the view that `preprocess` takes. "mirror" is that view and its mirror image. "ten_crops" are
+            the four corners and the centre of the resized image, then those of its mirror image, as in torchvision.
 
     Returns:
-        uint8 (views, *spec.size, channels); normalise it by `normalize_tensor`.
+        uint8 (views, *spec.size, channels), which `normalize_tensor` normalises.
 
     Raises:
-        InputError: no such kind.
+        InputError: there is no such kind.
     """
     require_views(kind)
     if kind == "ten_crops":

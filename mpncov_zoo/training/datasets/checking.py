@@ -1,8 +1,8 @@
-"""Which images cannot be decoded: found before any work, since what an epoch is depends on how many there are.
+"""Finds the images that cannot be decoded before a training run begins.
 
-In the middle of a training run a damaged file could only stop the run, or leave a gap that moves every later batch. So
-each file is decoded once beforehand, by the decoder of the pipelines, on all cores; what was found is kept on file, so
-that a resumed run sees the same images without another look. Packed shards hold decodable images alone.
+In the middle of a run a damaged file could only stop the run, or leave a gap that moves every later batch. So each file
+is decoded once beforehand, by the decoder of the pipelines, on all cores. The result is kept on file, so that a resumed
+run sees the same images without decoding them again. Packed shards hold only images that can be decoded.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""CIFAR-100 in its binary version: https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz."""
+"""Reads CIFAR-100 in its binary version: https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz."""
 
 from pathlib import Path
 

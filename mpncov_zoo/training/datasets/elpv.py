@@ -40,7 +40,7 @@ def read_elpv(directory: Path, split: str) -> Files:
 
 
 def read_elpv_levels(directory: Path, split: str) -> Files:
-    """The four levels of certainty that a cell is defective; otherwise as `read_elpv`."""
+    """The same cells as `read_elpv`, with four classes: how certain the experts were that a cell is defective."""
     return _read(directory, split, LEVELS, lambda level: level)
 
 
@@ -60,7 +60,7 @@ def _split_of(cell: int) -> str:
 
 
 def _level(probability: str, root: Path) -> int:
-    """A probability in thirds."""
+    """The number of thirds in a probability."""
     with suppress(ValueError):
         for level in range(len(LEVELS)):
             if abs(3 * float(probability) - level) < 1e-6:

@@ -1,4 +1,4 @@
-"""The fine-grained benchmarks as their archives unpack. The boxes and parts that come with them are unused."""
+"""Reads the fine-grained benchmarks from their unpacked archives. Their boxes and parts are not used."""
 
 from pathlib import Path
 from typing import Any

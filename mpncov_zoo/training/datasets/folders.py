@@ -1,4 +1,4 @@
-"""A folder a class: the layout that the published code trains from, and ImageNet's."""
+"""Reads data sets with one folder for each class, as the published code does, and ImageNet, which has this layout."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Fashion-MNIST, and the idx format that it is published in."""
+"""Reads Fashion-MNIST, and the idx format in which it is published."""
 
 import gzip
 import struct

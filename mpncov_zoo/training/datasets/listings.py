@@ -1,4 +1,4 @@
-"""What the readers of published archives share: where one was unpacked, its tables of text, its images' files."""
+"""What the readers of published archives share: they find an archive's folder, and read its tables and images."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath

@@ -1,7 +1,7 @@
-"""From a split to batches: decoded, resized, augmented, normalised, in an order that the seed decides.
+"""Makes batches of a split: images are decoded, resized, augmented and normalised, in an order that the seed decides.
 
-At no time more images are in memory than the batches under way, or the split's own. Images are decoded in parallel;
-order and augmentation depend neither on how many threads do that nor on what they did before.
+No more images are in memory than those of the batches under way and those of a split in memory. Images are decoded in
+parallel. Their order and augmentation depend neither on the number of threads nor on what was computed before.
 """
 
 from dataclasses import dataclass

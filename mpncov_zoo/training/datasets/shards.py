@@ -45,7 +45,7 @@ class Shard(StrictModel):
     corrupt: dict[str, str]
 
     def is_in(self, directory: Path) -> bool:
-        """Is there a file of that name and size? Its content is for `verify`."""
+        """Is there a file of that name and size? `verify` looks at its content."""
         path = directory / self.file
         return path.is_file() and path.stat().st_size == self.size
 
@@ -72,12 +72,12 @@ class ShardIndex(StrictModel):
 
     @property
     def images(self) -> int:
-        """Their number, in all shards."""
+        """How many images all shards hold."""
         return sum(len(shard.labels) for shard in self.shards)
 
     @property
     def corrupt(self) -> dict[str, str]:
-        """The images that were left out: name -> reason."""
+        """The images that were left out, by name, each with the reason."""
         return {name: reason for shard in self.shards for name, reason in shard.corrupt.items()}
 
     @model_validator(mode="after")
@@ -130,11 +130,11 @@ class Shards(Split):
         yield self.records.tobytes()
 
     def _in_order(self) -> tf.data.Dataset:
-        """(number among all records, record)."""
+        """Pairs of a record's number among all records and the record."""
         return tf.data.TFRecordDataset([str(self.directory / shard.file) for shard in self.index.shards]).enumerate()
 
     def _interleaved(self, seed: tf.Tensor) -> tf.data.Dataset:
-        """The same, shards in random order and some of them in turn."""
+        """The same pairs, with the shards in random order and read in turn, some at a time."""
         paths = held([str(self.directory / shard.file) for shard in self.index.shards])
         counts = [len(shard.labels) for shard in self.index.shards]
         starts = held(np.cumsum([0, *counts[:-1]], dtype=np.int64))

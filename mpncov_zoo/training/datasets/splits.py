@@ -1,4 +1,4 @@
-"""One part of a data set, such as its training images, wherever these are: in memory, or a file each."""
+"""One part of a data set, such as its training images, which are in memory or in one file each."""
 
 import hashlib
 import io
@@ -52,7 +52,7 @@ class Split(ABC):
         """An item's pixels, uint8 (height, width, spec.channels), of static or dynamic height and width."""
 
     def fingerprint(self) -> str:
-        """A digest of the images, their labels and classes, 64 hex digits: who has the same one has the same data."""
+        """A digest of the images, labels and classes, 64 hex digits: equal digests mean equal data."""
         digest = hashlib.sha256(json.dumps(self.class_names).encode())
         digest.update(np.asarray(self.labels, "<i4").tobytes())
         for part in self._identity():
@@ -61,7 +61,7 @@ class Split(ABC):
 
     @abstractmethod
     def _identity(self) -> Iterator[bytes]:
-        """What tells these images from others."""
+        """The bytes that tell these images from others."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Images(Split):
         yield self.pixels.tobytes()
 
     def name(self, index: int) -> str:
-        """What messages and records call an image."""
+        """The name of an image in messages and records."""
         return f"image {index}"
 
     def encoded(self, index: int) -> bytes:
@@ -121,12 +121,12 @@ class Files(Split):
         return decode_image(tf.io.read_file(path), spec)
 
     def _identity(self) -> Iterator[bytes]:
-        """Names and sizes: to read all files would take as long as an epoch."""
+        """The names and sizes of the files, since to read all files would take as long as an epoch."""
         for path in self.paths:
             yield os.fsencode(path) + b"\0%d\0" % _size(self.root / path)
 
     def name(self, index: int) -> str:
-        """What messages and records call an image: its path below `root`."""
+        """The name of an image in messages and records: its path below `root`."""
         return self.paths[index]
 
     def encoded(self, index: int) -> bytes:
@@ -135,7 +135,7 @@ class Files(Split):
 
 
 def held(values: Any) -> tf.Tensor:
-    """A constant beside the graph that is being traced, not in it: graphs are copied, rewritten and limited in size."""
+    """A constant outside of the graph that is being traced, since graphs are copied, rewritten and limited in size."""
     with tf.init_scope():
         return tf.constant(values)
 
@@ -153,7 +153,7 @@ def _size(path: Path) -> int:
 
 
 def _numbered(labels: np.ndarray, shuffle: tf.Tensor | None) -> tf.data.Dataset:
-    """(label int32, index int64) in order, or shuffled."""
+    """Pairs (label int32, index int64), in order or shuffled."""
     order: Any = tf.range(len(labels), dtype=tf.int64)
     if shuffle is not None:
         order = stateless.stateless_shuffle(order, seed=shuffle)
@@ -161,7 +161,7 @@ def _numbered(labels: np.ndarray, shuffle: tf.Tensor | None) -> tf.data.Dataset:
 
 
 def split_holdout(split: Split, count: int, seed: int) -> tuple[Split, Split]:
-    """The images to train on and `count` others, by a seeded shuffle.
+    """Divide a split by a seeded shuffle into the images to train on and `count` others.
 
     Raises:
         InputError: nothing is left to train on.

@@ -1,8 +1,8 @@
-"""Recipes: training runs as data. A recipe is a TOML file in this folder, or any path to one.
+"""Reads recipes, which describe training runs as data. A recipe is a TOML file in this folder, or any other one.
 
-`extends = "NAME"` begins with the values of another recipe, or of a file beside this one, and changes some: sections
-key by key, but an empty one (of text, "") takes back what the other says. What `input` leaves out is as the model's
-backbone has it.
+`extends = "NAME"` begins with the values of another recipe, or of a file beside this one, and changes some of them.
+Sections are changed key by key. An empty section, or an empty text, takes back what the other recipe says. What `input`
+leaves out is as the backbone of the model has it.
 """
 
 import json
@@ -117,7 +117,7 @@ class FirstStage(StrictModel):
 
 
 class Recipe(StrictModel):
-    """All that determines a training run, apart from the data.
+    """Everything that determines a training run, apart from the data.
 
     Attributes:
         model: the network, by its registry name.
@@ -239,7 +239,7 @@ def load_recipe(name: str | PathLike[str], settings: Sequence[str] = ()) -> Reci
 
 
 def _recipe_values(name: str, extended_by: tuple[str, ...]) -> dict[str, Any]:
-    """What a file says, on top of what the recipe that it `extends` says."""
+    """The values of a file, on top of those of the recipe that it `extends`."""
     if name in extended_by:
         raise InputError(f"Recipe {name} extends itself: {' -> '.join((*extended_by, name))}.")
     try:
