@@ -31,6 +31,7 @@ format: .venv/dev
 
 benchmark-load: .venv/dev ## load() against a PyTorch twin, side by side
 	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet --no-deps pytorchcv
 	$(BIN)/python -m benchmarks.load
 
 benchmark-head: .venv/dev ## the covariance head against the published layers, side by side
@@ -46,6 +47,7 @@ benchmark-fetch: .venv/dev ## fetching and verifying 300 MB against huggingface_
 
 benchmark-training: .venv/dev ## a training step of every representation, and of mpncov_resnet50 against a PyTorch twin
 	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet --no-deps pytorchcv
 	$(BIN)/python -m benchmarks.training
 
 .venv/zoo: $(ZOO_SOURCES)

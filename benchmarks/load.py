@@ -48,15 +48,16 @@ def pytorch_side(folder: Path) -> Loader:
     """Write the checkpoint if it is not there; return the load."""
     import torch
 
-    from conversion.reference.resnet import ResNet
+    from conversion.reference.network import Network
+    from conversion.reference.resnet import upstream
     from mpncov_zoo.registry import architecture
 
-    path = folder / f"{MODEL}.pth"
+    path, published = folder / f"{MODEL}.pth", architecture(MODEL)
     if not path.exists():
-        torch.save(ResNet(architecture(MODEL)).state_dict(), path)
+        torch.save(Network(upstream(published), published, 1000).state_dict(), path)
 
     def load() -> float:
-        ResNet(architecture(MODEL)).load_state_dict(torch.load(path, weights_only=True))
+        Network(upstream(published), published, 1000).load_state_dict(torch.load(path, weights_only=True))
         return 0.0
 
     return load

@@ -187,20 +187,20 @@ def pytorch_side(case: Case, images: np.ndarray, labels: np.ndarray) -> Trained:
     """The published network with the published head; under a 16-bit policy the head is in float32, as ours is."""
     import torch
 
-    from conversion.reference.resnet import ResNet
+    from conversion.reference.network import Network
+    from conversion.reference.resnet import upstream
     from mpncov_zoo.registry import architecture
 
     half = torch.autocast("cpu", torch.bfloat16, enabled=case.precision == "mixed_bfloat16")
     head = published_heads.pytorch()
 
-    class Published(ResNet):
-        def _represent(self, x: Any) -> dict[str, Any]:
-            if self.layer_reduce is not None:
-                x = self.layer_reduce_bn(self.layer_reduce(x)).relu()
-            with torch.autocast("cpu", enabled=False):
-                return {"representation": head(x.to(torch.get_default_dtype()))}
+    def represent(x: Any) -> dict[str, Any]:
+        with torch.autocast("cpu", enabled=False):
+            return {"representation": head(x.to(torch.get_default_dtype()))}
 
-    network = Published(architecture(case.model, options=case.options), case.classes).train()
+    published = architecture(case.model, options=case.options)
+    network = Network(upstream(published), published, case.classes).train()
+    network.head.represent = represent
     optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     inputs = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(torch.get_default_dtype())
     targets = torch.from_numpy(labels).long()
@@ -214,6 +214,13 @@ def pytorch_side(case: Case, images: np.ndarray, labels: np.ndarray) -> Trained:
         return loss.item()
 
     return Trained(network, step)
+
+
+def published_names(architecture: Any) -> Callable[[str], str]:
+    """A tensor's name in the published files -> its name in the network of PyTorch's side."""
+    from conversion.reference.resnet import upstream
+
+    return upstream(architecture).tensor
 
 
 FRAMEWORKS = {OURS: keras_side, PYTORCH: pytorch_side}

@@ -26,8 +26,7 @@ class Family:
         rows: gives the layers of an architecture.
         naming: how the family's files call the tensors of these layers.
         fits: whether networks of an architecture have files of this family.
-        reference: its network in PyTorch, "module:class" under conversion.reference.
-        called: what certificates call that network.
+        reference: the function that gives the source network in PyTorch, "module:function" under conversion.reference.
         options: architecture options of the networks that this family's files hold, by part.
         note: what a reader of the certificate must know.
     """
@@ -37,7 +36,6 @@ class Family:
     naming: Naming
     fits: Callable[[Architecture], bool]
     reference: str
-    called: str = "the published network, written from its facts"
     options: Mapping[str, Options] = field(default_factory=dict)
     note: str = ""
 
@@ -64,31 +62,30 @@ def _isqrtcov(architecture: Architecture) -> bool:
 
 FAMILIES: Mapping[str, tuple[Family, ...]] = {  # a network is written as the first that can be written
     "resnet": (
-        Family("upstream PyTorch", upstream_resnet, state_dict(FINE_TUNED), _of("mpncov", "gap"), "resnet:ResNet"),
+        Family("upstream PyTorch", upstream_resnet, state_dict(FINE_TUNED), _of("mpncov", "gap"), "resnet:upstream"),
         Family(
             "pytorchcv",
             pytorchcv_resnet,
             STATE_DICT,
             _isqrtcov,
-            "pytorchcv:PytorchcvResNet",
-            called="pytorchcv's network",
+            "resnet:pytorchcv",
             note=STRIDE_NOT_IN_THE_FILE,
         ),
-        Family("upstream TensorFlow, .mat", upstream_resnet, MAT, _of("mpncov"), "resnet:ResNet"),
-        Family("upstream TensorFlow, .h5", upstream_resnet, H5, _of("mpncov"), "resnet:ResNet"),
+        Family("upstream TensorFlow, .mat", upstream_resnet, MAT, _of("mpncov"), "resnet:upstream"),
+        Family("upstream TensorFlow, .h5", upstream_resnet, H5, _of("mpncov"), "resnet:upstream"),
     ),
     "vgg": (
-        Family("upstream PyTorch", upstream_vgg, STATE_DICT, _of("mpncov", "flatten"), "vgg:VGG"),
+        Family("upstream PyTorch", upstream_vgg, STATE_DICT, _of("mpncov", "flatten"), "vgg:upstream"),
         Family(
             "upstream PyTorch, fine-tuned with one linear layer",
             upstream_vgg,
             STATE_DICT,
             _of("mpncov"),
-            "vgg:VGG",
+            "vgg:upstream",
             options={"classifier": {"hidden": ()}},
         ),
-        Family("upstream TensorFlow, .mat", upstream_vgg, MAT, _of("mpncov"), "vgg:VGG"),
-        Family("upstream TensorFlow, .h5", upstream_vgg, H5, _of("mpncov"), "vgg:VGG"),
+        Family("upstream TensorFlow, .mat", upstream_vgg, MAT, _of("mpncov"), "vgg:upstream"),
+        Family("upstream TensorFlow, .h5", upstream_vgg, H5, _of("mpncov"), "vgg:upstream"),
     ),
     "efficientnet_lite": (
         Family(
@@ -96,7 +93,7 @@ FAMILIES: Mapping[str, tuple[Family, ...]] = {  # a network is written as the fi
             efficientnet_lite,
             STATE_DICT,
             _of("gap", "mpncov"),  # nobody published the second; its reduction has upstream's names
-            "efficientnet_lite:EfficientNetLite",
+            "efficientnet_lite:published",
         ),
     ),
 }

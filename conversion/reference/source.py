@@ -1,4 +1,4 @@
-"""Which PyTorch network a recognised checkpoint is of, with the checkpoint's weights."""
+"""Makes the PyTorch network that a recognised checkpoint belongs to, with the weights of the checkpoint."""
 
 # pyright: reportMissingImports=false
 # (torch is installed only where parity is checked)
@@ -69,38 +69,44 @@ def _channels_last(array: np.ndarray) -> np.ndarray:
 def source_network(
     recognition: Recognition, num_classes: int, tensors: Mapping[str, np.ndarray]
 ) -> tuple[Reference, str]:
-    """The network that a file is of, with the file's weights, and what to call it.
+    """The network that a file belongs to, with the file's weights, and what to call that network.
+
+    The peer's network gets a tensor by its name in the file, not by the map to our variables, so that parity finds an
+    error in the map.
 
     Args:
-        recognition: of the file's names.
+        recognition: what the file's names say.
         num_classes: length of the logits.
-        tensors: the file's, by its own names.
+        tensors: the file's tensors, by its own names.
 
     Raises:
         InputError: a package that has the network is not installed.
     """
     import torch
 
+    from conversion.reference.network import Network
+
     family = recognition.family
-    network = _network_class(family.reference)(recognition.architecture, num_classes)
+    peer = _peer(family.reference)(recognition.architecture)
+    network = Network(peer, recognition.architecture, num_classes)
     weights = {usual: tensors[own] for own, usual in recognition.names.items()}
     counters = {key: value for key, value in network.state_dict().items() if key.endswith("num_batches_tracked")}
-    state = _FOUND_BY[family.naming.found_by](network, weights)
+    if family.naming.found_by == "name":
+        state = {peer.tensor(name): value for name, value in weights.items()}
+    else:
+        state = _FOUND_BY[family.naming.found_by](network, weights)
     loaded = {key: torch.from_numpy(np.array(value, np.float32)) for key, value in state.items()}
     network.load_state_dict({**counters, **loaded}, strict=True)
-    return Reference(network), family.called
+    return Reference(network), peer.name
 
 
-def _network_class(reference: str) -> Callable[[Architecture, int], Any]:
+def _peer(reference: str) -> Callable[[Architecture], Any]:
     module, name = reference.split(":")
     try:
         return getattr(import_module(f"conversion.reference.{module}"), name)
     except ImportError as error:
-        raise InputError(f"The reference of this file is {module}'s own network: pip install {error.name}") from None
-
-
-def _by_name(network: "nn.Module", weights: State) -> State:
-    return weights
+        package = str(error.name).replace("_", "-")
+        raise InputError(f"Parity runs another project's own network: pip install --no-deps {package}") from None
 
 
 def _by_role(network: "nn.Module", weights: State) -> State:
@@ -138,7 +144,6 @@ def _pytorch_axes(array: np.ndarray) -> np.ndarray:
 
 
 _FOUND_BY: Mapping[str, Callable[[Any, State], State]] = {
-    "name": _by_name,
     "position": _by_position,
     "role": _by_role,
 }

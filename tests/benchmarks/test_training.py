@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -38,7 +39,9 @@ def trained_apart(torch: Any, precision: str, steps: int) -> tuple[list[tuple[fl
     keras.utils.set_random_seed(0)
     case = SMALL._replace(precision=precision)
     ours, twin = (make(case, *training.batch(case)) for make in (training.keras_side, training.pytorch_side))
-    table = maps.pytorch_steps(upstream_resnet(registry.architecture(case.model, options=case.options)))
+    architecture = registry.architecture(case.model, options=case.options)
+    named = training.published_names(architecture)
+    table = [replace(row, source=named(row.source)) for row in maps.pytorch_steps(upstream_resnet(architecture))]
     before, state = weights_of(ours), twin.network.state_dict()
     state |= {row.source: torch.tensor(maps.INVERSES[row.transform](before[row.target]).copy()) for row in table}
     twin.network.load_state_dict(state)

@@ -1,5 +1,7 @@
 """Checkpoints for the tests: seeded tensors under the names of a family, for any network of ours."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from conversion.maps import INVERSES, Family, Step, families_of
@@ -17,11 +19,16 @@ def family(model: str, name: str) -> Family:
 
 
 def tensors(
-    model: str = MODEL, *, names: str = "upstream PyTorch", num_classes: int = CLASSES, seed: int = 0
+    model: str = MODEL,
+    *,
+    names: str = "upstream PyTorch",
+    num_classes: int = CLASSES,
+    seed: int = 0,
+    options: Mapping[str, registry.Options] | None = None,
 ) -> dict[str, np.ndarray]:
     """Every tensor of a network, float32, in the family's order."""
     chosen = family(model, names)
-    architecture = registry.with_options(registry.architecture(model), chosen.options)
+    architecture = registry.with_options(registry.architecture(model, options=options), chosen.options)
     network = networks.of_architecture(architecture, num_classes, (None, None, 3))
     shapes = {name: tuple(variable.shape) for name, variable in network.named_variables().items()}
     rng = np.random.default_rng(seed)

@@ -15,39 +15,55 @@ import tensorflow as tf
 import conversion
 from conversion import parity
 from conversion.certificate import Case, Parity, StageErrors
-from conversion.maps import families_of
+from conversion.maps import TRANSFORMS, Step, families_of, pytorch_steps
+from conversion.maps.namings import STATE_DICT
+from conversion.maps.resnet import upstream_resnet
+from conversion.maps.tables import Row
 from conversion.preparation import PreparedConversion, prepare
 from conversion.report import html_report
 from conversion.writers.safetensors import write_safetensors
 from mpncov_zoo import registry
+from mpncov_zoo.backbones import blocks
 from mpncov_zoo.errors import InputError, ParityError
-from tests.conversion.checkpoints import MODEL, tensors
+from tests import networks
+from tests.conversion.checkpoints import CLASSES, MODEL, tensors
 
 torch = pytest.importorskip("torch", reason="needs torch")
+pytest.importorskip("pytorchcv", reason="needs pytorchcv")
 pytestmark = pytest.mark.parity
 
-SMALL = ((3, (65, 47)), (1, (33, 97)))
+Options = dict[str, Any]
+
+SIZE, ODD_SIZES = 64, ((3, (65, 47)), (1, (33, 97)))
+RESNET = {"features": {"repeats": (1, 1, 2, 2)}, "representation": {"dimension_reduction": 8}}
+VGG = {"features": {"repeats": (1, 1, 2, 1, 1)}, "representation": {"dimension_reduction": 8}}
+LITE = {"features": {"width": 0.5, "depth": 0.5}}
 
 
 @pytest.fixture(autouse=True)
 def small_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parity, "ODD_SIZES", SMALL)
+    monkeypatch.setattr(parity, "ODD_SIZES", ODD_SIZES)
 
 
-def written(folder: Path, model: str = MODEL, names: str = "upstream PyTorch") -> PreparedConversion:
+def written(
+    folder: Path, model: str = MODEL, names: str = "upstream PyTorch", options: Options = RESNET
+) -> PreparedConversion:
     """A seeded checkpoint, prepared; the names alone tell the family, so any format will do."""
-    write_safetensors(tensors(model, names=names), folder / "net")
-    return prepare(folder / "net", model)
+    write_safetensors(tensors(model, names=names, options=options), folder / "net")
+    return for_small_images(prepare(folder / "net", model, architecture=registry.architecture(model, options=options)))
+
+
+def for_small_images(prepared: PreparedConversion) -> PreparedConversion:
+    network = networks.of_architecture(prepared.recognition.architecture, prepared.model.num_classes, (SIZE, SIZE, 3))
+    return replace(prepared, model=network)
 
 
 @pytest.mark.parametrize("family", [family.name for family in families_of(registry.architecture(MODEL))])
 def test_every_family_has_its_reference(tmp_path: Path, family: str) -> None:
-    if family == "pytorchcv":
-        pytest.importorskip("pytorchcv", reason="needs pytorchcv")
     checked = parity.check(written(tmp_path, names=family))
     assert checked.first_drift is None
     assert {case.weights for case in checked.cases} == {"as read", "random statistics"}
-    assert [case.shape for case in checked.cases[:3]] == [(1, 224, 224, 3), (3, 65, 47, 3), (1, 33, 97, 3)]
+    assert [case.shape for case in checked.cases[:3]] == [(1, SIZE, SIZE, 3), (3, 65, 47, 3), (1, 33, 97, 3)]
     assert [errors.stage for errors in checked.cases[0].stages][-1] == "logits"
     assert min(case.top5_agreement for case in checked.cases) == 1
 
@@ -60,7 +76,7 @@ def peer(module: str) -> Any:
         pytest.skip(f"{module} cannot be imported: {error}")
 
 
-PYTORCHCV = [f"isqrtcovresnet{kind}" for kind in ("18", "34", "50", "50b", "101", "101b")]
+PYTORCHCV = [f"isqrtcovresnet{kind}" for kind in ("18", "34", "50", "50b")]
 TORCHVISION = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "vgg16", "vgg16_bn"]
 
 
@@ -82,7 +98,7 @@ def test_networks_of_other_projects(tmp_path: Path, module: str, family: str, na
             torch.nn.init.uniform_(layer.weight, 0.2, 0.6)
             torch.nn.init.normal_(layer.bias, 0, 0.1)
     torch.save(network.state_dict(), tmp_path / "net.pth")
-    prepared = prepare(tmp_path / "net.pth", registry.canonical_name(name))
+    prepared = for_small_images(prepare(tmp_path / "net.pth", registry.canonical_name(name)))
     checked = parity.check(prepared)
     assert (prepared.plan.family, checked.first_drift) == (family, None)
     images = np.random.default_rng(1).normal(0, 1, (2, 3, *prepared.model.input_shape[1:3])).astype(np.float32)
@@ -131,16 +147,79 @@ def test_a_source_network_that_is_not_finite_proves_nothing(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("model", "family"),
+    ("model", "family", "options"),
     [
-        ("mpncov_vgg16_bn", "upstream PyTorch, fine-tuned with one linear layer"),
-        ("mpncov_efficientnet_lite0", "efficientnet_lite_pytorch"),
-        ("efficientnet_lite0", "efficientnet_lite_pytorch"),
+        ("mpncov_vgg16_bn", "upstream PyTorch, fine-tuned with one linear layer", VGG),
+        (
+            "mpncov_efficientnet_lite0",
+            "efficientnet_lite_pytorch",
+            {**LITE, "representation": RESNET["representation"]},
+        ),
+        ("efficientnet_lite0", "efficientnet_lite_pytorch", LITE),
     ],
 )
-def test_other_backbones_have_their_reference(tmp_path: Path, model: str, family: str) -> None:
-    write_safetensors(tensors(model, names=family), tmp_path / "net")
-    assert parity.check(prepare(tmp_path / "net", model)).first_drift is None
+def test_other_backbones_have_their_reference(tmp_path: Path, model: str, family: str, options: Options) -> None:
+    if "efficientnet" in model:
+        pytest.importorskip("efficientnet_lite_pytorch", reason="needs efficientnet_lite_pytorch")
+    assert parity.check(written(tmp_path, model, family, options)).first_drift is None
+
+
+def wrong_rows(architecture: registry.Architecture) -> list[Row]:
+    """Upstream's map with the names of two normalisations taken for one another: the file has both of them."""
+    other = {"layer3.1.bn1": "layer3.1.bn2", "layer3.1.bn2": "layer3.1.bn1"}
+    return [(other.get(theirs, theirs), ours, kind) for theirs, ours, kind in upstream_resnet(architecture)]
+
+
+def wrong_leaves(rows: list[Row]) -> list[Step]:
+    """Mean and beta taken for one another, in every normalisation."""
+    other = {"bias": "running_mean", "running_mean": "bias"}
+    steps = [(*step.source.rsplit(".", 1), step) for step in pytorch_steps(rows)]
+    kernels = {layer for layer, leaf, step in steps if step.target.endswith("/kernel")}
+    return [
+        replace(step, source=f"{layer}.{leaf if layer in kernels else other.get(leaf, leaf)}")
+        for layer, leaf, step in steps
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "stage"),
+    [
+        ({"rows": wrong_rows}, "stage3"),
+        ({"naming": replace(STATE_DICT, steps=wrong_leaves)}, "stem"),
+    ],
+)
+def test_an_error_in_a_map_drifts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], stage: str
+) -> None:
+    """The source network takes the tensors by their names in the file, not by the map."""
+    right, *_ = families_of(registry.architecture(MODEL))
+    monkeypatch.setattr("conversion.planning.families_of", lambda architecture: [replace(right, **changes)])
+    drift = parity.check(written(tmp_path)).first_drift
+    assert drift is not None and drift.startswith(f"{stage} differs by ")
+
+
+def test_errors_in_the_network_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong epsilon; TensorFlow's padding; the stride on another convolution; a kernel transposed."""
+    right = written(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setitem(blocks.BATCH_NORM, "epsilon", 1e-3)
+        assert_drifts(for_small_images(right), "stem")
+    with monkeypatch.context() as patch:
+        conv = blocks.conv
+        patch.setattr(blocks, "conv", lambda *args, **options: conv(*args, **{**options, "same": True}))
+        assert_drifts(for_small_images(right), "stem")
+    with monkeypatch.context() as patch:
+        patch.setitem(TRANSFORMS, "OIHW to HWIO", lambda kernel: kernel.transpose(3, 2, 1, 0))  # type: ignore
+        assert_drifts(right, "stem")
+    bottlenecks = written(tmp_path, "mpncov_resnet50", "pytorchcv")
+    other = registry.with_options(bottlenecks.recognition.architecture, {"features": {"conv1_stride": True}})
+    model = networks.of_architecture(other, CLASSES, (SIZE, SIZE, 3))
+    assert_drifts(replace(bottlenecks, model=model), "stage2")
+
+
+def assert_drifts(prepared: PreparedConversion, stage: str) -> None:
+    drift = parity.check(prepared).first_drift
+    assert drift is not None and drift.startswith(f"{stage} differs by ")
 
 
 def test_tf32_is_as_it_was_afterwards() -> None:
