@@ -1,6 +1,7 @@
 """Whatever a user calls an image -> an upright 8-bit Pillow image, or one clear InputError."""
 
 import os
+import stat
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -79,6 +80,8 @@ def _quoted(path: str | os.PathLike) -> str:
 def _read_file(path: str | os.PathLike) -> bytes:
     """Return the content of an image file."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+            raise InputError(f"{_quoted(path)} is a pipe or a device, which is not waited for; give an image file")
         return Path(path).read_bytes()
     except FileNotFoundError:
         raise InputError(f"no file {_quoted(path)} (from {os.getcwd()}); give the path of an image file") from None

@@ -1,6 +1,8 @@
 """The names of ImageNet's classes."""
 
-from mpncov_zoo.labels import FOLDER, labels_of
+from pathlib import Path
+
+from mpncov_zoo.labels import FOLDER, labels_of, read_labels
 
 KNOWN = {  # class -> name, in the order of the logits
     0: "tench",
@@ -32,3 +34,8 @@ def test_wordnets_licence_goes_with_its_words() -> None:
     licence = (FOLDER / "LICENSE.wordnet").read_text(encoding="utf-8")
     assert "WordNet 3.0 Copyright 2006 by Princeton University.  All rights reserved." in licence
     assert "Permission to use, copy, modify and distribute" in licence
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_bytes(b"\xef\xbb\xbfcat\r\ndog\r\n")
+    assert read_labels(tmp_path / "labels.txt") == ("cat", "dog")

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from mpncov_zoo.cli.images import FOLDERS, find_images
 from mpncov_zoo.cli.options import PROGRAM, add_command, add_images, add_json, add_model, load_pretrained
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.features.extraction import Extract
 from mpncov_zoo.features.files import FeatureFile, feature_file
-from mpncov_zoo.features.reading import FOLDERS, batches, find_images
+from mpncov_zoo.features.reading import batches
 from mpncov_zoo.progress import progress_bar
 
 Shape = tuple[int, ...]

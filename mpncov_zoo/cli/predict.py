@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpncov_zoo.cli.images import FOLDERS, find_images
 from mpncov_zoo.cli.options import (
     PROGRAM,
     add_command,
@@ -19,7 +20,7 @@ from mpncov_zoo.cli.options import (
     print_error,
 )
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.features.reading import FOLDERS, ReadImage, find_images, read_batches
+from mpncov_zoo.features.reading import ReadImage, read_batches
 
 if TYPE_CHECKING:
     from mpncov_zoo.classifier import ImageClassifier

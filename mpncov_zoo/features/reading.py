@@ -1,71 +1,67 @@
-"""Finds the images that are meant, in files, folders and on standard input, and reads them, some at a time."""
+"""Finds the images in folders, and reads images some at a time."""
 
+import logging
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from mpncov_zoo.errors import InputError
 
-STANDARD_INPUT = "-"
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-FOLDERS = (
-    "Folders are searched recursively, sorted by path, hidden ones left out, for " + ", ".join(IMAGE_SUFFIXES) + "."
-)
+logger = logging.getLogger(__name__)
 
 Read = Callable[[Any], np.ndarray]
 ReadImage = tuple[str, np.ndarray | InputError]  # path, (height, width, channels) or what is wrong with it
 
 
-def find_images(inputs: Sequence[str]) -> Iterator[str]:
-    """Paths of images: files as given, those in folders, and those named on standard input.
+def find_images(inputs: Sequence[str]) -> list[str]:
+    """Return the paths of images: files as they are given, and those in folders.
 
-    Folders are searched at once, standard input is read as it comes.
+    Folders are searched recursively; links to folders are followed, unless they lead back into a folder above them.
 
     Args:
-        inputs: paths of files or folders, or "-".
+        inputs: paths of files or folders.
 
     Raises:
-        InputError: a folder, or standard input, holds none.
+        InputError: a folder holds no image, or cannot be searched.
     """
-    return chain.from_iterable([_from_stdin() if given == STANDARD_INPUT else _files(given) for given in inputs])
+    return [path for given in inputs for path in (images_in(given) if os.path.isdir(given) else [given])]
 
 
-def _files(given: str) -> list[str]:
-    if not os.path.isdir(given):
-        return [given]
-    found = []
-    for folder, folders, names in os.walk(given, onerror=_refuse_folder):
-        folders[:] = [name for name in folders if not _is_hidden(name)]
-        images = (name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES and not _is_hidden(name))
-        found += [os.path.join(folder, name) for name in images]
+def images_in(folder: str) -> list[str]:
+    """Return the paths of the images in a folder, sorted; raises InputError as `find_images` does."""
+    found = sorted(_walk(folder, frozenset()))
     if not found:
-        raise InputError(f"No image in the folder {given!r}. Looked for {', '.join(IMAGE_SUFFIXES)}.")
-    return sorted(found)
+        raise InputError(f"No image in the folder {folder!r}. Looked for {', '.join(IMAGE_SUFFIXES)}.")
+    return found
+
+
+def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    """Yield the images in a folder and below it; `above` are the folders that it lies in, by device and inode."""
+    try:
+        status = os.stat(folder)
+        with os.scandir(folder) as found:
+            entries = [entry for entry in found if not _is_hidden(entry.name)]
+    except OSError as error:
+        raise InputError(f"{folder!r} cannot be searched: {error.strerror}.") from error
+    if (status.st_dev, status.st_ino) in above:
+        logger.warning("%s is a link to a folder that it lies in: it is not searched again", folder)
+        return
+    for entry in entries:
+        if os.path.isdir(entry.path):  # a link into nothing is none, and refused when it is read
+            yield from _walk(entry.path, above | {(status.st_dev, status.st_ino)})
+        elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+            yield entry.path
 
 
 def _is_hidden(name: str) -> bool:
     """Thumbnails, and the halves of files that macOS leaves on other file systems."""
     return name.startswith(".")
-
-
-def _refuse_folder(error: OSError) -> NoReturn:
-    raise InputError(f"{error.filename!r} cannot be searched: {error.strerror}.") from error
-
-
-def _from_stdin() -> Iterator[str]:
-    count = 0
-    for line in sys.stdin:
-        if path := line.rstrip("\r\n"):
-            count += 1
-            yield path
-    if not count:
-        raise InputError("No image: standard input named none. It takes paths, one a line.")
 
 
 def batches(paths: Iterable[str], batch_size: int) -> Iterator[list[str]]:

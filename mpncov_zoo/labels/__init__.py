@@ -22,4 +22,4 @@ def read_labels(path: Path) -> tuple[str, ...]:
     Raises:
         OSError, UnicodeDecodeError: the file cannot be read, or is not text.
     """
-    return tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+    return tuple(path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n"))

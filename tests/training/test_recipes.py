@@ -196,3 +196,8 @@ def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("epochs = = 3")
     with pytest.raises(InputError, match=r"broken\.toml: not valid TOML"):
         load_recipe(str(tmp_path / "broken.toml"))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('extends = "fashion_mnist"\ntag = "mine"\n', encoding="utf-8-sig")
+    assert load_recipe(tmp_path / "mine.toml").tag == "mine"

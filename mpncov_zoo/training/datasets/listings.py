@@ -47,7 +47,7 @@ def read_text(path: Path) -> str:
         InputError: it is missing, unreadable or no text.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: was the archive unpacked completely?") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -263,12 +263,12 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def _recipe_text(name: str) -> str:
     if name in list_recipes():
-        return resources.files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
+        return resources.files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8-sig")
     path = Path(name)
     if path.suffix != ".toml" or not path.is_file():
         raise InputError(f"No recipe {name!r}; allowed are {', '.join(list_recipes())}, or the path of a .toml file.")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"Recipe {name}: cannot be read: {error.strerror}.") from error
 

@@ -1,0 +1,40 @@
+"""What INPUT means on the command line: files, folders, and '-' for paths on standard input."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.features.reading import IMAGE_SUFFIXES
+from mpncov_zoo.features.reading import find_images as find_named_images
+
+STANDARD_INPUT = "-"
+FOLDERS = (
+    "Folders are searched recursively, links to folders too, sorted by path, hidden ones left out, for\n"
+    + ", ".join(IMAGE_SUFFIXES)
+    + "."
+)
+
+
+def find_images(inputs: Sequence[str]) -> Iterator[str]:
+    """Return the paths of images; folders are searched at once, standard input is read as it comes.
+
+    Args:
+        inputs: paths of files or folders, or "-".
+
+    Raises:
+        InputError: a folder, or standard input, holds none.
+    """
+    return chain.from_iterable(
+        [_from_stdin() if each == STANDARD_INPUT else find_named_images([each]) for each in inputs]
+    )
+
+
+def _from_stdin() -> Iterator[str]:
+    count = 0
+    for line in sys.stdin:
+        if path := line.rstrip("\r\n").removeprefix("" if count else "\ufeff"):
+            count += 1
+            yield path
+    if not count:
+        raise InputError("No image: standard input named none. It takes paths, one a line.")

@@ -1,0 +1,60 @@
+"""Which images a folder holds: links are followed, loops end, and what would never end is not waited for."""
+
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mpncov_zoo.cli.images import find_images as find_on_command_line
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.features.reading import find_images
+from mpncov_zoo.images import read_image
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    """Two folders with an image each."""
+    for folder in ("here", "elsewhere"):
+        (tmp_path / folder).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / folder / "a.png")
+    return tmp_path
+
+
+def found(top: Path, folder: str) -> list[str]:
+    return [os.path.relpath(path, top) for path in find_images([str(top / folder)])]
+
+
+def test_links_to_folders_are_followed(top: Path) -> None:
+    (top / "here" / "linked").symlink_to(top / "elsewhere")
+    (top / "here" / "again").symlink_to("../elsewhere", target_is_directory=True)
+    assert found(top, "here") == ["here/a.png", "here/again/a.png", "here/linked/a.png"]
+    (top / "only").mkdir()
+    (top / "only" / "linked").symlink_to(top / "elsewhere")
+    assert found(top, "only") == ["only/linked/a.png"]
+
+
+def test_loops_end_with_a_warning(top: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (top / "here" / "up").symlink_to(top)
+    (top / "elsewhere" / "itself").symlink_to("itself")
+    assert found(top, "here") == ["here/a.png", "here/up/elsewhere/a.png"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{top}/here/up/here is a link to a folder that it lies in: it is not searched again"
+    ]
+
+
+def test_what_is_no_file_is_not_waited_for(top: Path) -> None:
+    os.mkfifo(top / "here" / "pipe.png")
+    for path in (str(top / "here" / "pipe.png"), "/dev/zero"):
+        with pytest.raises(InputError, match="is a pipe or a device, which is not waited for"):
+            read_image(path)
+    (top / "here" / "gone.png").symlink_to(top / "nothing")
+    assert found(top, "here") == ["here/a.png", "here/gone.png", "here/pipe.png"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_byte_order_mark_is_no_part_of_a_path(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("a.png\r\nb.png\n".encode(encoding))))
+    assert list(find_on_command_line(["-"])) == ["a.png", "b.png"]
