@@ -145,6 +145,9 @@ class ImageClassifier(keras.Model):
     def decode(self, logits: Any, top: int = 5) -> list[list[tuple[str, float]]]:
         """The most probable classes of every image: [[(label, probability), ...], ...], best first.
 
+        Probabilities are the softmax of the logits, or the sigmoid where there is one logit: how sure the network is of
+        its only class.
+
         Args:
             logits: the network's output, (batch, num_classes).
             top: how many classes an image; all of them where there are fewer.
@@ -159,8 +162,7 @@ class ImageClassifier(keras.Model):
             raise InputError(f"decode expects logits of shape (batch, {self.num_classes}). Received: {values.shape}.")
         if not np.isfinite(values).all():
             raise InputError("decode expects finite logits. Received NaN or infinity: was the image preprocessed?")
-        probabilities = np.exp(values - values.max(axis=1, keepdims=True))
-        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        probabilities = _probabilities(values)
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
         names = self.labels or tuple(f"class {index}" for index in range(self.num_classes))
         return [[(names[i], float(row[i])) for i in order] for row, order in zip(probabilities, best, strict=True)]
@@ -240,6 +242,15 @@ class FeatureExtractor(keras.Model):
     def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> "FeatureExtractor":
         """Build the network that `get_config` describes."""
         return cls(ImageClassifier.from_config(config["classifier"]), config["stages"], name=config["name"])
+
+
+def _probabilities(logits: np.ndarray) -> np.ndarray:
+    """Logits float64 (batch, classes) -> their softmax, or their sigmoid where there is one class."""
+    if logits.shape[1] == 1:  # against the logit 0 of "not this class"
+        logits = np.concatenate([logits, np.zeros_like(logits)], axis=1)
+        return _probabilities(logits)[:, :1]
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def _as_list(outputs: Any) -> list[KerasTensor]:

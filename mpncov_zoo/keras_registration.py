@@ -1,15 +1,21 @@
 """Tells Keras of this package's classes as soon as both are imported, in whichever order.
 
 `keras.models.load_model` only finds classes whose modules have been imported, and `import mpncov_zoo` imports neither
-them nor Keras. So that a `.keras` file reloads all the same, the import of Keras is followed by theirs.
+them nor Keras. So that a `.keras` file reloads all the same, the import of Keras is followed by theirs. Python itself
+finds and loads Keras; if anything goes wrong here, Keras is imported as if this module did not exist.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import MetaPathFinder
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
+
+logger = logging.getLogger(__name__)
 
 _REGISTERING = ("mpncov_zoo.classifier", "mpncov_zoo.representations")
 
@@ -23,28 +29,50 @@ def register_with_keras() -> None:
 
 
 def _register() -> None:
-    for name in _REGISTERING:
-        import_module(name)
+    try:
+        for name in _REGISTERING:
+            import_module(name)
+    except Exception as error:  # whatever it is, it is met again where a class is used, and must not stop this import
+        logger.warning("mpncov_zoo's classes are not registered with Keras: %s", error)
 
 
 class _AfterKeras(MetaPathFinder):
-    """Finds Keras as Python would have, and adds to its loading. Who only looks for Keras changes nothing."""
+    """Lets Python find Keras among its other finders, and has our classes registered after Keras is executed."""
+
+    def __init__(self) -> None:
+        self.looking = False
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != "keras":
+        if fullname != "keras" or self.looking:
             return None
-        others = (finder.find_spec(fullname, path, target) for finder in sys.meta_path if finder is not self)
-        spec = next(filter(None, others), None)
-        if spec is None or spec.loader is None:
-            return spec
-        execute = spec.loader.exec_module
-
-        def execute_and_register(module: ModuleType) -> None:
-            execute(module)
-            sys.meta_path.remove(self)
-            _register()
-
-        spec.loader.exec_module = execute_and_register
+        self.looking = True
+        try:
+            spec = find_spec(fullname)  # which passes over finders of the old kind, as some stand in Colab
+        except Exception:
+            return None  # Python asks the other finders next, and reports what they say
+        finally:
+            self.looking = False
+        if spec is not None and hasattr(spec.loader, "exec_module"):
+            spec.loader = _ThenRegister(spec.loader, self)
         return spec
+
+
+class _ThenRegister(Loader):
+    """Another loader, which is put back before it executes the module; our classes are registered afterwards."""
+
+    def __init__(self, loader: Any, finder: _AfterKeras) -> None:
+        self.loader, self.finder = loader, finder
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self.loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
+        self.loader.exec_module(module)
+        if self.finder in sys.meta_path:
+            sys.meta_path.remove(self.finder)
+        _register()

@@ -78,6 +78,14 @@ def test_decode_is_softmax_sorted(model: ImageClassifier, top: int) -> None:
         assert [p for _, p in pairs] == pytest.approx([p for _, p in expected], abs=1e-12)
 
 
+def test_one_logit_is_a_sigmoid() -> None:
+    single = networks.tiny(num_classes=1)
+    decoded = single.decode(np.array([[0.0], [2.0], [-2.0], [-800.0], [800.0]]))
+    assert [label for ((label, _),) in decoded] == ["class 0"] * 5
+    expected = [0.5, 1 / (1 + math.exp(-2)), 1 / (1 + math.exp(2)), 0.0, 1.0]
+    assert [p for ((_, p),) in decoded] == pytest.approx(expected, abs=1e-12)
+
+
 def test_decode_without_labels_names_the_index() -> None:
     unlabelled = networks.tiny(num_classes=3)
     assert unlabelled.decode(np.array([[0.0, 2.0, 1.0]]), top=2)[0][0][0] == "class 1"

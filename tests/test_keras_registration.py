@@ -49,7 +49,42 @@ else:
 """
 
 
-@pytest.mark.parametrize("script", [LATER, EARLIER, BROKEN_AT_FIRST, ABSENT], ids=["later", "earlier", "again", "no"])
+STRANGE_FINDERS = """
+class Old:
+    def find_module(self, name, path=None): return None
+class Failing:
+    def find_spec(self, name, path=None, target=None):
+        if failing: raise RuntimeError("of another's finder")
+failing = True
+sys.meta_path.insert(0, Old())
+sys.meta_path.append(Old())
+import json.tool
+import keras
+assert keras.ready and "recorder" in sys.modules and hooks() == 0
+assert type(keras.__loader__) is type(keras.__spec__.loader) is type(json.tool.__loader__)
+del sys.modules["keras"], sys.modules["recorder"]
+keras_registration.register_with_keras()
+sys.meta_path.insert(0, Failing())
+try:
+    import keras
+except RuntimeError as error:
+    assert "of another's finder" in str(error)
+failing = False
+import keras
+assert "recorder" in sys.modules and hooks() == 0
+"""
+UNREGISTRABLE = """
+keras_registration._REGISTERING = ("nothing_of_that_name",)
+import keras
+assert keras.ready and hooks() == 0
+"""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [LATER, EARLIER, BROKEN_AT_FIRST, ABSENT, STRANGE_FINDERS, UNREGISTRABLE],
+    ids=["later", "earlier", "again", "no", "strange", "unregistrable"],
+)
 def test_classes_are_registered_right_after_keras_is_imported(script: str, tmp_path: Path) -> None:
     (tmp_path / "keras.py").write_text("import sys\nif getattr(sys, 'broken', 0): raise RuntimeError\nready = True\n")
     (tmp_path / "recorder.py").write_text("import keras\nassert keras.ready\n")

@@ -188,7 +188,10 @@ def _signatures(model: ImageClassifier, servable: Any) -> dict[str, Any]:
     stages = FeatureExtractor(model, [name for name in ("covariance", "representation") if name in model.stages])
 
     def answers(logits: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+        return {
+            "logits": logits,
+            "probabilities": tf.nn.sigmoid(logits) if logits.shape[1] == 1 else tf.nn.softmax(logits),
+        }
 
     @tf.function(autograph=False, input_signature=[_images(model)])
     def serving_default(images: tf.Tensor) -> dict[str, tf.Tensor]:
