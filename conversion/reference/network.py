@@ -71,10 +71,10 @@ class Network(nn.Module):
         Feature maps are (batch, channels, height, width); covariance (batch, d, d), representation (batch, features)
         and logits (batch, num_classes).
         """
-        self.kept = {}
         self.trunk(x)
-        *_, last = self.kept.values()
-        return {**self.kept, **self.head(last)}
+        stages, self.kept = self.kept, {}
+        *_, last = stages.values()
+        return {**stages, **self.head(last)}
 
 
 class Head(nn.Module):

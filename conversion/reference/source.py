@@ -105,7 +105,7 @@ def _peer(reference: str) -> Callable[[Architecture], Any]:
     try:
         return getattr(import_module(f"conversion.reference.{module}"), name)
     except ImportError as error:
-        package = str(error.name).replace("_", "-")
+        package = (error.name or module).replace("_", "-")
         raise InputError(f"Parity runs another project's own network: pip install --no-deps {package}") from None
 
 
