@@ -7,6 +7,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from mpncov_zoo.cli.options import PROGRAM, add_command
+from mpncov_zoo.conversion_package import require_conversion
 from mpncov_zoo.quiet import import_tensorflow
 
 FACTS = {
@@ -47,6 +48,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Publish and print the manifest's entry."""
+    require_conversion()
     from mpncov_zoo.publishing import publication  # late: it takes a while
 
     facts = publication.Facts(**{name: getattr(args, name) for name in FACTS})
