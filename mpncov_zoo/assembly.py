@@ -1,6 +1,7 @@
 """How the three parts of a network are built and joined, under which numbers and options they can be."""
 
 import sys
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from keras import KerasTensor, layers
 from mpncov_zoo import backbones, representations
 from mpncov_zoo.backbones.blocks import dense, full_precision, skip_initialization
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.registry import BACKBONES, PARTS, Architecture, Options
+from mpncov_zoo.registry import BACKBONES, PARTS, REPRESENTATIONS, Architecture, Options
 from mpncov_zoo.specification import InputShape, check_input_shape, is_whole
 
 Endpoints = dict[str, KerasTensor]
@@ -57,6 +58,7 @@ def assemble(
     inputs = keras.Input(shape, name="images")
     with _usable_options(architecture, shape):
         features = _part("features", inputs, _features(architecture), initialize)
+        _require_positions(features, architecture, shape)
         summary = _part("representation", features.model.output, _representation(architecture), initialize)
         outputs, classifier = summary.model(features.model(inputs)), None
         if num_classes:
@@ -108,11 +110,44 @@ def _part(name: str, like: KerasTensor, builder: Builder, initialize: Collection
         return Part(keras.Model(inputs, list(endpoints.values())[-1], name=name), endpoints)
 
 
+def _require_positions(features: Part, architecture: Architecture, shape: InputShape) -> None:
+    """Refuse images that leave too few positions for the representation; the message says which size is enough."""
+    needed = REPRESENTATIONS[architecture.representation].least_positions
+    height, width = features.model.output.shape[1:3]
+    if height is None or width is None or height * width >= needed:
+        return
+    size = _least_size(architecture, shape[2], needed)
+    raise InputError(
+        f"{architecture.name} makes features of {height}x{width} positions from images of {shape[0]}x{shape[1]}, and "
+        f"{architecture.representation} needs {needed} positions or more. The smallest square images are {size}x{size}."
+    )
+
+
+def _least_size(architecture: Architecture, channels: int, positions: int) -> int:
+    """The smallest height and width of images for which the features have so many positions."""
+    inputs = keras.Input((None, None, channels))
+    with skip_initialization():
+        outputs = list(_features(architecture)(inputs).values())[-1]
+    with deep_graph():
+        model = keras.Model(inputs, outputs)
+
+    def enough(size: int) -> bool:
+        try:
+            _, height, width, _ = model.compute_output_shape((None, size, size, channels))
+        except ValueError:  # nothing is left of so small an image
+            return False
+        return height * width >= positions
+
+    return bisect_left(range(4096), True, key=enough)
+
+
 @contextmanager
 def _usable_options(architecture: Architecture, input_shape: InputShape) -> Iterator[None]:
     """What the builders and Keras refuse, an unknown option or a bad value, as the package's error."""
     try:
         yield
+    except InputError:
+        raise
     except (TypeError, ValueError, LookupError, ArithmeticError) as error:
         options = {part: getattr(architecture, f"{part}_options") for part in PARTS}
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

@@ -62,9 +62,11 @@ class Representation:
 
     Attributes:
         second_order: it multiplies features with each other, which wants more positions than a mean.
+        least_positions: how many positions of the features it needs: of one there is no covariance.
     """
 
     second_order: bool
+    least_positions: int = 1
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ BACKBONES: Mapping[str, Backbone] = {
 }
 
 REPRESENTATIONS: Mapping[str, Representation] = {
-    "mpncov": Representation(second_order=True),
+    "mpncov": Representation(second_order=True, least_positions=2),
     "gap": Representation(second_order=False),
     "flatten": Representation(second_order=False),
     "bcnn": Representation(second_order=True),

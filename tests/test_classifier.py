@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import mpncov_zoo
 from mpncov_zoo import preprocessing
@@ -379,3 +380,30 @@ def test_a_frozen_stage_stays_and_the_rest_learns() -> None:
 def test_an_unknown_stage_is_refused() -> None:
     with pytest.raises(InputError, match=r"can be frozen up to stem, stage1, .*, features, .*Received: 'stage9'"):
         networks.tiny().freeze("stage9")
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "least"),
+    [("mpncov_resnet18", 16, 17), ("mpncov_efficientnet_lite0", 32, 33), ("mpncov_vgg16_bn", 16, 32)],
+)
+def test_images_that_leave_one_position_are_refused_for_a_covariance(name: str, size: int, least: int) -> None:
+    small = {"mpncov_resnet18": (1, 1, 1, 1), "mpncov_vgg16_bn": (1, 1, 1, 1, 1)}
+    options = {"features": {"repeats": small[name]}} if name in small else {}
+    with pytest.raises(
+        InputError, match=rf"^{name} .*1x1 positions .*{size}x{size}.*square images are {least}x{least}\.$"
+    ):
+        mpncov_zoo.build(name, num_classes=2, input_shape=(size, size, 3), options=options)
+    assert mpncov_zoo.build(name, num_classes=2, input_shape=(least, least, 3), options=options).output_shape == (
+        None,
+        2,
+    )
+
+
+def test_one_position_of_a_network_for_any_size_is_refused_when_it_is_called() -> None:
+    network = networks.tiny(input_shape=(None, None, 3))
+    tiny = np.ones((1, 2, 2, 3), np.float32)
+    for call in (network, lambda x: network.predict(x, verbose=0)):
+        with pytest.raises(InputError, match="needs at least 2 positions"):
+            call(tiny)
+    graph = tf.function(lambda x: network(x), input_signature=[tf.TensorSpec((None, None, None, 3))])
+    assert np.isnan(graph(tiny)).all() and np.isfinite(graph(np.ones((1, 3, 2, 3), np.float32))).all()

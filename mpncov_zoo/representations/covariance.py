@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from mpncov_zoo.errors import InputError
 from mpncov_zoo.representations import newton_schulz
 from mpncov_zoo.representations.gradients import (
     Backward,
@@ -40,10 +41,16 @@ __all__ = [
 FORMS = ("auto", "covariance", "gram")
 NORMALIZATIONS = ("trace", "frobenius", None)
 GRADIENTS = ("analytic", "autodiff")
+LEAST_POSITIONS = 2
 
 
 def covariance(x: Any) -> Any:
-    """Sample covariance over positions: (batch, height, width, d) -> (batch, d, d)."""
+    """Sample covariance over positions: (batch, height, width, d) -> (batch, d, d).
+
+    Raises:
+        InputError: there is one position only, of which there is no covariance. Where a graph learns the size when it
+            runs, the result is NaN then.
+    """
     rows = _centered_rows(x)
     return ops.einsum("bni,bnj->bij", rows, rows) / _number_of_rows(rows)
 
@@ -74,6 +81,7 @@ def isqrt_covariance(
 
     Raises:
         ValueError: x is not of four axes, or an option is not one of these.
+        InputError: of `covariance`.
     """
     check_options(iterations, normalization, form, gradient)
     if len(x.shape) != 4:
@@ -198,8 +206,13 @@ def _triangle_indices(dimension: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _centered_rows(x: Any) -> Any:
     """Positions as rows, their mean removed: (batch, height, width, d) -> (batch, N, d)."""
-    shape = ops.shape(x)
-    rows = ops.reshape(x, (shape[0], _positions(x) or shape[1] * shape[2], x.shape[-1]))
+    shape, positions = ops.shape(x), _positions(x)
+    if positions is not None and positions < LEAST_POSITIONS:
+        raise InputError(
+            f"A covariance needs at least {LEAST_POSITIONS} positions: give larger images. Received: features of "
+            f"{x.shape[1]}x{x.shape[2]}"
+        )
+    rows = ops.reshape(x, (shape[0], positions or shape[1] * shape[2], x.shape[-1]))
     return _centered(rows)
 
 
@@ -214,9 +227,12 @@ def _positions(x: Any) -> int | None:
 
 
 def _number_of_rows(rows: Any) -> Any:
-    """N, as a number or a scalar of the rows' dtype."""
+    """N, as a number or a scalar of the rows' dtype; NaN where it turns out too small for a covariance."""
     static = rows.shape[1]
-    return float(static) if static is not None else ops.cast(ops.shape(rows)[1], rows.dtype)
+    if static is not None:
+        return float(static)
+    count = ops.cast(ops.shape(rows)[1], rows.dtype)
+    return ops.where(count < LEAST_POSITIONS, ops.full_like(count, float("nan")), count)
 
 
 def _cheaper_form(positions: int | None, dimension: int, iterations: int) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mpncov_zoo.errors import InputError
 from mpncov_zoo.representations.covariance import (
     covariance,
     isqrt_covariance,
@@ -248,13 +249,13 @@ def test_a_constant_whose_mean_is_rounded(form: str, gradient: str) -> None:
     assert np.abs(gradient_of(root, x, np.ones((1, 8, 8)))).max() < 1e-4
 
 
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("form", ["auto", *FORMS])
-def test_one_position_has_no_variance(form: str, gradient: str) -> None:
+def test_one_position_has_no_covariance() -> None:
     x = tf.constant(features(2, 1, 1, 6), tf.float32)
-    root = partial(isqrt_covariance, form=form, gradient=gradient)
-    assert not root(x).numpy().any()
-    assert np.isfinite(gradient_of(root, x, np.ones((2, 6, 6)))).all()
+    for compute in (covariance, *(partial(isqrt_covariance, form=form) for form in FORMS)):
+        with pytest.raises(InputError, match=r"at least 2 positions.*Received: features of 1x1"):
+            compute(x)
+        unknown = tf.function(compute, input_signature=[tf.TensorSpec([None, None, None, 6], tf.float32)])
+        assert np.isnan(unknown(x)).all() and np.isfinite(unknown(tf.zeros((1, 1, 2, 6)))).all()
 
 
 @pytest.mark.parametrize("way", GRADIENTS)
