@@ -34,6 +34,7 @@ from mpncov_zoo.hub.resolve import resolve
 from mpncov_zoo.hub.verification import sha256
 from mpncov_zoo.manifest import Upstream, WeightsEntry, load_manifest
 from mpncov_zoo.pretrained import network
+from mpncov_zoo.quiet import require_tensorflow_backend
 from mpncov_zoo.version import __version__
 
 logger = logging.getLogger("mpncov_zoo.conversion")
@@ -103,6 +104,7 @@ def convert(
         require_device(device)
     if _is_back(to):
         return _convert_back(path, name, directory, device if parity else None, tag, labels)
+    require_tensorflow_backend("Writing an artifact, which is a SavedModel,")
     if directory.exists():
         raise InputError(f"{directory} exists already; give a new directory.")
     if tag is not None:

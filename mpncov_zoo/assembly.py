@@ -54,7 +54,7 @@ def assemble(
     """
     check_num_classes(num_classes)
     shape = check_input_shape(input_shape)
-    _require_channels_last()
+    require_channels_last()
     inputs = keras.Input(shape, name="images")
     with _usable_options(architecture, shape):
         features = _part("features", inputs, _features(architecture), initialize)
@@ -156,10 +156,16 @@ def _usable_options(architecture: Architecture, input_shape: InputShape) -> Iter
         ) from error
 
 
-def _require_channels_last() -> None:
+def require_channels_last() -> None:
+    """Refuse Keras' other layout of images.
+
+    Raises:
+        InputError: `image_data_format` is "channels_first".
+    """
     if keras.config.image_data_format() != "channels_last":
         raise InputError(
-            "Images are (batch, height, width, channels): keras.config.set_image_data_format('channels_last')."
+            "Images are (batch, height, width, channels) here, and keras.json or this program says 'channels_first': "
+            "keras.config.set_image_data_format('channels_last')."
         )
 
 

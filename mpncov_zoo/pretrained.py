@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from mpncov_zoo import registry
 from mpncov_zoo.artifact.reader import StoredWeights, assign_weights, read_labels, stored_weights
-from mpncov_zoo.assembly import check_num_classes
+from mpncov_zoo.assembly import check_num_classes, require_channels_last
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.description import DESCRIPTION_FILE, ArtifactDescription
 from mpncov_zoo.errors import InputError, ManifestError
@@ -36,6 +36,7 @@ def network(
         ManifestError: the artifact's model.json describes no network that this version can build.
         InputError: the arguments do not make a network.
     """
+    require_channels_last()
     description = artifact.description
     architecture, published_shape = described(artifact)
     labels = read_labels(artifact.directory, description)

@@ -7,16 +7,54 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mpncov_zoo.errors import InputError
+
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow silently, unless the environment says how much it should log (TF_CPP_MIN_LOG_LEVEL=0: all)."""
+    """Import TensorFlow silently, unless the environment says how much it should log (TF_CPP_MIN_LOG_LEVEL=0: all).
+
+    Raises:
+        InputError: Keras, which is imported next, cannot be imported with the backend that is configured.
+    """
     if "tensorflow" in sys.modules or LOG_LEVEL in os.environ:
+        _import_keras()
         return
     os.environ[LOG_LEVEL] = "3"
     with _native_stderr_held():
+        _import_keras()
         import tensorflow  # noqa: F401
+
+
+def _import_keras() -> None:
+    """Import Keras, which imports its backend, most often TensorFlow, first."""
+    try:
+        import keras  # noqa: F401
+    except (ImportError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise InputError(
+            f"Keras cannot be imported with the backend that KERAS_BACKEND or keras.json names ({reason}): set "
+            "KERAS_BACKEND=tensorflow"
+        ) from error
+
+
+def require_tensorflow_backend(what: str) -> None:
+    """Refuse what only Keras on TensorFlow can do.
+
+    Args:
+        what: the subject of the message, such as "Training".
+
+    Raises:
+        InputError: Keras runs on another backend.
+    """
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            f"{what} needs Keras on TensorFlow. KERAS_BACKEND or keras.json names {keras.backend.backend()!r} here: "
+            "set KERAS_BACKEND=tensorflow"
+        )
 
 
 @contextmanager
@@ -35,6 +73,8 @@ def _native_stderr_held() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
+        except InputError:  # says all
+            raise
         except BaseException:
             held.seek(0)
             with os.fdopen(os.dup(stderr), "wb") as file:

@@ -3,12 +3,15 @@
 Run as a program, `python -m tests.test_backends FILE`, this module computes with the backend that KERAS_BACKEND names.
 """
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,13 @@ import keras
 import numpy as np
 import pytest
 
-from mpncov_zoo import registry, representations
+from mpncov_zoo import cli, registry, representations
 from mpncov_zoo.classifier import ImageClassifier
+from mpncov_zoo.errors import InputError
 from tests.numpy_networks import draw
 
 ROOT = Path(__file__).parent.parent
+PUBLISHED = "mpncov_cifar_resnet20.fashion_mnist"
 OTHERS = ("jax", pytest.param("torch", marks=pytest.mark.parity))
 LAYERS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("BCNN", {}),
@@ -193,7 +198,7 @@ on_tensorflow = cache(evaluate)
 
 @pytest.fixture(scope="module", params=OTHERS)
 def elsewhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """What another backend computed: a file, and the modules that were imported for it."""
+    """What another backend computed: a file, the modules that were imported for it, and what commands answered."""
     if find_spec(request.param) is None:
         pytest.skip(f"needs {request.param}")
     path = tmp_path_factory.mktemp(request.param) / "values.npz"
@@ -223,11 +228,44 @@ def test_second_derivatives(elsewhere: tuple[Path, str], name: str) -> None:
 
 
 def test_tensorflow_is_not_imported(elsewhere: tuple[Path, str]) -> None:
-    modules = elsewhere[1].split()
+    modules = elsewhere[1].splitlines()[0].split()
     assert "mpncov_zoo.representations.mpncov" in modules and "mpncov_zoo.backbones.resnet" in modules
     assert "tensorflow" not in modules
+
+
+def test_commands_work_or_name_the_setting(elsewhere: tuple[Path, str]) -> None:
+    """What needs TensorFlow says so in one line; nothing calls intact weights damaged."""
+    answers = json.loads(elsewhere[1].splitlines()[1])
+    assert answers.pop("verify") == [0, ""] and answers.pop("predict") == [0, ""]
+    assert set(answers) == {"train", "convert", "write"}
+    for code, error in answers.values():
+        assert code == 2 and "needs Keras on TensorFlow" in error and error.endswith("set KERAS_BACKEND=tensorflow\n")
+        assert len(error.splitlines()) == 1
+
+
+def commands() -> dict[str, tuple[int, str]]:
+    """Exit code and standard error of commands in this process."""
+    boot = str(ROOT / "examples" / "images" / "ankle-boot.png")
+    lines = {
+        "verify": ["verify", PUBLISHED, "--selftest"],
+        "predict": ["predict", PUBLISHED, boot],
+        "train": ["train", "fashion_mnist", "--data", "/nowhere", "--output", "/nowhere/run"],
+        "convert": ["convert", boot, "--model", "resnet18", "--output", "/nowhere/converted"],
+    }
+    answers = {}
+    for name, line in lines.items():
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as error:
+            answers[name] = (cli.main(line), error.getvalue())
+    try:
+        from mpncov_zoo import artifact  # late: it imports TensorFlow
+
+        artifact.write(network("cifar_resnet20", 12, NETWORKS[0][2]), "/nowhere/written", tag="x", provenance={})
+    except InputError as error:
+        answers["write"] = (2, f"{error}\n")
+    return answers
 
 
 if __name__ == "__main__":
     np.savez(sys.argv[1], **evaluate())
     print(*sys.modules)
+    print(json.dumps(commands()))

@@ -679,3 +679,12 @@ def test_train_refuses_an_output_in_use(
     arguments = ["train", "fashion_mnist", "--data", tiny_fashion, "--output", trained_run[0]]
     assert_refused(run(capsys, *arguments), "is not empty. Go on with --resume, or give a new directory")
     assert_refused(run(capsys, *arguments, "--resume"), "was begun with another recipe", "epochs")
+
+
+def test_a_keras_backend_that_is_not_there() -> None:
+    environment = {**os.environ, "KERAS_BACKEND": "nosuch"}
+    environment.pop(quiet.LOG_LEVEL, None)
+    command = [sys.executable, "-m", "mpncov_zoo", "predict", NAME, "examples/images/ankle-boot.png"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "KERAS_BACKEND" in done.stderr and "Unable to import backend : nosuch" in done.stderr

@@ -406,3 +406,9 @@ def test_description_without_an_architecture_or_with_another_number_of_labels(di
     hub = copied(directory, tmp_path / "empty" / WEIGHTS, architecture={})
     with pytest.raises(ManifestError, match="input_shape"):
         mpncov_zoo.load(MODEL, pretrained=True, hub=hub)
+
+
+def test_the_other_layout_of_images_is_named_and_not_the_artifact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keras.config.image_data_format", lambda: "channels_first")
+    with pytest.raises(InputError, match=r"'channels_first': keras\.config\.set_image_data_format\('channels_last'\)"):
+        mpncov_zoo.load(MODEL, pretrained=True)

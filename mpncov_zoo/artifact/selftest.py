@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
@@ -43,16 +44,8 @@ def differences(model: ImageClassifier, directory: Path) -> dict[str, float]:
         IntegrityError: the record is none, or its stages or shapes are not the network's.
     """
     path = directory / SELFTEST_FILE
-    try:
-        _require_small(path)
-        with np.load(path, allow_pickle=False) as file:
-            expected = {name: file[name] for name in file.files}
-        actual = _computed(model, expected["pixels"])
-    except ZooError:
-        raise
-    except Exception as error:  # of a malformed record NumPy and TensorFlow complain in many ways
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise IntegrityError(f"{path} is no record of this network: {reason}") from error
+    expected = _record(path, model)
+    actual = _computed(model, expected["pixels"])
     if _kinds(actual) != _kinds(expected):
         raise IntegrityError(f"{path} does not describe {model.name}'s stages.")
     return {name: _difference(actual[name], expected[name]) for name in model.stages}
@@ -77,6 +70,27 @@ def require_same(directory: Path, found: Mapping[str, float], bound: float) -> N
         )
 
 
+def _record(path: Path, model: ImageClassifier) -> dict[str, np.ndarray]:
+    """The arrays of a record, if it has pixels that the network takes; what they compute is the caller's question."""
+    try:
+        _require_small(path)
+        with np.load(path, allow_pickle=False) as file:
+            record = {name: file[name] for name in file.files}
+        pixels = record["pixels"]
+    except ZooError:
+        raise
+    except Exception as error:  # of a malformed record NumPy complains in many ways
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise IntegrityError(f"{path} is no record of this network: {reason}") from error
+    sizes = zip(pixels.shape[1:], model.input_shape[1:], strict=False)
+    if pixels.ndim != 4 or pixels.dtype != np.uint8 or any(wanted not in (None, size) for size, wanted in sizes):
+        raise IntegrityError(
+            f"{path} is no record of this network: pixels {pixels.dtype.name} {pixels.shape}, the network takes uint8 "
+            f"{model.input_shape}"
+        )
+    return record
+
+
 def _require_small(path: Path) -> None:
     """Refuse a compressed file that would fill the memory."""
     with zipfile.ZipFile(path) as file:
@@ -87,7 +101,7 @@ def _require_small(path: Path) -> None:
 
 def _computed(model: ImageClassifier, pixels: np.ndarray) -> dict[str, np.ndarray]:
     outputs = FeatureExtractor(model, model.stages)(normalize(pixels, model.input_specification), training=False)
-    return {"pixels": pixels, **{name: _spread(np.asarray(value)) for name, value in outputs.items()}}
+    return {"pixels": pixels, **{name: _spread(keras.ops.convert_to_numpy(value)) for name, value in outputs.items()}}
 
 
 def _pixels(model: ImageClassifier) -> np.ndarray:

@@ -21,6 +21,7 @@ from mpncov_zoo.documents import first_problem
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.hub.verification import describe_files
 from mpncov_zoo.preprocessing import preprocess_encoded
+from mpncov_zoo.quiet import require_tensorflow_backend
 from mpncov_zoo.registry import PARTS
 from mpncov_zoo.version import __version__
 
@@ -50,8 +51,8 @@ def write(
 
     Raises:
         IntegrityError: the disk does not hold what was written.
-        InputError: the model has no classifier, is not float32, has a label of several lines or computes what is not
-            finite, the tag is not a name, or the directory exists or cannot be written.
+        InputError: Keras is not on TensorFlow; the model has no classifier, is not float32, has a label of several
+            lines or computes what is not finite; the tag is not a name, or the directory exists or cannot be written.
     """
     target = Path(directory)
     _check_writable(model, target)
@@ -102,6 +103,7 @@ def require_labels(labels: Sequence[str]) -> None:
 
 
 def _check_writable(model: ImageClassifier, target: Path) -> None:
+    require_tensorflow_backend("Writing an artifact, which is a SavedModel,")
     if model.classifier is None:
         raise InputError(f"An artifact needs a classifier; {model.name} was built with num_classes=0.")
     if model.dtype_policy.name != "float32":

@@ -21,6 +21,7 @@ from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.description import DESCRIPTION_FILE
 from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.manifest import load_manifest
+from mpncov_zoo.quiet import require_tensorflow_backend
 from mpncov_zoo.training import runs
 from mpncov_zoo.training.curves import require_matplotlib
 from mpncov_zoo.training.datasets import Share, Split, read_dataset, split_holdout, training_batches
@@ -97,6 +98,7 @@ def train(
         >>> train("fashion_mnist", "/usr/share/datasets/fashion-mnist", "runs/fashion_mnist")
         PosixPath('runs/fashion_mnist/mpncov_cifar_resnet20.retrained')
     """
+    require_tensorflow_backend("Training")
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     _require_extras()
     _require_unpublished(recipe)
