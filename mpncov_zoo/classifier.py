@@ -1,7 +1,7 @@
 """ImageClassifier, features, representation and classifier in one Keras model; FeatureExtractor, some of its stages."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import keras
@@ -59,19 +59,30 @@ class ImageClassifier(keras.Model):
         initialize: Collection[str] = PARTS,
         name: str | None = None,
     ):
-        if labels is not None and len(labels) != num_classes:
-            raise InputError(f"{num_classes} classes need as many labels. Received: {len(labels)} labels.")
         parts = assemble(architecture, num_classes, input_shape, initialize)
         super().__init__(parts.inputs, parts.outputs, name=name or architecture.name)
         self.architecture = architecture
         self.num_classes = num_classes
         self.input_specification = input_specification
-        self.labels = tuple(labels) if labels is not None else None
+        self.labels = labels
         self.features = parts.features.model
         self.representation = parts.representation.model
         self.classifier = parts.classifier.model if parts.classifier is not None else None
         self._endpoints = {"features": parts.features.endpoints, "representation": parts.representation.endpoints}
         self.load_report = LoadReport(fresh=tuple(self.named_variables()))
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Names of the classes, in the order of the logits, or None.
+
+        Raises:
+            InputError: what it is set to is no list of as many texts as there are classes.
+        """
+        return self._labels
+
+    @labels.setter
+    def labels(self, labels: Sequence[str] | None) -> None:
+        self._labels = None if labels is None else check_labels(labels, self.num_classes)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -208,6 +219,23 @@ class ImageClassifier(keras.Model):
             model = cls(architecture, input_specification=specification, **values)
         model.load_report = LoadReport(source=CONFIGURATION)
         return model
+
+
+def check_labels(labels: Sequence[str], num_classes: int) -> tuple[str, ...]:
+    """The names of the classes as a tuple.
+
+    Raises:
+        InputError: they are no sequence of texts, or not one for each class.
+    """
+    if isinstance(labels, str | bytes | Mapping | Set) or not isinstance(labels, Iterable):
+        raise InputError(f"labels must be a list of names in the order of the logits. Received: {labels!r}.")
+    names = tuple(labels)
+    wrong = next((name for name in names if not isinstance(name, str)), None)
+    if wrong is not None:
+        raise InputError(f"labels must be texts. Received: {wrong!r}, of type {type(wrong).__name__}.")
+    if len(names) != num_classes:
+        raise InputError(f"{num_classes} classes need as many labels. Received: {len(names)} labels.")
+    return names
 
 
 @keras.saving.register_keras_serializable(package="mpncov_zoo")

@@ -109,6 +109,23 @@ def test_a_network_that_computes_nothing_finite_is_not_written(tmp_path: Path) -
     assert not any(tmp_path.iterdir())
 
 
+def test_labels_are_given_or_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(writer, "_write_saved_model", write_labels)
+    network = networks.tiny(num_classes=2)
+    artifact.write(network, tmp_path / "named", tag="a", provenance={}, labels=["cat", "dog"])
+    description = parse_description(tmp_path / "named" / "model.json")
+    assert read_labels(tmp_path / "named", description) == ("cat", "dog") and network.labels is None
+    assert not caplog.records
+    artifact.write(network, tmp_path / "nameless", tag="b", provenance={})
+    assert [r.getMessage() for r in caplog.records] == [
+        f"{tmp_path}/nameless: the classes have no names (labels= gives them to write, --labels to convert)"
+    ]
+    with pytest.raises(InputError, match="2 classes need as many labels. Received: 1 labels"):
+        artifact.write(network, tmp_path / "short", tag="c", provenance={}, labels=["cat"])
+
+
 def test_labels_that_are_not_the_networks(directory: Path, tmp_path: Path) -> None:
     description = parse_description(directory / "model.json")
     path = tmp_path / "assets" / "labels.txt"
@@ -377,7 +394,7 @@ def test_artifact_without_labels_or_fixed_size(frozen_of_any_size: tuple[ImageCl
     """Any image size; the self-test then has the size of the input specification."""
     network, path = frozen_of_any_size
     description = parse_description(path / "model.json")
-    assert description.labels_file is None and read_labels(path, description) is None
+    assert description.labels_file is None and read_labels(path, description) is None  # with a warning
     assert max(selftest.differences(network, path).values()) < 1e-5
     loaded = tf.saved_model.load(str(path))
     for size in ((16, 20), (33, 9)):
@@ -426,9 +443,9 @@ def interrupted(*args: Any, **kwargs: Any) -> Any:
     raise KeyboardInterrupt
 
 
-def write_labels(model: ImageClassifier, directory: Path) -> None:
+def write_labels(model: ImageClassifier, labels: Sequence[str] | None, directory: Path) -> None:
     (directory / "assets").mkdir()
-    (directory / "assets" / "labels.txt").touch()
+    (directory / "assets" / "labels.txt").write_text("".join(f"{label}\n" for label in labels or ()))
 
 
 @pytest.fixture

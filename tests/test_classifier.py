@@ -1,6 +1,7 @@
 """The three parts joined: decoding, saving, training, stages."""
 
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -407,3 +408,23 @@ def test_one_position_of_a_network_for_any_size_is_refused_when_it_is_called() -
             call(tiny)
     graph = tf.function(lambda x: network(x), input_signature=[tf.TensorSpec((None, None, None, 3))])
     assert np.isnan(graph(tiny)).all() and np.isfinite(graph(np.ones((1, 3, 2, 3), np.float32))).all()
+
+
+def test_labels_are_counted_when_they_are_set(model: ImageClassifier) -> None:
+    network = networks.tiny(num_classes=2)
+    for labels in (["cat", "dog"], ("cat", "dog"), np.array(["cat", "dog"])):
+        network.labels = labels
+        assert network.labels == ("cat", "dog") and network.decode([[1.0, 0.0]], top=1)[0][0][0] == "cat"
+    for labels, message in (
+        (["cat"], "2 classes need as many labels. Received: 1 labels"),
+        ({"cat": 0, "dog": 1}, "a list of names in the order of the logits. Received: {'cat'"),
+        ({"cat", "dog"}, "a list of names in the order of the logits"),
+        ("ab", "a list of names in the order of the logits. Received: 'ab'"),
+        (7, "a list of names in the order of the logits. Received: 7"),
+        ([0, 1], "labels must be texts. Received: 0, of type int"),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            network.labels = labels
+    assert network.labels == ("cat", "dog")
+    network.labels = None
+    assert network.labels is None

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from mpncov_zoo.artifact.reader import RANDOM_STATE, reason, require_written
 from mpncov_zoo.artifact.selftest import write_record
-from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
+from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier, check_labels
 from mpncov_zoo.complete import complete
 from mpncov_zoo.description import DESCRIPTION_FILE, ArtifactDescription, Metric
 from mpncov_zoo.documents import first_problem
@@ -26,6 +27,8 @@ from mpncov_zoo.registry import PARTS
 from mpncov_zoo.version import __version__
 
 LABELS_FILE = "assets/labels.txt"
+Labels = tuple[str, ...] | None
+logger = logging.getLogger(__name__)
 
 
 def write(
@@ -34,6 +37,7 @@ def write(
     *,
     tag: str,
     provenance: dict[str, Any],
+    labels: Sequence[str] | None = None,
     metrics: Sequence[Metric] = (),
     documents: Mapping[str, str] | None = None,
 ) -> None:
@@ -46,6 +50,8 @@ def write(
         directory: the artifact's place, usually named `<model>.<tag>`; it must not exist.
         tag: name of this set of weights.
         provenance: where the weights come from (a recipe, a converted file), as plain data.
+        labels: names of the classes, in the order of the logits; by default those of the model. A network without any
+            is written with a warning.
         metrics: what was measured with them.
         documents: texts to lie beside them, by file name: a certificate, say.
 
@@ -55,23 +61,34 @@ def write(
             lines or computes what is not finite; the tag is not a name, or the directory exists or cannot be written.
     """
     target = Path(directory)
-    _check_writable(model, target)
+    names = model.labels if labels is None else check_labels(labels, model.num_classes)
+    _check_writable(model, names, target)
+    if names is None:
+        logger.warning(
+            "%s: the classes have no names; labels= gives them to `write`, and --labels to `convert`", target
+        )
     with complete(target) as partial:
         partial.mkdir()
         try:
             write_record(model, partial)  # it refuses a broken network, before the work begins
-            _write_saved_model(model, partial)
+            _write_saved_model(model, names, partial)
             for name, text in (documents or {}).items():
                 (partial / name).write_text(text, encoding="utf-8")
-            describe(model, partial, tag=tag, provenance=provenance, metrics=metrics)
+            _describe(model, names, partial, tag=tag, provenance=provenance, metrics=metrics)
         except tf.errors.OpError as error:  # TensorFlow writes the variables, and has errors of its own
             raise InputError(f"{target} cannot be written: {reason(error)}.") from error
         except ValidationError as error:
             raise InputError(f"{target} cannot be described: {first_problem(error)}.") from error
 
 
-def describe(
-    model: ImageClassifier, directory: Path, *, tag: str, provenance: dict[str, Any], metrics: Sequence[Metric] = ()
+def _describe(
+    model: ImageClassifier,
+    labels: Labels,
+    directory: Path,
+    *,
+    tag: str,
+    provenance: dict[str, Any],
+    metrics: Sequence[Metric],
 ) -> None:
     """Write an artifact's model.json for the files that are there."""
     description = ArtifactDescription(
@@ -79,7 +96,7 @@ def describe(
         tag=tag,
         architecture={**model.architecture.to_dict(), "input_shape": list(model.input_shape[1:])},
         num_classes=model.num_classes,
-        labels_file=LABELS_FILE if model.labels is not None else None,
+        labels_file=LABELS_FILE if labels is not None else None,
         input=model.input_specification,
         parameters=model.parameters,
         provenance=provenance,
@@ -102,26 +119,26 @@ def require_labels(labels: Sequence[str]) -> None:
             raise InputError(f"A class name is one line of Unicode text in {LABELS_FILE}. Received: {label!r}.")
 
 
-def _check_writable(model: ImageClassifier, target: Path) -> None:
+def _check_writable(model: ImageClassifier, labels: Labels, target: Path) -> None:
     require_tensorflow_backend("Writing an artifact, which is a SavedModel,")
     if model.classifier is None:
         raise InputError(f"An artifact needs a classifier; {model.name} was built with num_classes=0.")
     if model.dtype_policy.name != "float32":
         raise InputError(f"An artifact holds a float32 network; {model.name} computes in {model.dtype_policy.name}.")
-    require_labels(model.labels or ())
+    require_labels(labels or ())
     if target.exists():
         raise InputError(f"{target} exists already; give a new directory.")
 
 
-def _write_saved_model(model: ImageClassifier, directory: Path) -> None:
-    _trace_and_save(model, directory)
+def _write_saved_model(model: ImageClassifier, labels: Labels, directory: Path) -> None:
+    _trace_and_save(model, labels, directory)
     gc.collect()  # the graphs, which hold on to one another, before weights are read back
     require_written(model, directory)
 
 
-def _trace_and_save(model: ImageClassifier, directory: Path) -> None:
+def _trace_and_save(model: ImageClassifier, labels: Labels, directory: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch, _unfrozen(model):
-        servable = _servable(model, Path(scratch))
+        servable = _servable(model, labels, Path(scratch))
         signatures = _signatures(model, servable)
         tf.saved_model.save(servable, str(directory), signatures=signatures)
 
@@ -141,7 +158,7 @@ def _unfrozen(model: ImageClassifier) -> Iterator[None]:
             layer.trainable = flag
 
 
-def _servable(model: ImageClassifier, scratch: Path) -> Any:
+def _servable(model: ImageClassifier, labels: Labels, scratch: Path) -> Any:
     """TensorFlow Hub's reusable SavedModel: callable, with its variables; each is owned once, under its stable name."""
 
     class Servable(tf.Module):
@@ -164,9 +181,9 @@ def _servable(model: ImageClassifier, scratch: Path) -> Any:
     servable.variables = [v.value for v in weights.values()]
     servable.trainable_variables = [v.value for v in model.learned_variables().values()]
     servable.regularization_losses = []
-    if model.labels is not None:
+    if labels is not None:
         path = scratch / Path(LABELS_FILE).name
-        path.write_text("".join(f"{label}\n" for label in model.labels), encoding="utf-8")
+        path.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
         servable.labels = tf.saved_model.Asset(str(path))
     with _as_when_saving():
         for training in (False, True):
