@@ -122,7 +122,7 @@ def test_labels_are_given_or_missed(
     assert [r.getMessage() for r in caplog.records] == [
         f"{tmp_path}/nameless: the classes have no names (labels= gives them to write, --labels to convert)"
     ]
-    with pytest.raises(InputError, match="2 classes need as many labels. Received: 1 labels"):
+    with pytest.raises(InputError, match=r"2 classes need as many labels\. Received: 1 labels"):
         artifact.write(network, tmp_path / "short", tag="c", provenance={}, labels=["cat"])
 
 

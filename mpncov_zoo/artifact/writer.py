@@ -64,9 +64,7 @@ def write(
     names = model.labels if labels is None else check_labels(labels, model.num_classes)
     _check_writable(model, names, target)
     if names is None:
-        logger.warning(
-            "%s: the classes have no names; labels= gives them to `write`, and --labels to `convert`", target
-        )
+        logger.warning("%s: the classes have no names (labels= gives them to write, --labels to convert)", target)
     with complete(target) as partial:
         partial.mkdir()
         try:
