@@ -109,6 +109,18 @@ class ImageClassifier(keras.Model):
             outputs["logits"] = self.classifier(outputs["representation"])
         return {name: outputs[name] for name in names}
 
+    def part_of(self, stage: str) -> str:
+        """The part that computes a stage: "features", "representation" or "classifier".
+
+        Raises:
+            InputError: a name that is not in `stages`.
+        """
+        for part, endpoints in self._endpoints.items():
+            if stage in endpoints:
+                return part
+        self.stage_outputs([stage])  # refuses what is none
+        return "classifier"
+
     def freeze(self, stage: str | None) -> None:
         """Keep a stage and all before it as they are in training; what comes after it learns.
 
@@ -128,7 +140,7 @@ class ImageClassifier(keras.Model):
         allowed = (*self._endpoints["features"], "features", *self._endpoints["representation"])
         if stage is not None and stage not in allowed:
             raise InputError(f"{self.name} can be frozen up to {', '.join(allowed)}. Received: {stage!r}.")
-        for layer in (self, *self._parts(), *(layer for part in self._parts() for layer in part.layers)):
+        for layer in self._named_layers().values():
             layer.trainable = True  # one by one: TensorFlow ignores an assignment of the value that there is already
         if stage is None:
             return
@@ -185,6 +197,11 @@ class ImageClassifier(keras.Model):
             raise RuntimeError(f"Variable names of {self.name} are not unique.")  # a defect of a builder
         return named
 
+    def _named_layers(self) -> dict[str, keras.Layer]:
+        """The network itself, "", its parts and their layers, each after what holds it."""
+        parts = {part.name: part for part in self._parts()}
+        return {"": self, **parts} | {f"{name}/{layer.name}": layer for name in parts for layer in parts[name].layers}
+
     def _parts(self) -> list[keras.Model]:
         return [model for model in (getattr(self, part) for part in PARTS) if model is not None]
 
@@ -207,6 +224,7 @@ class ImageClassifier(keras.Model):
             "labels": list(self.labels) if self.labels is not None else None,
             "name": self.name,
             "precision": self.dtype_policy.name,
+            "frozen": [name for name, layer in self._named_layers().items() if not layer.trainable],
         }
 
     @classmethod
@@ -215,8 +233,12 @@ class ImageClassifier(keras.Model):
         values = dict(config)
         architecture = Architecture.from_dict(values.pop("architecture"))
         specification = InputSpecification.model_validate(values.pop("input_specification"))
+        frozen = values.pop("frozen", ())  # which files of earlier versions do not have
         with precision(values.pop("precision")):
             model = cls(architecture, input_specification=specification, **values)
+        named = model._named_layers()
+        for name, layer in named.items():  # a part before its layers, which it sets, too
+            layer.trainable = name not in frozen
         model.load_report = LoadReport(source=CONFIGURATION)
         return model
 

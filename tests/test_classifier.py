@@ -428,3 +428,20 @@ def test_labels_are_counted_when_they_are_set(model: ImageClassifier) -> None:
     assert network.labels == ("cat", "dog")
     network.labels = None
     assert network.labels is None
+
+
+def test_keras_file_keeps_what_is_frozen_and_the_optimizers_state(tmp_path: Path) -> None:
+    network = networks.tiny(num_classes=3)
+    network.freeze("stage2")
+    network.representation.get_layer("reduction_bn").trainable = False
+    network.compile(keras.optimizers.SGD(0.01, momentum=0.9), keras.losses.SparseCategoricalCrossentropy(True))
+    network.train_on_batch(networks.images(network, 6), np.arange(6) % 3)
+    network.save(tmp_path / "frozen.keras")
+    reloaded = keras.models.load_model(tmp_path / "frozen.keras")
+    assert [v.path for v in reloaded.trainable_variables] == [v.path for v in network.trainable_variables]
+    assert 0 < len(reloaded.trainable_variables) < len(networks.tiny(num_classes=3).trainable_variables)
+    for ours, theirs in zip(network.optimizer.variables, reloaded.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert any(np.abs(v).max() > 0 for v in reloaded.optimizer.variables[2:])
+    reloaded.freeze(None)
+    assert len(reloaded.trainable_variables) == len(networks.tiny(num_classes=3).trainable_variables)
