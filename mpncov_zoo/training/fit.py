@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from itertools import accumulate
 from os import PathLike
@@ -23,7 +24,16 @@ from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.manifest import load_manifest
 from mpncov_zoo.training import runs
 from mpncov_zoo.training.curves import require_matplotlib
-from mpncov_zoo.training.datasets import Share, Split, read_dataset, split_holdout, training_batches
+from mpncov_zoo.training.datasets import (
+    Share,
+    Split,
+    dataset_splits,
+    divide,
+    read_dataset,
+    require_outside,
+    split_holdout,
+    training_batches,
+)
 from mpncov_zoo.training.datasets.checking import without_corrupt
 from mpncov_zoo.training.datasets.pipelines import WHOLE
 from mpncov_zoo.training.datasets.splits import require_usable
@@ -39,6 +49,7 @@ from mpncov_zoo.training.distribution import (
 )
 from mpncov_zoo.training.divergence import DivergenceGuard, reason
 from mpncov_zoo.training.evaluate import evaluate
+from mpncov_zoo.training.held_out import KEY, division
 from mpncov_zoo.training.journal import (
     AveragesInValidation,
     Journal,
@@ -55,6 +66,7 @@ from mpncov_zoo.training.state import Row, read_arrays, read_history, restore_st
 
 logger = logging.getLogger(__name__)
 
+HOLDOUT = "holdout"  # what `Recipe.holdout` keeps apart
 OF_THE_DATA = (
     tf.errors.NotFoundError,
     tf.errors.DataLossError,
@@ -104,18 +116,20 @@ def train(
     devices = make_strategy(strategy)  # before TensorFlow computes anything; all workers have looked at the run
     require_shareable(devices, recipe.batch_size, recipe.precision)
     data_sets = _read(recipe, data)
+    require_outside(recipe.dataset, data, output)
     model = _initial(recipe, data_sets["train"].class_names, devices, hub, go_on=run.state.exists())
     directory = run.directory / f"{model.architecture.name}.{recipe.tag}"
     if directory.exists() and not (directory / DESCRIPTION_FILE).exists():
         raise InputError(f"{directory} stands where the artifact will be, and is none. Remove it.")
     writes = is_chief(devices)
-    with runs.begun(run, recipe, data_sets, writes=writes), losing_workers(devices):
+    parts = divide(data_sets["train"], recipe.split) if recipe.split else {}
+    with runs.begun(run, recipe, {**data_sets, **parts}, writes=writes), losing_workers(devices):
         if not directory.exists():
             with chief_first(devices):  # it leaves a record of corrupt images
                 if writes:
                     runs.require_room(run, model, recipe)
-                images = _usable(recipe, data_sets, run, verbose)
-            session = _Session(recipe, run, devices, *images, verbose if writes else 0)
+                usable = _usable(recipe, data_sets, run, verbose)
+            session = _Session(recipe, run, devices, data_sets["train"], usable, verbose if writes else 0)
             history = _fit(model, session)
             if writes:
                 _export(model, session, history, directory)
@@ -125,14 +139,36 @@ def train(
 
 @dataclass(frozen=True)
 class _Session:
-    """What the parts of a training run share: the images to train on, and those to measure on if there are any."""
+    """What the parts of a training run share.
+
+    Attributes:
+        whole: the training images as they were found, before any were left out or kept apart.
+        usable: the splits that can be decoded, by name.
+        verbose: Keras' progress bar.
+    """
 
     recipe: Recipe
     run: Run
     devices: tf.distribute.Strategy
-    training: Split
-    watched: Split | None
+    whole: Split
+    usable: Mapping[str, Split]
     verbose: int
+
+    @cached_property
+    def parts(self) -> Mapping[str, Split]:
+        """What the usable training images are divided into: "train", and what is kept apart."""
+        return _divided(self.recipe, self.usable["train"])
+
+    @property
+    def training(self) -> Split:
+        """The images to train on."""
+        return self.parts["train"]
+
+    @property
+    def watched(self) -> Split | None:
+        """The images to measure every epoch on, if there are any."""
+        found = {**self.usable, **self.parts}
+        return found.get(self.recipe.validation or HOLDOUT)
 
     @property
     def steps(self) -> int:
@@ -173,22 +209,27 @@ def _require_unpublished(recipe: Recipe) -> None:
 
 
 def _read(recipe: Recipe, directory: str | PathLike[str]) -> dict[str, Split]:
-    """The splits that the recipe names, that to train on first; no image is decoded yet."""
-    names = ["train", *([recipe.validation] if recipe.validation else [])]
-    splits = {name: read_dataset(recipe.dataset, Path(directory), name) for name in names}
+    """The splits that the recipe names, that to train on first and undivided; no image is decoded yet."""
+    name, directory = recipe.dataset, Path(directory)
+    parts = recipe.split.parts() if recipe.split else ()
+    dataset_splits(name, directory, recipe.split)  # refuses to make one that there is
+    splits = {"train": read_dataset(name, directory, "train")}
+    if recipe.validation and recipe.validation not in parts:
+        splits[recipe.validation] = read_dataset(name, directory, recipe.validation)
     classes = splits["train"].class_names
     writer.require_labels(classes)
-    for name, split in splits.items():
+    for split_name, split in splits.items():
         if split.class_names != classes:
             other = sorted({*split.class_names} ^ {*classes}) or ["their order"]
-            raise InputError(f"{name} has other classes than the training images: {', '.join(other[:5])}.")
+            raise InputError(f"{split_name} has other classes than the training images: {', '.join(other[:5])}.")
     _divided(recipe, splits["train"])
     return splits
 
 
-def _divided(recipe: Recipe, images: Split) -> tuple[Split, Split]:
-    """The images to train on, and those that are held out."""
-    training, holdout = split_holdout(images, recipe.holdout, recipe.seed)
+def _divided(recipe: Recipe, images: Split) -> dict[str, Split]:
+    """The images to train on, "train", and what is kept apart of them: the parts of `split`, or the holdout."""
+    parts = divide(images, recipe.split) if recipe.split else {"train": images}
+    training, holdout = split_holdout(parts["train"], recipe.holdout, recipe.seed)
     require_usable(training, training=True)
     if len(training) < recipe.batch_size:
         raise InputError(f"batch_size={recipe.batch_size} is more than the {len(training)} images to train on.")
@@ -199,19 +240,15 @@ def _divided(recipe: Recipe, images: Split) -> tuple[Split, Split]:
                 f"optimizer.accumulate={stage.optimizer.accumulate} is more than the {batches} batches of a stage: "
                 "no step would be taken."
             )
-    return training, holdout
+    return {**parts, "train": training, **({HOLDOUT: holdout} if len(holdout) else {})}
 
 
-def _usable(recipe: Recipe, splits: Mapping[str, Split], run: Run, verbose: int) -> tuple[Split, Split | None]:
-    """The images that can be decoded: those to train on, and those to measure on, if there are any."""
-    decodable = {
+def _usable(recipe: Recipe, splits: Mapping[str, Split], run: Run, verbose: int) -> dict[str, Split]:
+    """The images of each split that can be decoded."""
+    return {
         name: without_corrupt(split, tolerance=recipe.corrupt_tolerance, record=run.images(name), progress=verbose == 1)
         for name, split in splits.items()
     }
-    training, holdout = _divided(recipe, decodable["train"])
-    if recipe.validation:
-        return training, decodable[recipe.validation]
-    return training, holdout if len(holdout) else None
 
 
 def _initial(
@@ -319,7 +356,10 @@ def _export(trained: ImageClassifier, session: _Session, history: Sequence[Row],
         variable.assign(kept[name])
     kept_index = len(history) - 1 if best is None else best
     runs.write_json(run.metrics, _metrics(model, session, history, kept_index))
-    provenance = {"kind": "trained", "recipe": recipe.model_dump(mode="json")}
+    provenance: dict[str, Any] = {"kind": "trained", "recipe": recipe.model_dump(mode="json")}
+    if recipe.split:
+        noted = division(session.whole, session.usable["train"], recipe.split)
+        provenance[KEY] = noted.model_dump(mode="json")
     writer.write(model, directory, tag=recipe.tag, provenance=provenance)
     logger.info("wrote %s", directory)
 

@@ -20,6 +20,7 @@ from mpncov_zoo.documents import Name, StrictModel, first_problem
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.registry import backbone_of, canonical_name
 from mpncov_zoo.specification import InputSpecification
+from mpncov_zoo.training.shares import Shares
 
 
 class Optimizer(StrictModel):
@@ -135,7 +136,9 @@ class Recipe(StrictModel):
         freeze: the stage of the network that stays as it is, with all before it ("features": the whole trunk); its
             batch normalisation uses the statistics that it has.
         first_stage: the classifier alone, before everything.
-        validation: the split that every epoch is measured on; none by default.
+        split: takes a test split, a validation split or both from the training images, where the data set has none of
+            that name: a share of each class, chosen by a seed of its own.
+        validation: the split that every epoch is measured on; by default "val", if `split` makes it, else none.
         holdout: instead of a split, so many training images are kept apart for that (the last of a seeded shuffle).
         keep: the weights that come out: of the epoch with the "best" accuracy on the validation images (of equal ones
             that with the lower loss), or of the "last" epoch; without validation images always that.
@@ -159,6 +162,7 @@ class Recipe(StrictModel):
     options: dict[str, dict[str, Any]] = {}
     pretrained: bool | Annotated[str, Field(min_length=1)] = False
     freeze: str | None = None
+    split: Shares | None = None
     validation: str | None = None
     holdout: int = Field(default=0, ge=0)
     keep: Literal["best", "last"] = "best"
@@ -169,7 +173,15 @@ class Recipe(StrictModel):
     augmentation: Augmentation = Augmentation()
     first_stage: FirstStage | None = None
 
-    @field_validator("first_stage", "freeze", "validation", mode="before")
+    @model_validator(mode="before")
+    @classmethod
+    def _val_is_watched(cls, data: Any) -> Any:
+        """A validation split that `split` makes is for that, unless the recipe says otherwise."""
+        split = data.get("split") if isinstance(data, dict) else None
+        watched = isinstance(split, dict) and split.get("val") and not data.get("validation")
+        return {**data, "validation": "val"} if watched else data
+
+    @field_validator("first_stage", "freeze", "split", "validation", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value in ({}, "") else value
@@ -236,6 +248,26 @@ def load_recipe(name: str | PathLike[str], settings: Sequence[str] = ()) -> Reci
         return Recipe.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         raise InputError(f"Recipe {name}: {first_problem(error, document='')}") from error
+
+
+def load_shares(settings: Sequence[str]) -> Shares | None:
+    """Read the section `split` alone, for what divides a data set without a recipe; None without settings.
+
+    Args:
+        settings: "split.key=value".
+
+    Raises:
+        InputError: another key, or a value out of range.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        _apply(values, setting)
+    if values.keys() - {"split"}:
+        raise InputError(f"Only split.test, split.val and split.seed can be set here. Received: {min(values)}.")
+    try:
+        return Shares.model_validate(values["split"]) if values.get("split") else None
+    except ValidationError as error:
+        raise InputError(f"split: {first_problem(error, document='')}") from error
 
 
 def _recipe_values(name: str, extended_by: tuple[str, ...]) -> dict[str, Any]:
