@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from mpncov_zoo import registry
@@ -48,6 +49,7 @@ from mpncov_zoo.training.distribution import (
     require_shareable,
 )
 from mpncov_zoo.training.divergence import DivergenceGuard, reason
+from mpncov_zoo.training.epochs import epoch_sizes, trains_all_images
 from mpncov_zoo.training.evaluate import evaluate
 from mpncov_zoo.training.held_out import KEY, division
 from mpncov_zoo.training.journal import (
@@ -60,6 +62,7 @@ from mpncov_zoo.training.journal import (
 )
 from mpncov_zoo.training.networks import assign_pretrained, build
 from mpncov_zoo.training.optimization import compile_for, inner
+from mpncov_zoo.training.overview import Estimate, overview, warnings
 from mpncov_zoo.training.recipes import Recipe, load_recipe
 from mpncov_zoo.training.runs import Run
 from mpncov_zoo.training.state import Row, read_arrays, read_history, restore_state
@@ -115,7 +118,7 @@ def train(
     run = runs.inspect(Path(output), recipe, resume=resume)
     devices = make_strategy(strategy)  # before TensorFlow computes anything; all workers have looked at the run
     require_shareable(devices, recipe.batch_size, recipe.precision)
-    data_sets = _read(recipe, data)
+    data_sets = _read(recipe, data, devices.num_replicas_in_sync)
     require_outside(recipe.dataset, data, output)
     model = _initial(recipe, data_sets["train"].class_names, devices, hub, go_on=run.state.exists())
     directory = run.directory / f"{model.architecture.name}.{recipe.tag}"
@@ -130,6 +133,7 @@ def train(
                     runs.require_room(run, model, recipe)
                 usable = _usable(recipe, data_sets, run, verbose)
             session = _Session(recipe, run, devices, data_sets["train"], usable, verbose if writes else 0)
+            _tell(model, session, directory)
             history = _fit(model, session)
             if writes:
                 _export(model, session, history, directory)
@@ -157,7 +161,7 @@ class _Session:
     @cached_property
     def parts(self) -> Mapping[str, Split]:
         """What the usable training images are divided into: "train", and what is kept apart."""
-        return _divided(self.recipe, self.usable["train"])
+        return _divided(self.recipe, self.usable["train"], self.devices.num_replicas_in_sync)
 
     @property
     def training(self) -> Split:
@@ -171,9 +175,14 @@ class _Session:
         return found.get(self.recipe.validation or HOLDOUT)
 
     @property
+    def sizes(self) -> np.ndarray:
+        """The sizes of an epoch's batches."""
+        return epoch_sizes(self.recipe, len(self.training), self.devices.num_replicas_in_sync)
+
+    @property
     def steps(self) -> int:
         """How many batches an epoch has."""
-        return len(self.training) // self.recipe.batch_size
+        return len(self.sizes)
 
     @property
     def at_once(self) -> int:
@@ -192,6 +201,7 @@ class _Session:
             epoch=epoch,
             first=first,
             share=share,
+            all_images=trains_all_images(recipe, len(self.training), self.devices.num_replicas_in_sync),
         )
 
 
@@ -208,7 +218,7 @@ def _require_unpublished(recipe: Recipe) -> None:
         raise InputError(f"{entry.name} is the name of published weights. Train under another tag: --set tag=mine.")
 
 
-def _read(recipe: Recipe, directory: str | PathLike[str]) -> dict[str, Split]:
+def _read(recipe: Recipe, directory: str | PathLike[str], replicas: int) -> dict[str, Split]:
     """The splits that the recipe names, that to train on first and undivided; no image is decoded yet."""
     name, directory = recipe.dataset, Path(directory)
     parts = recipe.split.parts() if recipe.split else ()
@@ -222,19 +232,26 @@ def _read(recipe: Recipe, directory: str | PathLike[str]) -> dict[str, Split]:
         if split.class_names != classes:
             other = sorted({*split.class_names} ^ {*classes}) or ["their order"]
             raise InputError(f"{split_name} has other classes than the training images: {', '.join(other[:5])}.")
-    _divided(recipe, splits["train"])
+    _divided(recipe, splits["train"], replicas)
     return splits
 
 
-def _divided(recipe: Recipe, images: Split) -> dict[str, Split]:
+def _divided(recipe: Recipe, images: Split, replicas: int) -> dict[str, Split]:
     """The images to train on, "train", and what is kept apart of them: the parts of `split`, or the holdout."""
     parts = divide(images, recipe.split) if recipe.split else {"train": images}
-    training, holdout = split_holdout(parts["train"], recipe.holdout, recipe.seed)
+    training, holdout = split_holdout(parts["train"], recipe.held_out(len(parts["train"])), recipe.seed)
     require_usable(training, training=True)
     if len(training) < recipe.batch_size:
-        raise InputError(f"batch_size={recipe.batch_size} is more than the {len(training)} images to train on.")
+        raise InputError(
+            f"batch_size={recipe.batch_size} is more than the {len(training)} images to train on: take fewer at once, "
+            f"such as --set batch_size={min(32, len(training))}."
+        )
+    if recipe.remainder == "train" and replicas > 1:
+        raise InputError(
+            f"remainder='train' makes batches that {replicas} replicas cannot share equally: leave it out."
+        )
     for stage in recipe.stages():
-        batches = stage.epochs * (len(training) // recipe.batch_size)
+        batches = stage.epochs * len(epoch_sizes(recipe, len(training), replicas))
         if batches < stage.optimizer.accumulate:
             raise InputError(
                 f"optimizer.accumulate={stage.optimizer.accumulate} is more than the {batches} batches of a stage: "
@@ -270,6 +287,15 @@ def _initial(
     return model
 
 
+def _tell(model: ImageClassifier, session: _Session, artifact: Path) -> None:
+    """Log what the run is going to do."""
+    recipe, done = session.recipe, len(read_history(session.run.state))
+    splits = {**session.parts, **{name: split for name, split in session.usable.items() if name != "train"}}
+    logger.info("training:\n%s", overview(recipe, model, splits, session.sizes, done, artifact))
+    for warning in warnings(recipe, session.steps):
+        logger.warning(warning)
+
+
 def _fit(model: ImageClassifier, session: _Session) -> list[Row]:
     """Train what is left of the stages, and return the rows of all epochs."""
     recipe, state = session.recipe, session.run.state
@@ -278,10 +304,6 @@ def _fit(model: ImageClassifier, session: _Session) -> list[Row]:
     stages = recipe.stages()
     ends = [*accumulate(stage.epochs for stage in stages)]
     logger.info("training %s: %d of %d epochs are done", model.name, len(history), ends[-1])
-    for stage in stages:
-        never = [epoch for epoch in stage.optimizer.step_epochs if epoch >= stage.epochs]
-        if never:
-            logger.warning("the learning rate never falls after epochs %s: there are %d", never, stage.epochs)
     if history and is_chief(session.devices):
         write_log(session.run, history)
     current = min(bisect_right(ends, len(history)), len(stages) - 1)
@@ -305,6 +327,7 @@ def _fit_stage(model: ImageClassifier, session: _Session, history: list[Row], en
     if session.watched is not None:
         validation, validation_steps = distributed_evaluation(devices, session.watched, recipe.input, session.at_once)
     writes = is_chief(devices)
+    measured = len(session.watched) if session.watched is not None else 0
     with _said_clearly(recipe):
         model.fit(
             distributed_batches(devices, lambda share: session.batches(done, share), recipe.batch_size),
@@ -318,6 +341,7 @@ def _fit_stage(model: ImageClassifier, session: _Session, history: list[Row], en
                 DivergenceGuard(
                     lambda epoch, batch: next(iter(session.batches(epoch, first=batch))), lambda: len(history)
                 ),
+                *([Estimate((end - done) * session.steps, measured, newline=session.verbose == 1)] if writes else []),
                 *([AveragesInValidation()] if inner(model.optimizer).use_ema else []),
                 Journal(session.run, recipe, history, writes=writes),
                 *([keras.callbacks.TensorBoard(os.fspath(session.run.events), write_graph=False)] if writes else []),
