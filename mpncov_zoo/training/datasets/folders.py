@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,6 +16,7 @@ from mpncov_zoo.training.datasets.splits import Files
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".gif", ".jfif", ".jpeg", ".jpg", ".png", ".webp")  # of the formats that TensorFlow decodes right
 IGNORED = ("thumbs.db", "desktop.ini")  # what Windows leaves in folders of images
+LOOKED_AT = 20  # entries of a folder by which a class's folder is told from one of folders
 WNID = re.compile(r"n\d{8}")
 
 
@@ -93,7 +95,7 @@ def class_homes(directory: Path) -> Mapping[str, Path]:
     if not folders:
         _refuse(directory, held, "Make a folder for each class, and move its images there")
     for folder in folders:
-        inner = next((entry.name for entry in _entries(Path(folder.path)) if entry.is_dir()), None)
+        inner = next((entry.name for entry in _entries(Path(folder.path), LOOKED_AT) if entry.is_dir()), None)
         if inner is not None and len(folders) == 1:
             _refuse(directory, held, f"Give the folder that holds the classes: --data {folder.path}")
         if inner is not None:
@@ -133,10 +135,11 @@ def _images(folder: Path) -> Iterator[str]:
         yield entry.name
 
 
-def _entries(directory: Path) -> list[os.DirEntry[str]]:
-    """What a directory holds, apart from hidden files and thumbnails."""
+def _entries(directory: Path, first: int | None = None) -> list[os.DirEntry[str]]:
+    """What a directory holds, apart from hidden files and thumbnails; all of it, or as much as comes first."""
     try:
         with os.scandir(directory) as entries:
-            return [e for e in entries if not e.name.startswith(".") and e.name.lower() not in IGNORED]
+            shown = (e for e in entries if not e.name.startswith(".") and e.name.lower() not in IGNORED)
+            return [*islice(shown, first)]
     except OSError as error:
         raise InputError(f"{directory} cannot be read: {error.strerror}.") from error
