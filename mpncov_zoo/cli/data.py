@@ -20,8 +20,8 @@ CORRUPT = 1  # exit code
 READERS = "folders, imagenet, cub, aircraft, cars, elpv, elpv_levels, cifar100, fashion_mnist, tfrecord"
 
 FOLDERS = (
-    "folders: train/CLASS/, and val/CLASS/ or test/CLASS/; or CLASS/ alone, which all is the split train unless --set\n"
-    "split.test=0.2 or split.val=0.2 take a part of it."
+    "folders: train/CLASS/, and val/CLASS/ or test/CLASS/; or CLASS/ alone: all of that is the split train, unless\n"
+    "--set split.test=0.2 or split.val=0.2 takes a part of it."
 )
 
 
