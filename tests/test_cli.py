@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -22,10 +23,12 @@ import mpncov_zoo
 from mpncov_zoo import cli, quiet
 from mpncov_zoo.cli import features as features_command
 from mpncov_zoo.cli import list_models
+from mpncov_zoo.cli.train import next_commands
 from mpncov_zoo.features import files as feature_files
 from mpncov_zoo.hub.cache import CACHE_VARIABLE
 from mpncov_zoo.manifest import Manifest, load_manifest
 from mpncov_zoo.training.datasets import Files, Split
+from mpncov_zoo.training.recipes import load_recipe
 from tests.command_line import Capture, assert_refused, run
 from tests.conftest import TINY_RECIPE
 from tests.fashion import run_train
@@ -645,6 +648,59 @@ def test_train_prints_the_artifact_and_nothing_else(
     assert run_train(tiny_fashion, directory, TINY_RECIPE, "--resume")[0] == out  # there is nothing left to do
     code, out, _ = run(capsys, "evaluate", NAME, "--hub", artifact, "--data", tiny_fashion, "--json")
     assert (code, json.loads(out)["dataset"]) == (0, "fashion_mnist")  # as the artifact's recipe says
+
+
+def test_train_ends_with_the_next_command(
+    capsys: Capture, trained_run: tuple[Path, str, str], found: list[str]
+) -> None:
+    directory, out, err = trained_run
+    last = err.splitlines()[-1]
+    assert last == f"mpncov-zoo predict {directory / NAME}.retrained photo.jpg"
+    assert "evaluate" not in err  # nothing was kept apart for that
+    code, out, _ = run(capsys, *last.split()[1:-1], found[0])
+    assert code == 0 and out.startswith(f"{found[0]}: ")
+
+
+def test_next_commands_are_of_paths_and_quoted() -> None:
+    recipe = load_recipe("fashion_mnist", ["dataset=folders", "split.test=0.2"])
+    assert list(next_commands(Path("a b.c"), recipe, "my photos")) == [
+        "mpncov-zoo evaluate './a b.c' --data 'my photos' --split test",
+        "mpncov-zoo predict './a b.c' photo.jpg",
+    ]
+
+
+def test_a_run_begins_with_what_it_is_going_to_do(trained_run: tuple[Path, str, str]) -> None:
+    directory, _, err = trained_run
+    table = {line[2:16].strip(): line[17:] for line in err.partition("training:\n")[2].splitlines()[:10]}
+    labels = np.random.default_rng(5).permutation(330) % 10  # the seed of the recipe; each class has 33 images
+    train, holdout = (np.bincount(part, minlength=10) for part in (labels[:300], labels[300:]))
+    assert table["train"] == f"300 images, 10 classes of {train.min()} to {train.max()}"
+    held_out = f"30 images, 10 classes of {holdout.min()} to {holdout.max()}"
+    assert table["holdout"] == f"{held_out}: measured after every epoch"
+    assert table["batches"] == "10 an epoch, of 30 images; all images are in each epoch"
+    assert table["epochs"] == "2, together 20 steps"
+    assert table["learning rate"].startswith("cosine, 0 at step 1 (epoch 1), 0.2 at step 11 (epoch 2), 0.00489 at step")
+    assert (table["frozen"], table["fresh"]) == ("nothing", "everything: no pretrained weights")
+    assert table["output"] == f"{directory / NAME}.retrained"
+    assert re.search(r"about \d+ s to go: 10 steps of \d\S* s, and the measuring of 30 images after every epoch", err)
+
+
+@pytest.mark.parametrize("place", ["artifact", "hub"])
+def test_a_model_may_be_a_path(
+    capsys: Capture, artifact_hub: Path, tiny_fashion: Path, found: list[str], tmp_path: Path, place: str
+) -> None:
+    """Of an artifact, or of the run or hub that holds one."""
+    path = artifact_hub / f"{NAME}.test" if place == "artifact" else artifact_hub
+    named = ["predict", NAME, "--hub", artifact_hub, found[0], "--json"]
+    assert run(capsys, "predict", path, found[0], "--json")[:2] == run(capsys, *named)[:2]
+    if place == "hub":
+        return
+    assert run(capsys, "features", path, found[0], "--output", tmp_path / "features.npy")[0] == 0
+    arguments = ["--data", tiny_fashion, "--dataset", "fashion_mnist", "--json"]
+    code, out, _ = run(capsys, "evaluate", path, *arguments)
+    assert (code, json.loads(out)["weights"]) == (0, f"{NAME}.test")
+    assert_refused(run(capsys, "predict", path, found[0], "--hub", artifact_hub), "is a path, which says all")
+    assert_refused(run(capsys, "predict", tmp_path / "nowhere", found[0]), "nowhere: no such directory")
 
 
 def test_train_lists_its_recipes(capsys: Capture) -> None:

@@ -53,6 +53,25 @@ def test_pack_writes_all_splits(capsys: Capture, photos: Path, tmp_path: Path) -
     assert (code, out) == (1, "") and "is not the shard that was packed" in err
 
 
+def test_class_folders_are_divided_as_train_does(capsys: Capture, tmp_path: Path) -> None:
+    pets = write_folders(tmp_path, {"pets": {"cat": 5, "dog": 6}}) / "pets"
+    code, out, _ = run(capsys, "data", "check", "folders", "--data", pets)
+    assert (code, out) == (0, "train: 11 images, 2 classes of 5 to 6, 0 corrupt\n")
+    settings = ["--set", "split.test=0.2", "split.seed=1"]
+    code, out, _ = run(capsys, "data", "check", "folders", "--data", pets, *settings)
+    assert out.splitlines() == [
+        "train: 9 images, 2 classes of 4 to 5, 0 corrupt", "test: 2 images, 2 classes of 1 to 1, 0 corrupt",
+    ]  # fmt: skip
+    packed = tmp_path / "packed"
+    code, out, _ = run(capsys, "data", "pack", "folders", "--data", pets, "--output", packed, *settings)
+    assert code == 0 and out.splitlines()[1] == f"{packed}/test.json: 2 images in 1 shards"
+    pack = ["data", "pack", "folders", "--data", pets, "--output"]
+    assert_refused(run(capsys, *pack, pets / "packed"), "is among the images themselves")
+    assert_refused(run(capsys, *pack, packed, "--split", "test"), "splits train. Received: 'test'", "--set split.test")
+    assert_refused(run(capsys, *pack, packed, "--set", "test=0.2"), "Only split.test, split.val and split.seed")
+    assert_refused(run(capsys, *pack, packed, "--set", "split.test=20"), "split: test: ", "less than 1; received 20")
+
+
 def test_refusals(capsys: Capture, photos: Path, tmp_path: Path) -> None:
     pack = ["data", "pack", "folders", "--output", tmp_path / "packed", "--data"]
     assert_refused(run(capsys, *pack, tmp_path / "nowhere"), "nowhere cannot be read: No such file")

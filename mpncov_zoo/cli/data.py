@@ -11,12 +11,18 @@ import numpy as np
 from mpncov_zoo.cli.options import PROGRAM, add_command, add_json, positive
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.quiet import import_tensorflow
+from mpncov_zoo.training.recipes import load_shares
 
 if TYPE_CHECKING:
     from mpncov_zoo.training.datasets.splits import Split
 
 CORRUPT = 1  # exit code
 READERS = "folders, imagenet, cub, aircraft, cars, elpv, elpv_levels, cifar100, fashion_mnist, tfrecord"
+
+FOLDERS = (
+    "folders: train/CLASS/, and val/CLASS/ or test/CLASS/; or CLASS/ alone: all of that is the split train, unless\n"
+    "--set split.test=0.2 or split.val=0.2 takes a part of it."
+)
 
 
 def add(commands: Any) -> None:
@@ -26,7 +32,7 @@ def add(commands: Any) -> None:
         "data",
         run_check,
         help="check a data set before training on it, or pack it into TFRecord shards",
-        details=f"DATASET is the layout of the files: {READERS}.",
+        details=f"DATASET is the layout of the files: {READERS}.\n{FOLDERS}",
         example=f"{PROGRAM} data check folders --data photos\n"
         f"{PROGRAM} data pack folders --data photos --output packed",
     )
@@ -41,7 +47,7 @@ def _add_check(below: Any) -> None:
         "check",
         run_check,
         help="read the whole data set, decode every image and name those that are corrupt",
-        details=f"DATASET is one of {READERS}.\n"
+        details=f"DATASET is one of {READERS}.\n{FOLDERS}\n"
         "Of shards every byte is compared with what was packed. Exit code 1: something is corrupt.",
         example=f"{PROGRAM} data check cub --data /data/CUB_200_2011",
     )
@@ -78,6 +84,14 @@ def _add_pack(below: Any) -> None:
 def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="layout of the files")
     parser.add_argument("--data", required=True, metavar="DIR", help="the data set's files, as they are published")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="split.test=SHARE",
+        help="take a test or val split from each class of the training images, as `train` does; also split.seed",
+    )
     parser.add_argument("--split", metavar="NAME", help="one split only, such as train (default: all there are)")
 
 
@@ -133,5 +147,6 @@ def _splits(args: argparse.Namespace) -> list[tuple[str, Split]]:
     """Read all splits before the work on the first begins, so that an error in the last one costs no time."""
     from mpncov_zoo.training.datasets import dataset_splits, read_dataset
 
-    names = [args.split] if args.split else dataset_splits(args.dataset, args.data)
-    return [(name, read_dataset(args.dataset, args.data, name)) for name in names]
+    shares = load_shares(args.set)
+    names = [args.split] if args.split else dataset_splits(args.dataset, args.data, shares)
+    return [(name, read_dataset(args.dataset, args.data, name, shares)) for name in names]

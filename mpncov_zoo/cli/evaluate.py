@@ -13,6 +13,7 @@ from mpncov_zoo.description import VIEWS
 from mpncov_zoo.errors import InputError
 
 if TYPE_CHECKING:
+    from mpncov_zoo.classifier import ImageClassifier
     from mpncov_zoo.description import Metric
     from mpncov_zoo.training.evaluate import Evaluation
 
@@ -29,6 +30,8 @@ def add(commands: Any) -> None:
         help="measure a model's accuracy on a data set, beside what the manifest states",
         details="Of several views of an image the probabilities are averaged: mirror takes the image and its mirror\n"
         "image, ten_crops the corners and the centre of both.\n"
+        "Where the network's own run kept images apart (split.test=0.2), --split test takes exactly those. --split\n"
+        "all takes all images of a folder of class folders that is not divided.\n"
         "--output gets evaluation.json (what --json prints), classes.csv (a row a class: recall, precision, with what\n"
         "it was confused most) and confusion.png.",
         example=f"{PROGRAM} evaluate mpncov_cifar_resnet20.fashion_mnist --data /usr/share/datasets/fashion-mnist\n"
@@ -47,13 +50,13 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the accuracies."""
     model = load_pretrained(args)
-    from mpncov_zoo.training.datasets import read_dataset
     from mpncov_zoo.training.evaluate import dataset_of, evaluate, published_metrics
+    from mpncov_zoo.training.held_out import read_evaluated
     from mpncov_zoo.training.reports import prepare, write_reports
 
     dataset = args.dataset or dataset_of(model)
-    split = args.split or _default_split(dataset, args.data)
-    images = read_dataset(dataset, args.data, split)
+    split = args.split or _default_split(model, dataset, args.data)
+    images = read_evaluated(model, dataset, args.data, split)
     if args.output:
         prepare(args.output)
     result = evaluate(model, images, views=args.views, batch_size=args.batch_size, progress=True)
@@ -70,13 +73,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _default_split(dataset: str, directory: str) -> str:
-    from mpncov_zoo.training.datasets import dataset_splits
+def _default_split(model: ImageClassifier, dataset: str, directory: str) -> str:
+    from mpncov_zoo.training.held_out import advice, evaluated_splits
 
-    splits = dataset_splits(dataset, directory)
+    splits = evaluated_splits(model, dataset, directory)
     found = [split for split in DEFAULT_SPLITS if split in splits]
     if not found:
-        raise InputError(f"{directory} has no test or val split; name one: --split. Allowed: {', '.join(splits)}.")
+        allowed = f"name one: --split. Allowed: {', '.join(splits)}."
+        raise InputError(f"{directory} has no test or val split; {allowed}{advice(splits)}")
     return found[0]
 
 

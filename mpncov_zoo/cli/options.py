@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mpncov_zoo.catalog import split_name
+from mpncov_zoo.find import is_path
 from mpncov_zoo.quiet import import_tensorflow
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ def add_command(
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name a pretrained network."""
-    parser.add_argument("model", metavar="MODEL", help="a name of `mpncov-zoo list`, or NAME.TAG for a set of weights")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a name of `mpncov-zoo list`, NAME.TAG for a set of weights, or the path of an artifact or a run",
+    )
     parser.add_argument(
         "--hub", metavar="HUB", help="an artifact directory, a directory of NAME.TAG/ ones, a URL, hf:owner/name@commit"
     )
@@ -71,7 +76,8 @@ def positive(text: str) -> int:
 
 def load_pretrained(args: argparse.Namespace) -> ImageClassifier:
     """Load the network that the arguments of `add_model` name."""
-    split_name(args.model, True)  # a misspelt name is refused before TensorFlow's seconds
+    if not is_path(args.model):
+        split_name(args.model, True)  # a misspelt name is refused before TensorFlow's seconds
     import_tensorflow()
     from mpncov_zoo.zoo import load
 

@@ -2,14 +2,19 @@
 
 import argparse
 import json
+import os
+import shlex
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from mpncov_zoo.cli.options import PROGRAM, add_command, add_json
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.find import is_path
 from mpncov_zoo.quiet import import_tensorflow
-from mpncov_zoo.training.recipes import list_recipes, load_recipe
+from mpncov_zoo.training.recipes import Recipe, list_recipes, load_recipe
 
 
 def add(commands: Any) -> None:
@@ -21,7 +26,7 @@ def add(commands: Any) -> None:
         help="train a model by a recipe; prints the directory of the finished artifact",
         details="The run's directory also gets the resolved recipe, a log, its curves, events for TensorBoard,\n"
         "metrics and, after every epoch, what --resume needs: a run that was killed goes on to the same numbers.\n"
-        "The artifact, RUN/NAME.TAG, is what --hub of the other commands takes.",
+        "The artifact, RUN/NAME.TAG, is a MODEL of the other commands; the last line on standard error shows it.",
         example=f"{PROGRAM} train fashion_mnist --data /usr/share/datasets/fashion-mnist --output runs/fashion \\\n"
         "    --set epochs=10 optimizer.learning_rate=0.1",
     )
@@ -67,8 +72,19 @@ def run(args: argparse.Namespace) -> int:
             resume=args.resume,
             verbose=verbose,
         )
-    print(artifact)
+    print(artifact, flush=True)
+    for command in next_commands(artifact, recipe, args.data):
+        print(command, file=sys.stderr)
     return 0
+
+
+def next_commands(artifact: Path, recipe: Recipe, data: str) -> Iterator[str]:
+    """What one types after a run, the most usual last: the network is measured, and used."""
+    path = os.fspath(artifact)
+    name = shlex.quote(path if is_path(path) else os.path.join(os.curdir, path))
+    if recipe.split and recipe.split.test:
+        yield f"{PROGRAM} evaluate {name} --data {shlex.quote(data)} --split test"
+    yield f"{PROGRAM} predict {name} photo.jpg"
 
 
 def _list(*, as_json: bool) -> None:

@@ -82,12 +82,13 @@ def measure(directory: Path, entry: WeightsEntry, data: Path) -> list[Metric]:
     Raises:
         InputError: the data set is unknown, or not of the model's classes.
     """
-    from mpncov_zoo.training.datasets import read_dataset
     from mpncov_zoo.training.evaluate import evaluate
+    from mpncov_zoo.training.held_out import read_evaluated
     from mpncov_zoo.zoo import load
 
-    images = read_dataset(entry.dataset, data, SPLIT)
-    result = evaluate(load(entry.model, True, hub=directory), images, progress=True)
+    model = load(entry.model, True, hub=directory)
+    images = read_evaluated(model, entry.dataset, data, SPLIT)
+    result = evaluate(model, images, progress=True)
     height, width = entry.input.size
     common = {
         "dataset": entry.dataset,

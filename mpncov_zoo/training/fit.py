@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from itertools import accumulate
 from os import PathLike
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from mpncov_zoo import registry
@@ -24,7 +26,16 @@ from mpncov_zoo.manifest import load_manifest
 from mpncov_zoo.quiet import require_tensorflow_backend
 from mpncov_zoo.training import runs
 from mpncov_zoo.training.curves import require_matplotlib
-from mpncov_zoo.training.datasets import Share, Split, read_dataset, split_holdout, training_batches
+from mpncov_zoo.training.datasets import (
+    Share,
+    Split,
+    dataset_splits,
+    divide,
+    read_dataset,
+    require_outside,
+    split_holdout,
+    training_batches,
+)
 from mpncov_zoo.training.datasets.checking import without_corrupt
 from mpncov_zoo.training.datasets.pipelines import WHOLE
 from mpncov_zoo.training.datasets.splits import require_usable
@@ -39,7 +50,9 @@ from mpncov_zoo.training.distribution import (
     require_shareable,
 )
 from mpncov_zoo.training.divergence import DivergenceGuard, reason
+from mpncov_zoo.training.epochs import epoch_sizes, trains_all_images
 from mpncov_zoo.training.evaluate import evaluate
+from mpncov_zoo.training.held_out import KEY, division
 from mpncov_zoo.training.journal import (
     AveragesInValidation,
     Journal,
@@ -50,12 +63,14 @@ from mpncov_zoo.training.journal import (
 )
 from mpncov_zoo.training.networks import assign_pretrained, build
 from mpncov_zoo.training.optimization import compile_for, inner
+from mpncov_zoo.training.overview import Estimate, overview, warnings
 from mpncov_zoo.training.recipes import Recipe, load_recipe
 from mpncov_zoo.training.runs import Run
 from mpncov_zoo.training.state import Row, read_arrays, read_history, restore_state
 
 logger = logging.getLogger(__name__)
 
+HOLDOUT = "holdout"  # what `Recipe.holdout` keeps apart
 OF_THE_DATA = (
     tf.errors.NotFoundError,
     tf.errors.DataLossError,
@@ -105,19 +120,22 @@ def train(
     run = runs.inspect(Path(output), recipe, resume=resume)
     devices = make_strategy(strategy)  # before TensorFlow computes anything; all workers have looked at the run
     require_shareable(devices, recipe.batch_size, recipe.precision)
-    data_sets = _read(recipe, data)
+    data_sets = _read(recipe, data, devices.num_replicas_in_sync)
+    require_outside(recipe.dataset, data, output)
     model = _initial(recipe, data_sets["train"].class_names, devices, hub, go_on=run.state.exists())
     directory = run.directory / f"{model.architecture.name}.{recipe.tag}"
     if directory.exists() and not (directory / DESCRIPTION_FILE).exists():
         raise InputError(f"{directory} stands where the artifact will be, and is none. Remove it.")
     writes = is_chief(devices)
-    with runs.begun(run, recipe, data_sets, writes=writes), losing_workers(devices):
+    parts = divide(data_sets["train"], recipe.split) if recipe.split else {}
+    with runs.begun(run, recipe, {**data_sets, **parts}, writes=writes), losing_workers(devices):
         if not directory.exists():
             with chief_first(devices):  # it leaves a record of corrupt images
                 if writes:
                     runs.require_room(run, model, recipe)
-                images = _usable(recipe, data_sets, run, verbose)
-            session = _Session(recipe, run, devices, *images, verbose if writes else 0)
+                usable = _usable(recipe, data_sets, run, verbose)
+            session = _Session(recipe, run, devices, data_sets["train"], usable, verbose if writes else 0)
+            _tell(model, session, directory)
             history = _fit(model, session)
             if writes:
                 _export(model, session, history, directory)
@@ -127,19 +145,46 @@ def train(
 
 @dataclass(frozen=True)
 class _Session:
-    """What the parts of a training run share: the images to train on, and those to measure on if there are any."""
+    """What the parts of a training run share.
+
+    Attributes:
+        whole: the training images as they were found, before any were left out or kept apart.
+        usable: the splits that can be decoded, by name.
+        verbose: Keras' progress bar.
+    """
 
     recipe: Recipe
     run: Run
     devices: tf.distribute.Strategy
-    training: Split
-    watched: Split | None
+    whole: Split
+    usable: Mapping[str, Split]
     verbose: int
+
+    @cached_property
+    def parts(self) -> Mapping[str, Split]:
+        """What the usable training images are divided into: "train", and what is kept apart."""
+        return _divided(self.recipe, self.usable["train"], self.devices.num_replicas_in_sync)
+
+    @property
+    def training(self) -> Split:
+        """The images to train on."""
+        return self.parts["train"]
+
+    @property
+    def watched(self) -> Split | None:
+        """The images to measure every epoch on, if there are any."""
+        found = {**self.usable, **self.parts}
+        return found.get(self.recipe.validation or HOLDOUT)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """The sizes of an epoch's batches."""
+        return epoch_sizes(self.recipe, len(self.training), self.devices.num_replicas_in_sync)
 
     @property
     def steps(self) -> int:
         """How many batches an epoch has."""
-        return len(self.training) // self.recipe.batch_size
+        return len(self.sizes)
 
     @property
     def at_once(self) -> int:
@@ -158,6 +203,7 @@ class _Session:
             epoch=epoch,
             first=first,
             share=share,
+            all_images=trains_all_images(recipe, len(self.training), self.devices.num_replicas_in_sync),
         )
 
 
@@ -174,46 +220,54 @@ def _require_unpublished(recipe: Recipe) -> None:
         raise InputError(f"{entry.name} is the name of published weights. Train under another tag: --set tag=mine.")
 
 
-def _read(recipe: Recipe, directory: str | PathLike[str]) -> dict[str, Split]:
-    """The splits that the recipe names, that to train on first; no image is decoded yet."""
-    names = ["train", *([recipe.validation] if recipe.validation else [])]
-    splits = {name: read_dataset(recipe.dataset, Path(directory), name) for name in names}
+def _read(recipe: Recipe, directory: str | PathLike[str], replicas: int) -> dict[str, Split]:
+    """The splits that the recipe names, that to train on first and undivided; no image is decoded yet."""
+    name, directory = recipe.dataset, Path(directory)
+    parts = recipe.split.parts() if recipe.split else ()
+    dataset_splits(name, directory, recipe.split)  # refuses to make one that there is
+    splits = {"train": read_dataset(name, directory, "train")}
+    if recipe.validation and recipe.validation not in parts:
+        splits[recipe.validation] = read_dataset(name, directory, recipe.validation)
     classes = splits["train"].class_names
     writer.require_labels(classes)
-    for name, split in splits.items():
+    for split_name, split in splits.items():
         if split.class_names != classes:
             other = sorted({*split.class_names} ^ {*classes}) or ["their order"]
-            raise InputError(f"{name} has other classes than the training images: {', '.join(other[:5])}.")
-    _divided(recipe, splits["train"])
+            raise InputError(f"{split_name} has other classes than the training images: {', '.join(other[:5])}.")
+    _divided(recipe, splits["train"], replicas)
     return splits
 
 
-def _divided(recipe: Recipe, images: Split) -> tuple[Split, Split]:
-    """The images to train on, and those that are held out."""
-    training, holdout = split_holdout(images, recipe.holdout, recipe.seed)
+def _divided(recipe: Recipe, images: Split, replicas: int) -> dict[str, Split]:
+    """The images to train on, "train", and what is kept apart of them: the parts of `split`, or the holdout."""
+    parts = divide(images, recipe.split) if recipe.split else {"train": images}
+    training, holdout = split_holdout(parts["train"], recipe.held_out(len(parts["train"])), recipe.seed)
     require_usable(training, training=True)
     if len(training) < recipe.batch_size:
-        raise InputError(f"batch_size={recipe.batch_size} is more than the {len(training)} images to train on.")
+        raise InputError(
+            f"batch_size={recipe.batch_size} is more than the {len(training)} images to train on: take fewer at once, "
+            f"such as --set batch_size={min(32, len(training))}."
+        )
+    if recipe.remainder == "train" and replicas > 1:
+        raise InputError(
+            f"remainder='train' makes batches that {replicas} replicas cannot share equally: leave it out."
+        )
     for stage in recipe.stages():
-        batches = stage.epochs * (len(training) // recipe.batch_size)
+        batches = stage.epochs * len(epoch_sizes(recipe, len(training), replicas))
         if batches < stage.optimizer.accumulate:
             raise InputError(
                 f"optimizer.accumulate={stage.optimizer.accumulate} is more than the {batches} batches of a stage: "
                 "no step would be taken."
             )
-    return training, holdout
+    return {**parts, "train": training, **({HOLDOUT: holdout} if len(holdout) else {})}
 
 
-def _usable(recipe: Recipe, splits: Mapping[str, Split], run: Run, verbose: int) -> tuple[Split, Split | None]:
-    """The images that can be decoded: those to train on, and those to measure on, if there are any."""
-    decodable = {
+def _usable(recipe: Recipe, splits: Mapping[str, Split], run: Run, verbose: int) -> dict[str, Split]:
+    """The images of each split that can be decoded."""
+    return {
         name: without_corrupt(split, tolerance=recipe.corrupt_tolerance, record=run.images(name), progress=verbose == 1)
         for name, split in splits.items()
     }
-    training, holdout = _divided(recipe, decodable["train"])
-    if recipe.validation:
-        return training, decodable[recipe.validation]
-    return training, holdout if len(holdout) else None
 
 
 def _initial(
@@ -235,6 +289,15 @@ def _initial(
     return model
 
 
+def _tell(model: ImageClassifier, session: _Session, artifact: Path) -> None:
+    """Log what the run is going to do."""
+    recipe, done = session.recipe, len(read_history(session.run.state))
+    splits = {**session.parts, **{name: split for name, split in session.usable.items() if name != "train"}}
+    logger.info("training:\n%s", overview(recipe, model, splits, session.sizes, done, artifact))
+    for warning in warnings(recipe, session.steps):
+        logger.warning(warning)
+
+
 def _fit(model: ImageClassifier, session: _Session) -> list[Row]:
     """Train what is left of the stages, and return the rows of all epochs."""
     recipe, state = session.recipe, session.run.state
@@ -243,10 +306,6 @@ def _fit(model: ImageClassifier, session: _Session) -> list[Row]:
     stages = recipe.stages()
     ends = [*accumulate(stage.epochs for stage in stages)]
     logger.info("training %s: %d of %d epochs are done", model.name, len(history), ends[-1])
-    for stage in stages:
-        never = [epoch for epoch in stage.optimizer.step_epochs if epoch >= stage.epochs]
-        if never:
-            logger.warning("the learning rate never falls after epochs %s: there are %d", never, stage.epochs)
     if history and is_chief(session.devices):
         write_log(session.run, history)
     current = min(bisect_right(ends, len(history)), len(stages) - 1)
@@ -270,6 +329,7 @@ def _fit_stage(model: ImageClassifier, session: _Session, history: list[Row], en
     if session.watched is not None:
         validation, validation_steps = distributed_evaluation(devices, session.watched, recipe.input, session.at_once)
     writes = is_chief(devices)
+    measured = len(session.watched) if session.watched is not None else 0
     with _said_clearly(recipe):
         model.fit(
             distributed_batches(devices, lambda share: session.batches(done, share), recipe.batch_size),
@@ -283,6 +343,7 @@ def _fit_stage(model: ImageClassifier, session: _Session, history: list[Row], en
                 DivergenceGuard(
                     lambda epoch, batch: next(iter(session.batches(epoch, first=batch))), lambda: len(history)
                 ),
+                *([Estimate((end - done) * session.steps, measured, newline=session.verbose == 1)] if writes else []),
                 *([AveragesInValidation()] if inner(model.optimizer).use_ema else []),
                 Journal(session.run, recipe, history, writes=writes),
                 *([keras.callbacks.TensorBoard(os.fspath(session.run.events), write_graph=False)] if writes else []),
@@ -321,7 +382,10 @@ def _export(trained: ImageClassifier, session: _Session, history: Sequence[Row],
         variable.assign(kept[name])
     kept_index = len(history) - 1 if best is None else best
     runs.write_json(run.metrics, _metrics(model, session, history, kept_index))
-    provenance = {"kind": "trained", "recipe": recipe.model_dump(mode="json")}
+    provenance: dict[str, Any] = {"kind": "trained", "recipe": recipe.model_dump(mode="json")}
+    if recipe.split:
+        noted = division(session.whole, session.usable["train"], recipe.split)
+        provenance[KEY] = noted.model_dump(mode="json")
     writer.write(model, directory, tag=recipe.tag, provenance=provenance)
     logger.info("wrote %s", directory)
 

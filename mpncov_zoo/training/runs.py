@@ -252,7 +252,7 @@ def _environment(data: Mapping[str, Split]) -> Mapping[str, Any]:
         "platform": f"{sys.platform} {platform.machine()}",
         "cpus": os.cpu_count(),
         "gpus": len(tf.config.list_physical_devices("GPU")),
-        "data": {name: f"{len(split)} images, {split.fingerprint()[:16]}" for name, split in data.items()},
+        "data": {name: split.summary() for name, split in data.items()},
     }
 
 

@@ -478,7 +478,8 @@ def test_a_damaged_record_is_refused(interrupted: Path, tiny_fashion: Path, tmp_
     [
         (["holdout=330"], "holdout=330 leaves nothing to train on: there are 330 images"),
         (["holdout=329", "batch_size=1"], "9 of 10 classes have no training image"),
-        (["batch_size=301"], "batch_size=301 is more than the 300 images"),
+        (["batch_size=301"], "batch_size=301 is more than the 300 images to train on: .* --set batch_size=32"),
+        (["holdout=0.99"], r"\d of 10 classes have no training image"),
         (["optimizer.accumulate=99"], "accumulate=99 is more than the .* batches of a stage: no step would be taken"),
         (["dataset=cifar_100"], "No reader for the data set 'cifar_100'"),
         (["options.head.depth=1"], "Unknown part 'head'"),

@@ -57,6 +57,15 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         ("optimizer.learningrate=1", r"Did you mean 'learning_rate'\?"),
         ("early_stop=3", "early_stop needs images to measure on: set validation or holdout"),
         ("validation=train", "validation must be another split than 'train'"),
+        ("holdout=1.5", "holdout: it is a whole number of images, or a share of them between 0 and 1, such as 0.2"),
+        ("holdout=-1", "holdout: it is a whole number of images, or a share"),
+        ("holdout=true", "holdout: it is a whole number of images, or a share"),
+        ("holdout=many", "holdout: it is a whole number .*; received 'many'"),
+        ("remainder=some", "remainder: .*'train' or 'skip'; received 'some'"),
+        ("split=0.2", r"split: it is a section of test, val and seed, for example split\.test=0\.2"),
+        ("split.seed=1", "split: test and val are shares, .* which together are above 0 and below 1"),
+        ("split.test=1", "split.test: .*less than 1; received 1"),
+        ("split.tests=0.1", "split: unknown field 'tests'; allowed: test, val, seed"),
         ("ema=1", "ema: .*less than 1; received 1"),
         ("first_stage.epochs=2", "first_stage.optimizer: "),
         ("optimizer.beta=1", "optimizer: unknown field 'beta'; allowed: learning_rate,"),
@@ -87,6 +96,24 @@ def test_settings_that_are_refused(setting: str, message: str) -> None:
 def test_two_kinds_of_validation_are_refused() -> None:
     with pytest.raises(InputError, match="validation names a split, holdout takes training images"):
         load_recipe("fashion_mnist", ["validation=test", "holdout=100"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "images", "count"),
+    [("30", 330, 30), ("0.2", 45, 9), ("0.1", 4, 1), ("0.5", 5, 2), ("0", 5, 0), ("0.0", 5, 0)],
+)
+def test_a_holdout_is_a_number_of_images_or_a_share(setting: str, images: int, count: int) -> None:
+    assert load_recipe("fashion_mnist", [f"holdout={setting}"]).held_out(images) == count
+
+
+def test_a_validation_split_that_is_made_is_watched() -> None:
+    assert load_recipe("fashion_mnist", ["split.val=0.2"]).validation == "val"
+    assert load_recipe("fashion_mnist", ["split.val=0.2", "validation=test"]).validation == "test"
+    assert load_recipe("fashion_mnist", ["split.test=0.2"]).validation is None
+    assert load_recipe("fashion_mnist", ["split.test=0.2", "split={}"]).split is None
+    for settings in (["split.test=0.5", "split.val=0.5"], ["split.val=0.2", "holdout=3"]):
+        with pytest.raises(InputError, match=r"together are above 0 and below 1|leave one of them out"):
+            load_recipe("fashion_mnist", settings)
 
 
 # --- one recipe on top of another -------------------------------------------------------------------------------------

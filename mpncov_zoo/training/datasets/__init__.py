@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.training.datasets import cifar, elpv, fine_grained, folders, idx, shards
+from mpncov_zoo.training.datasets.division import divide
 from mpncov_zoo.training.datasets.idx import FASHION_MNIST_LABELS, fashion_mnist, read_idx
 from mpncov_zoo.training.datasets.pipelines import Share, evaluation_batches, training_batches, view_batches
 from mpncov_zoo.training.datasets.splits import Files, Images, Split, require_usable, split_holdout
+from mpncov_zoo.training.shares import Shares
 
 __all__ = [
     "DATASETS",
@@ -16,8 +19,10 @@ __all__ = [
     "Files",
     "Images",
     "Share",
+    "Shares",
     "Split",
     "dataset_splits",
+    "divide",
     "evaluation_batches",
     "fashion_mnist",
     "read_dataset",
@@ -41,6 +46,9 @@ class Reader:
     splits: Callable[[Path], tuple[str, ...]]
 
 
+PARTS = ("test", "val")  # what can be taken from the training images
+
+
 def _always(*names: str) -> Callable[[Path], tuple[str, ...]]:
     return lambda directory: names
 
@@ -60,27 +68,57 @@ DATASETS: Mapping[str, Reader] = {
 }
 
 
-def read_dataset(name: str, directory: str | Path, split: str) -> Split:
+def read_dataset(name: str, directory: str | PathLike[str], split: str, shares: Shares | None = None) -> Split:
     """A split of a data set of `DATASETS` from its directory.
+
+    Args:
+        name: of the data set's layout.
+        directory: where it lies.
+        split: one of `dataset_splits`.
+        shares: splits that are taken from the training images, where the data set has none of that name.
 
     Raises:
         InputError: no such data set or split, or its files cannot be used.
     """
-    found = _reader(name).read(Path(directory), split)
+    splits = dataset_splits(name, directory, shares)
+    if split in PARTS and split not in splits:
+        hint = f"`--set split.{split}=0.2` takes a fifth of the training images for it"
+        raise InputError(f"{directory} has the splits {', '.join(splits)}. Received: {split!r}. {hint}.")
+    divided = shares is not None and split in ("train", *shares.parts())
+    found = _reader(name).read(Path(directory), "train" if divided else split)
     try:
-        require_usable(found, training=split == "train")
+        require_usable(found, training=divided or split == "train")
+        return divide(found, shares)[split] if shares is not None and divided else found
     except InputError as error:
         raise InputError(f"{directory}, {split}: {error}") from None
-    return found
 
 
-def dataset_splits(name: str, directory: str | Path) -> tuple[str, ...]:
-    """The splits that a data set has in a directory, the one to train on first.
+def dataset_splits(name: str, directory: str | PathLike[str], shares: Shares | None = None) -> tuple[str, ...]:
+    """The splits that a data set has in a directory, the one to train on first, and those that are taken from it.
 
     Raises:
-        InputError: no such data set, or the directory holds none of it.
+        InputError: no such data set, the directory holds none of it, or it has a split that is to be taken.
     """
-    return _reader(name).splits(Path(directory))
+    own = _reader(name).splits(Path(directory))
+    taken = tuple(shares.parts()) if shares is not None else ()
+    for part in taken:
+        if part in own:
+            raise InputError(f"{directory} has a split {part!r} of its own: leave out split.{part}.")
+    return (*own, *taken)
+
+
+def require_outside(name: str, directory: str | PathLike[str], output: str | PathLike[str]) -> None:
+    """Refuse an output that would be taken for a class, or for an image, when the data set is read again.
+
+    Raises:
+        InputError: the output is among class folders.
+    """
+    reader, output = _reader(name), Path(output).resolve()
+    if reader.splits is not folders.split_folders:
+        return
+    for home in folders.class_homes(Path(directory)).values():
+        if output.is_relative_to(home.resolve()):
+            raise InputError(f"{output} is among the class folders of {home}. Give a directory outside of it.")
 
 
 def _reader(name: str) -> Reader:

@@ -125,6 +125,9 @@ class Shards(Split):
     def decode(self, item: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
         return decode_image(tf.io.parse_single_example(item, FEATURES)["image/encoded"], spec)
 
+    def name(self, index: int) -> str:
+        return f"record {self.records[index]}"
+
     def _identity(self) -> Iterator[bytes]:
         yield self.index.model_dump_json().encode()  # with the digest of every shard
         yield self.records.tobytes()

@@ -51,6 +51,10 @@ class Split(ABC):
     def decode(self, item: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
         """An item's pixels, uint8 (height, width, spec.channels), of static or dynamic height and width."""
 
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """The name of an image in messages and records, which no other image of the split has."""
+
     def fingerprint(self) -> str:
         """A digest of the images, labels and classes, 64 hex digits: equal digests mean equal data."""
         digest = hashlib.sha256(json.dumps(self.class_names).encode())
@@ -58,6 +62,10 @@ class Split(ABC):
         for part in self._identity():
             digest.update(part)
         return digest.hexdigest()
+
+    def summary(self) -> str:
+        """How many images there are, and the beginning of their digest, as records state it."""
+        return f"{len(self)} images, {self.fingerprint()[:16]}"
 
     @abstractmethod
     def _identity(self) -> Iterator[bytes]:
@@ -89,7 +97,6 @@ class Images(Split):
         yield self.pixels.tobytes()
 
     def name(self, index: int) -> str:
-        """The name of an image in messages and records."""
         return f"image {index}"
 
     def encoded(self, index: int) -> bytes:
@@ -126,8 +133,7 @@ class Files(Split):
             yield os.fsencode(path) + b"\0%d\0" % _size(self.root / path)
 
     def name(self, index: int) -> str:
-        """The name of an image in messages and records: its path below `root`."""
-        return self.paths[index]
+        return self.paths[index]  # below `root`
 
     def encoded(self, index: int) -> bytes:
         """The content of an image's file."""

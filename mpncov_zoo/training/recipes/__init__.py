@@ -20,6 +20,7 @@ from mpncov_zoo.documents import Name, StrictModel, first_problem
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.registry import backbone_of, canonical_name
 from mpncov_zoo.specification import InputSpecification
+from mpncov_zoo.training.shares import Shares
 
 
 class Optimizer(StrictModel):
@@ -126,6 +127,10 @@ class Recipe(StrictModel):
         input: how images become the network's input, in training and ever after.
         epochs: passes through the training images; with `first_stage`, those after it.
         batch_size: images of one step, of all devices together.
+        remainder: what becomes of the images that do not fill a batch. "train": the batches of an epoch are a little
+            smaller, all alike up to one image, and it has all images. "skip": the last ones of its shuffle are left
+            out, others in each epoch. By default "skip" where that is at most one image in a hundred, or where
+            several devices share the batches, and else "train".
         seed: of the initial weights, the order of the images, augmentation and dropout.
         precision: Keras' dtype policy; weights, head and statistics are float32 under each.
         label_smoothing: share of each target that is spread over all classes.
@@ -135,8 +140,11 @@ class Recipe(StrictModel):
         freeze: the stage of the network that stays as it is, with all before it ("features": the whole trunk); its
             batch normalisation uses the statistics that it has.
         first_stage: the classifier alone, before everything.
-        validation: the split that every epoch is measured on; none by default.
-        holdout: instead of a split, so many training images are kept apart for that (the last of a seeded shuffle).
+        split: takes a test split, a validation split or both from the training images, where the data set has none of
+            that name: a share of each class, chosen by a seed of its own.
+        validation: the split that every epoch is measured on; by default "val", if `split` makes it, else none.
+        holdout: instead of a split, so many training images, or such a share of them (0.2), rounded and at least one,
+            are kept apart for that: the last of a seeded shuffle. `split.val` takes a share of each class instead.
         keep: the weights that come out: of the epoch with the "best" accuracy on the validation images (of equal ones
             that with the lower loss), or of the "last" epoch; without validation images always that.
         early_stop: epochs without a better one after which the run ends, 0 for never.
@@ -153,14 +161,16 @@ class Recipe(StrictModel):
     input: InputSpecification
     epochs: int = Field(ge=1, le=10**6)
     batch_size: int = Field(ge=1)
+    remainder: Literal["train", "skip"] | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     options: dict[str, dict[str, Any]] = {}
     pretrained: bool | Annotated[str, Field(min_length=1)] = False
     freeze: str | None = None
+    split: Shares | None = None
     validation: str | None = None
-    holdout: int = Field(default=0, ge=0)
+    holdout: int | float = 0
     keep: Literal["best", "last"] = "best"
     early_stop: int = Field(default=0, ge=0)
     ema: float = Field(default=0.0, ge=0, lt=1)
@@ -169,7 +179,23 @@ class Recipe(StrictModel):
     augmentation: Augmentation = Augmentation()
     first_stage: FirstStage | None = None
 
-    @field_validator("first_stage", "freeze", "validation", mode="before")
+    @model_validator(mode="before")
+    @classmethod
+    def _val_is_watched(cls, data: Any) -> Any:
+        """A validation split that `split` makes is for that, unless the recipe says otherwise."""
+        split = data.get("split") if isinstance(data, dict) else None
+        watched = isinstance(split, dict) and split.get("val") and not data.get("validation")
+        return {**data, "validation": "val"} if watched else data
+
+    @field_validator("holdout", mode="before")
+    @classmethod
+    def _images_or_share(cls, value: Any) -> Any:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not (value >= 0 if isinstance(value, int) else 0 <= value < 1):
+            raise ValueError("it is a whole number of images, or a share of them between 0 and 1, such as 0.2")
+        return value or 0
+
+    @field_validator("first_stage", "freeze", "remainder", "split", "validation", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value in ({}, "") else value
@@ -193,6 +219,10 @@ class Recipe(StrictModel):
         if self.early_stop and not (self.validation or self.holdout):
             raise ValueError("early_stop needs images to measure on: set validation or holdout")
         return self
+
+    def held_out(self, images: int) -> int:
+        """How many of so many training images `holdout` keeps apart."""
+        return self.holdout if isinstance(self.holdout, int) else max(1, round(self.holdout * images))
 
     def stages(self) -> "tuple[Recipe, ...]":
         """A recipe without `first_stage` for each of the stages, in order."""
@@ -236,6 +266,26 @@ def load_recipe(name: str | PathLike[str], settings: Sequence[str] = ()) -> Reci
         return Recipe.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         raise InputError(f"Recipe {name}: {first_problem(error, document='')}") from error
+
+
+def load_shares(settings: Sequence[str]) -> Shares | None:
+    """Read the section `split` alone, for what divides a data set without a recipe; None without settings.
+
+    Args:
+        settings: "split.key=value".
+
+    Raises:
+        InputError: another key, or a value out of range.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        _apply(values, setting)
+    if values.keys() - {"split"}:
+        raise InputError(f"Only split.test, split.val and split.seed can be set here. Received: {min(values)}.")
+    try:
+        return Shares.model_validate(values["split"]) if values.get("split") else None
+    except ValidationError as error:
+        raise InputError(f"split: {first_problem(error, document='')}") from error
 
 
 def _recipe_values(name: str, extended_by: tuple[str, ...]) -> dict[str, Any]:

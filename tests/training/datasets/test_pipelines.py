@@ -224,3 +224,53 @@ def test_a_holdout_is_left_out_of_training(split: Split, preprocessed: dict[byte
     assert len(set(contents(images))) == 20 and not set(contents(images)) & set(contents(seen.numpy()))
     assert [preprocessed[image] for image in contents(images)] == labels.tolist()
     assert [preprocessed[image] for image in contents(seen.numpy())] == held_out.labels.tolist()
+
+
+# --- epochs of all images, in batches that differ by one image at most ------------------------------------------------
+
+
+def batches_of(split: Split, count: int, *, first: int = 0, epoch: int = 0, size: int = 24) -> list[Epoch]:
+    """Of 23 images in batches of at most 5: 5, 5, 5, 4 and 4."""
+    settings: Any = {"batch_size": 5, "seed": 1, "epoch": epoch, "first": first, "all_images": True}
+    batches = training_batches(split, specification(size, crop_fraction=0.75), NONE, **settings)
+    return [(x.numpy(), y.numpy()) for x, y in batches.take(count)]
+
+
+def test_an_epoch_of_all_images_has_each_once(split: Split, preprocessed: dict[bytes, int]) -> None:
+    two = batches_of(split, 10)
+    assert [len(labels) for _, labels in two] == 2 * [5, 5, 5, 4, 4]
+    orders = []
+    for epoch in (two[:5], two[5:]):
+        images, labels = (np.concatenate(part) for part in zip(*epoch, strict=True))
+        assert {*contents(images)} == {*preprocessed}
+        assert [preprocessed[image] for image in contents(images)] == labels.tolist()
+        orders.append(contents(images))
+    assert orders[0] != orders[1]
+
+
+def same(ones: list[Epoch], others: list[Epoch]) -> bool:
+    return [(contents(x), y.tolist()) for x, y in ones] == [(contents(x), y.tolist()) for x, y in others]
+
+
+def test_such_an_epoch_too_may_begin_with_a_later_batch_or_after_others(split: Split) -> None:
+    two = batches_of(split, 10)
+    assert same(batches_of(split, 7, first=3), two[3:])
+    assert same(batches_of(split, 5, epoch=1), two[5:])
+
+
+def test_images_that_need_no_resizing_are_all_seen_too() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (23, 24, 24, 3), np.uint8)
+    images = Images(pixels, np.arange(23, dtype=np.int32), ())
+    settings: Any = {"batch_size": 5, "seed": 1, "epoch": 0, "all_images": True}
+    whole, both = specification(crop_fraction=1.0), Augmentation(pad_crop=2, flip=True)
+    labels = [y.numpy() for _, y in training_batches(images, whole, both, **settings).take(5)]
+    assert [len(part) for part in labels] == [5, 5, 5, 4, 4] and sorted(np.concatenate(labels)) == [*range(23)]
+    batches = training_batches(images, whole, both, **settings)
+    assert digest(training_batches(images, whole, both, first=2, **settings), 6) == digest(batches.skip(2), 6)
+
+
+def test_what_an_epoch_leaves_out_is_not_the_same_in_the_next(split: Split, preprocessed: dict[bytes, int]) -> None:
+    """The documentation says: others in each epoch."""
+    left_out = [{*preprocessed} - {*contents(images)} for images, _ in epochs(split, 4, augmentation=NONE)]
+    assert [len(images) for images in left_out] == [3] * 4
+    assert len({image for images in left_out for image in images}) > 6
