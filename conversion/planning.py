@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -13,7 +13,7 @@ from mpncov_zoo import registry
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import ConversionError
 
-MOST = 2000  # names in a message: all of any network's, not all of any file's
+MOST = 10  # names in a message
 LOGITS = "classifier/logits/bias"  # as long as there are classes
 
 
@@ -59,6 +59,8 @@ class Plan:
         num_classes: length of the network's logits.
         placements: a line for every tensor that is a weight, in the file's order.
         unused: the names of tensors that are not weights.
+        key: where in the file the tensors are; None where they are all that it holds.
+        notes: what else a reader must know, in sentences.
     """
 
     family: str
@@ -66,6 +68,8 @@ class Plan:
     num_classes: int
     placements: tuple[Placement, ...]
     unused: tuple[str, ...]
+    key: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -75,8 +79,9 @@ class Plan:
 
     def __str__(self) -> str:
         unused = (f"{shown(name)}: not used, counts training steps" for name in self.unused)
-        head = f"{self.model}, {self.num_classes} classes, from {self.family}: {len(self.placements)} tensors"
-        return "\n".join([head, *map(str, self.placements), *unused])
+        under = "" if self.key is None else f" under the key {shown(self.key)}"
+        head = f"{self.model}, {self.num_classes} classes, from {self.family}: {len(self.placements)} tensors{under}"
+        return "\n".join([head, *(f"note: {note}" for note in self.notes), *map(str, self.placements), *unused])
 
 
 def recognise(names: Iterable[str], architecture: registry.Architecture) -> Recognition:
@@ -131,7 +136,7 @@ def _refuse(found: list[str], architecture: registry.Architecture, closest: _Att
         ("variables without a tensor", closest.missing),
         ("tensors of one meaning", closest.repeated),
     )
-    lists = "; ".join(f"{len(names)} {what}: {_listed(names)}" for what, names in sides if names)
+    lists = "; ".join(f"{len(names)} {what}: {listed(names)}" for what, names in sides if names)
     raise ConversionError(
         f"The file's {len(found)} tensors are not those of {architecture.name} ({closest.family.name}).{hint} {lists}."
     )
@@ -142,8 +147,9 @@ def shown(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+def listed(names: Sequence[str]) -> str:
+    """Names for a message: the first of them, and how many more there are."""
+    more = f", ... and {len(names) - MOST} more" if len(names) > MOST else ""
     return ", ".join(map(shown, names[:MOST])) + more
 
 

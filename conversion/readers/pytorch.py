@@ -12,8 +12,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from conversion.readers.pickles import MAX_PICKLE, Storage, Tensor, unpickle
-from conversion.readers.reading import Refused, mapped, reading, short
+from conversion.readers.pickles import MAX_PICKLE, Storage, unpickle
+from conversion.readers.reading import Content, Refused, mapped, reading, short
+from conversion.readers.state_dicts import find_state_dict
 
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -22,24 +23,27 @@ LEGACY_PROTOCOL = 1001
 Elements = Callable[[Storage], np.ndarray]
 
 
-def read_pth(path: Path) -> dict[str, np.ndarray]:
+def read_pth(path: Path, key: str | None = None) -> Content:
     """Read the tensors of a `.pth`, `.pt` or `.pth.tar` file, by name, in the file's order.
-
-    Of a training checkpoint these are the tensors under its `state_dict`.
 
     Args:
         path: the file; nothing in it is trusted.
+        key: where in the file the state_dict is, with dots, such as `model_ema` or `model.state_dict`; None where the
+            file has only one.
 
     Returns:
         Read-only arrays in the types and layouts of the file; their numbers stay in the mapped file.
 
     Raises:
-        ConversionError: the file has another format, is damaged, holds more than tensors, or has no state_dict.
+        ConversionError: the file has another format, is damaged, holds what only running it would read, or has no
+            state_dict; or several, and no key says which.
     """
     with reading(path, "PyTorch"), open(path, "rb") as file:
         data = mapped(path)
         content, elements = (_open_zip if data[:4] == ZIP_MAGIC else _open_legacy)(file, data)
-        return {name: tensor.on(elements(tensor.storage)) for name, tensor in _state_dict(content).items()}
+        found = find_state_dict(content, key)
+        arrays = {name: tensor.on(elements(tensor.storage)) for name, tensor in found.tensors.items()}
+        return Content(arrays, found.key if found.path or key else None, found.others)
 
 
 def _open_zip(file: BinaryIO, data: memoryview) -> tuple[Any, Elements]:
@@ -104,13 +108,3 @@ def _numbers(storage: Storage, stored: memoryview) -> np.ndarray:
         expected = f"{storage.numel} numbers of {storage.dtype}"
         raise Refused(f"storage {short(storage.key)} has {len(stored)} bytes, which are not {expected}")
     return np.frombuffer(stored, storage.dtype)
-
-
-def _state_dict(content: Any) -> dict[str, Tensor]:
-    found = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(found, dict) or not found:
-        raise Refused(f"it holds {short(type(found).__name__)} where a state_dict was expected")
-    for name, value in found.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise Refused(f"it is no state_dict: {short(name)} is of type {type(value).__name__}")
-    return found

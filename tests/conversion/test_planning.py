@@ -102,11 +102,12 @@ def test_names_that_differ_are_listed_on_both_sides(upstream: Names, changes: di
         recognise(changed(upstream, **changes), ARCHITECTURE)
 
 
-def test_the_lists_are_sorted_and_whole(upstream: Names) -> None:
+def test_the_lists_are_sorted_and_short(upstream: Names) -> None:
     with pytest.raises(ConversionError) as caught:
         recognise(upstream, registry.architecture("mpncov_resnet34"))
     missing = re.findall(r"features/\S+?(?=[,.])", str(caught.value))
-    assert missing == sorted(missing) and len(missing) == 80  # 16 convolutions more, with 5 tensors each
+    assert missing == sorted(missing) and len(missing) == 10
+    assert str(caught.value).endswith(", ... and 70 more.")  # 16 convolutions more, with 5 tensors each
     assert " They are those of mpncov_resnet18: pass that as the model. Here 80 variables" in str(caught.value)
 
 

@@ -56,7 +56,7 @@ def assert_same(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) 
 @pytest.mark.parametrize("write", [write_pth, write_legacy])
 def test_both_formats(write: Write, tmp_path: Path) -> None:
     write(TENSORS, tmp_path / "a.pth")
-    assert_same(read_pth(tmp_path / "a.pth"), TENSORS)
+    assert_same(read_pth(tmp_path / "a.pth").tensors, TENSORS)
 
 
 @pytest.mark.parity
@@ -77,7 +77,7 @@ def test_files_of_torch(zipped: bool, wrapped: bool, tmp_path: Path) -> None:
     checkpoint = {"epoch": 3, "arch": "x", "state_dict": state, "best_prec1": torch.tensor(1.0)}
     content = checkpoint if wrapped else state
     torch.save(content, tmp_path / "a.pth.tar", _use_new_zipfile_serialization=zipped)
-    assert_same(read_pth(tmp_path / "a.pth.tar"), {name: t.detach().numpy() for name, t in state.items()})
+    assert_same(read_pth(tmp_path / "a.pth.tar").tensors, {name: t.detach().numpy() for name, t in state.items()})
 
 
 @pytest.mark.parity
@@ -173,7 +173,7 @@ NUMBERS = np.arange(6, dtype=np.float32).tobytes()
         (b"\x80\x02ccollections\nOrderedDict\n](])N\x86e\x85R.", {}, "damaged|as a key"),
         (b"\x80\x02" + doubled(64) + b"Q.", {}, "refers to a tuple, which is no storage"),
         (pickle.dumps([1], 2), {}, "state_dict was expected"),
-        (pickle.dumps({"a": 1}, 2), {}, "no state_dict: 'a' is of type int"),
+        (pickle.dumps({"a": 1}, 2), {}, "it holds a dict where a state_dict was expected"),
         (state_dict_pickle({}), {}, "state_dict was expected"),
         (b"\x80\x02", {}, "damaged"),
     ],
@@ -193,7 +193,7 @@ def test_no_instruction_reaches_an_attribute(place: bytes, attributes: dict, tmp
     end = content.rindex(place) + 1
     build = pickle.dumps(attributes, 2)[2:-1] + pickle.BUILD
     write_zip(content[:end] + build + content[end:], tmp_path / "a.pth", {"0": NUMBERS})
-    assert_same(read_pth(tmp_path / "a.pth"), {"a": np.arange(6, dtype=np.float32)})
+    assert_same(read_pth(tmp_path / "a.pth").tensors, {"a": np.arange(6, dtype=np.float32)})
 
 
 def test_objects_are_not_made(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_attributes_of_a_state_dict_are_passed_over(tmp_path: Path) -> None:
     layer = torch.nn.BatchNorm2d(3)
     torch.save(layer.state_dict(), tmp_path / "a.pth")
     assert b"_metadata" in (tmp_path / "a.pth").read_bytes()
-    assert_same(read_pth(tmp_path / "a.pth"), {name: t.numpy() for name, t in layer.state_dict().items()})
+    assert_same(read_pth(tmp_path / "a.pth").tensors, {name: t.numpy() for name, t in layer.state_dict().items()})
 
 
 def test_ordered_dicts_of_python_2(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_ordered_dicts_of_python_2(tmp_path: Path) -> None:
     value = tensor[tensor.index(b"ctorch._utils") : -2]
     content = b"\x80\x02ccollections\nOrderedDict\n](](U\x01a" + value + b"ee\x85R."
     write_zip(content, tmp_path / "a.pth", {"0": NUMBERS})
-    assert_same(read_pth(tmp_path / "a.pth"), {"a": np.arange(6, dtype=np.float32)})
+    assert_same(read_pth(tmp_path / "a.pth").tensors, {"a": np.arange(6, dtype=np.float32)})
 
 
 def test_zip_bomb(tmp_path: Path) -> None:

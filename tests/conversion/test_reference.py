@@ -118,7 +118,7 @@ def test_published_files_of_efficientnet_lite(depth: int) -> None:
     network.load_state_dict(torch.load(file, weights_only=True))
     with torch.inference_mode():
         expected = network(torch.from_numpy(images.transpose(0, 3, 1, 2)).double()).numpy()
-    computed = stages(reference(read_pth(file), registry.architecture(model)), images)
+    computed = stages(reference(read_pth(file).tensors, registry.architecture(model)), images)
     assert published.relative_error(computed["logits"], expected) <= 1e-10
 
 
