@@ -48,8 +48,8 @@ def zoo_tasks(checkpoint: Path) -> Mapping[str, Task]:
     return {
         "convert": lambda: convert(checkpoint, model=MODEL, output=output),
         "place": lambda: prepare(checkpoint, MODEL).place(),
-        "sum": lambda: [np.sum(array) for array in read_pth(checkpoint).values()],
-        "copy": lambda: [np.array(array) for array in read_pth(checkpoint).values()],
+        "sum": lambda: [np.sum(array) for array in read_pth(checkpoint).tensors.values()],
+        "copy": lambda: [np.array(array) for array in read_pth(checkpoint).tensors.values()],
         "bytes": checkpoint.read_bytes,
         "remove": lambda: shutil.rmtree(output, ignore_errors=True),
     }

@@ -94,6 +94,8 @@ class Certificate(StrictModel):
 
     Attributes:
         verdict: "passed" or "failed" where parity was checked, else "unchecked".
+        key: where in the file the tensors were, with dots, such as "state_dict_ema"; None where they were all that it
+            held, and in older certificates.
         map_sha256: digest of the map, of every name and its variable.
     """
 
@@ -104,6 +106,7 @@ class Certificate(StrictModel):
     num_classes: Annotated[int, Field(gt=0)]
     parameters: Annotated[int, Field(gt=0)]
     source: Source
+    key: str | None = None
     family: Text
     map_sha256: Sha256
     tensors: Annotated[int, Field(gt=0, description="placed, each once")]

@@ -23,6 +23,7 @@ from conversion.certificate import (
 from conversion.planning import Plan
 from conversion.preparation import PreparedConversion, prepare
 from conversion.readers import known_format
+from conversion.recognition import shown
 from mpncov_zoo import artifact, registry
 from mpncov_zoo.artifact import selftest
 from mpncov_zoo.classifier import ImageClassifier
@@ -42,13 +43,14 @@ logger = logging.getLogger("mpncov_zoo.conversion")
 UNNAMED_TAG = "converted"  # of weights that the manifest does not know
 
 
-def plan(source: str | PathLike[str], *, model: str, to: str = "tensorflow") -> Plan:
+def plan(source: str | PathLike[str], *, model: str, to: str = "tensorflow", key: str | None = None) -> Plan:
     """Plan what `convert` would do, and write nothing.
 
     Args:
         source: the file or artifact, as for `convert`.
         model: name or alias of the network.
         to: "tensorflow" or "pytorch", as for `convert`.
+        key: where in the file the state_dict is, as for `convert`.
 
     Raises:
         UnknownModel, ConversionError: as `convert` raises them.
@@ -57,8 +59,9 @@ def plan(source: str | PathLike[str], *, model: str, to: str = "tensorflow") -> 
         >>> print(conversion.plan("mpncovresnet50-15991845.pth", model="mpncov_resnet50"))
     """
     if _is_back(to):
+        _require_no_key(key)
         return export.plan(_network(source, model))
-    return prepare(Path(source), registry.canonical_name(model)).plan
+    return prepare(Path(source), registry.canonical_name(model), key=key).plan
 
 
 def convert(
@@ -71,6 +74,7 @@ def convert(
     labels: str | PathLike[str] | None = None,
     parity: bool = False,
     device: str = "cpu",
+    key: str | None = None,
 ) -> Certificate:
     """Convert a published checkpoint, or one's own of such a network, into an artifact; or an artifact back.
 
@@ -83,6 +87,8 @@ def convert(
         labels: a file of class names, one a line; by default the data set's for a published file, else none.
         parity: run the source network in PyTorch on the same inputs and hold ours to it; needs the extra [conversion].
         device: "cpu" or "gpu", for parity.
+        key: where in a PyTorch file the state_dict is, with dots, such as "state_dict_ema" or "model.weights"; needed
+            where the file holds several, which the message then lists.
 
     Returns:
         The certificate, which also lies in the artifact as `certificate.json`; a file for PyTorch has none beside it.
@@ -103,6 +109,7 @@ def convert(
 
         require_device(device)
     if _is_back(to):
+        _require_no_key(key)
         return _convert_back(path, name, directory, device if parity else None, tag, labels)
     require_tensorflow_backend("Writing an artifact, which is a SavedModel,")
     if directory.exists():
@@ -111,10 +118,15 @@ def convert(
         _require_name(tag)
     digest = _digest(path)
     entry, published = _published(path, digest, name)
-    conversion = prepare(path, name, entry=entry, labels=None if labels is None else Path(labels))
+    conversion = prepare(path, name, entry=entry, labels=None if labels is None else Path(labels), key=key)
     if entry is not None and entry.num_classes != conversion.model.num_classes:  # a name alone says little
         entry, published = None, "unknown"
-    logger.info("%s: %s, %s, sha256 %s", path, conversion.format, conversion.plan.family, digest)
+    under = "" if conversion.plan.key is None else f" under the key {shown(conversion.plan.key)}"
+    logger.info("%s: %s%s, %s, sha256 %s", path, conversion.format, under, conversion.plan.family, digest)
+    if entry is None and conversion.model.labels is None:
+        logger.warning(
+            "The %d classes have no names; --labels FILE (labels= in Python) gives them", conversion.model.num_classes
+        )
     conversion.place()
     logger.info("%d tensors placed, each once", len(conversion.plan.placements))
     certificate = _certify(
@@ -146,6 +158,11 @@ def _require_name(tag: str) -> None:
         TypeAdapter(Name).validate_python(tag)
     except ValidationError as error:
         raise InputError(f"tag: {error.errors()[0]['msg']}. Received: {tag!r}.") from None
+
+
+def _require_no_key(key: str | None) -> None:
+    if key is not None:
+        raise InputError(f"An artifact holds one network, under no key: leave out the key. Received: {key!r}.")
 
 
 def _is_back(to: str) -> bool:
@@ -230,18 +247,18 @@ def _certify(conversion: PreparedConversion, *, tag: str, source: Source, parity
         from conversion.parity import torch_version
 
         versions["torch"] = torch_version()
-    note = conversion.recognition.family.note
     return Certificate(
         model=conversion.model.architecture.name,
         tag=tag,
         num_classes=conversion.model.num_classes,
         parameters=conversion.model.parameters,
         source=source,
+        key=conversion.plan.key,
         family=conversion.plan.family,
         map_sha256=conversion.plan.digest,
         tensors=len(conversion.plan.placements),
         unused=list(conversion.plan.unused),
-        notes=[note] if note else [],
+        notes=list(conversion.plan.notes),
         versions=versions,
         parity=parity,
         verdict=verdict_of(parity),
@@ -261,6 +278,7 @@ def _write(conversion: PreparedConversion, directory: Path, certificate: Certifi
     provenance = {
         "kind": "conversion",
         "source": certificate.source.model_dump(mode="json"),
+        "key": certificate.key,
         "family": certificate.family,
         "map_sha256": certificate.map_sha256,
         "certificate": CERTIFICATE_FILE,

@@ -1,16 +1,17 @@
 """Prepares a conversion: reads a checkpoint, recognises its names, builds the network and plans what goes where."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from conversion.maps import TRANSFORMS
-from conversion.planning import Plan, Recognition, make_plan, num_classes, recognise, shown
-from conversion.readers import read_checkpoint
+from conversion.planning import Plan, make_plan, num_classes
+from conversion.readers import StoredTensors, read_checkpoint
 from conversion.readers.reading import release
+from conversion.recognition import Recognition, listed, recognise, shown
 from mpncov_zoo import registry
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import ConversionError, InputError
@@ -65,6 +66,7 @@ def prepare(
     entry: WeightsEntry | None = None,
     labels: str | Path | None = None,
     architecture: registry.Architecture | None = None,
+    key: str | None = None,
 ) -> PreparedConversion:
     """Read a checkpoint, recognise its names, build its network and plan the conversion.
 
@@ -74,11 +76,12 @@ def prepare(
         entry: the manifest's entry of a published file: it says how images are prepared and what the classes are.
         labels: a file of class names, which takes the place of the entry's.
         architecture: a network with options of its own; by default the published one.
+        key: where in the file the state_dict is; None where the file has only one.
 
     Raises:
         ConversionError, InputError: of `conversion.convert`.
     """
-    stored = read_checkpoint(path)
+    stored = read_checkpoint(path, key)
     row = registry.backbone_of(model)
     specification = entry.input if entry is not None else row.input
     try:
@@ -94,9 +97,20 @@ def prepare(
             initialize=(),
         )
         plan = make_plan(recognition, stored.tensors, network)
+        plan = replace(plan, key=stored.key, notes=_notes(recognition, stored))
     except ConversionError as error:
         raise ConversionError(f"{path}: {error}") from None
     return PreparedConversion(network, recognition, plan, path, stored.tensors, stored.format)
+
+
+def _notes(recognition: Recognition, stored: StoredTensors) -> tuple[str, ...]:
+    """What a reader of the plan and of the certificate must know."""
+    notes = [recognition.family.note] if recognition.family.note else []
+    if recognition.prefix:
+        notes.append(f"All names in the file begin with {recognition.prefix!r}, which was left out.")
+    if stored.others:
+        notes.append(f"Beside the tensors lie values that are none, which were passed over: {listed(stored.others)}.")
+    return tuple(notes)
 
 
 def _labels(given: str | Path | None, entry: WeightsEntry | None, classes: int) -> Sequence[str] | None:

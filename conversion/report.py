@@ -50,6 +50,7 @@ def _facts(certificate: Certificate, parity: Parity) -> str:
     facts = (
         ("source", f"{source.name}, {source.format}, {source.size:,} bytes"),
         ("sha256", f"{source.sha256} ({PUBLISHED[source.published]})"),
+        *([] if certificate.key is None else [("key", certificate.key)]),
         ("names", certificate.family),
         ("map", f"sha256 {certificate.map_sha256}; {certificate.tensors} tensors, each placed once"),
         ("network", f"{certificate.parameters:,} parameters, {certificate.num_classes} classes"),

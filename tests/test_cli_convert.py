@@ -25,7 +25,7 @@ from mpncov_zoo import cli
 from mpncov_zoo.errors import NoPretrainedWeights
 from tests import networks
 from tests.command_line import Capture, Result, assert_refused, run
-from tests.conversion.checkpoints import CLASSES, MODEL, tensors
+from tests.conversion.checkpoints import CLASSES, MODEL, save, tensors
 
 ALIAS = "isqrtcovresnet18"  # pytorchcv's name
 COUNTER = "bn1.num_batches_tracked"  # no weight
@@ -80,6 +80,7 @@ def test_results_on_standard_output_and_the_log_on_standard_error(
     )
     assert err.splitlines() == [
         f"{checkpoint}: PyTorch zip, upstream PyTorch, sha256 {sha256(checkpoint)}",
+        f"The {CLASSES} classes have no names; --labels FILE (labels= in Python) gives them",
         f"{len(weights) - 1} tensors placed, each once",
         f"{artifact} written",
     ]
@@ -108,6 +109,27 @@ def test_json_is_the_certificate(
     assert code == 0 and err
     assert (certificate.model, certificate.tag, certificate.unused) == (MODEL, "insects", [COUNTER])
     assert certificate.source.sha256 == sha256(checkpoint)
+
+
+def test_a_key_says_which_weights_are_meant(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, weights: Names, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("mpncov_zoo.artifact.write", lambda *_, **__: None)
+    path = tmp_path / "training.pth.tar"
+    save({"epoch": 3, "model": {"last": weights, "ema": {**weights, "fc.bias": weights["fc.bias"] + 1}}}, path)
+    start = ["convert", path, "--model", MODEL]
+    for more in (["--dry-run"], ["--output", tmp_path / "new"]):
+        listed = f"'model.last' ({len(weights)} tensors), 'model.ema' ({len(weights)} tensors)"
+        assert_one_line(run(capsys, *start, *more), listed, "--key model.ema")
+        assert_one_line(run(capsys, *start, *more, "--key", "ema"), "no state_dict under the key 'ema'", listed)
+    code, out, err = run(capsys, *start, "--key", "model.ema", "--output", tmp_path / "new")
+    assert code == 0 and "key         model.ema" in out.splitlines() and "PyTorch zip under the key model.ema" in err
+    out = run(capsys, *start, "--key", "model.ema", "--output", tmp_path / "new", "--json")[1]
+    assert Certificate.model_validate_json(out).key == "model.ema"
+    out = run(capsys, *start, "--key", "model.ema", "--dry-run")[1]
+    assert out.splitlines()[0].endswith("tensors under the key model.ema")
+    plan = json.loads(run(capsys, *start, "--key", "model.ema", "--dry-run", "--json")[1])
+    assert (plan["key"], plan["notes"]) == ("model.ema", [])
 
 
 @pytest.mark.usefixtures("converted")
@@ -254,10 +276,13 @@ def test_another_network_is_refused_with_the_lists_of_both_sides(
     pattern = hint + r"(\d+) tensors without a variable: (.*?); (\d+) variables without a tensor: (.*?)\.$"
     sides = re.search(pattern, result[2].strip())
     assert sides is not None
-    theirs, ours = sides[2].split(", "), sides[4].split(", ")
-    assert (int(sides[1]), theirs) == (len(theirs), sorted(name for name in weights if name != COUNTER))
     expected = networks.bare("vgg16_bn", 1).named_variables()
-    assert (int(sides[3]), ours) == (len(ours), sorted(expected))
+    for count, text, names in (
+        (sides[1], sides[2], [name for name in weights if name != COUNTER]),
+        (sides[3], sides[4], list(expected)),
+    ):
+        assert int(count) == len(names)
+        assert text == f"{', '.join(sorted(names)[:10])}, ... and {len(names) - 10} more"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,7 +8,9 @@ import numpy as np
 
 from conversion.readers.hdf5 import read_h5
 from conversion.readers.mat import read_mat
+from conversion.readers.pickles import PROTOCOLS
 from conversion.readers.pytorch import ZIP_MAGIC, read_pth
+from conversion.readers.reading import Content, short
 from conversion.readers.safetensors import read_safetensors
 from mpncov_zoo.errors import ConversionError
 
@@ -22,10 +24,14 @@ class StoredTensors:
     Attributes:
         tensors: read-only arrays by name, in the order, types and layouts of the file.
         format: name of the file's format, one of FORMATS.
+        key: where in the file they are, with dots; None where they are all that it holds.
+        others: the names beside them, of values that are no tensors.
     """
 
     tensors: dict[str, np.ndarray]
     format: str
+    key: str | None = None
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,32 +41,50 @@ class _Format:
     name: str
     offset: int
     magic: bytes
-    read: Callable[[Path], dict[str, np.ndarray]]
+    read: Callable[[Path, str | None], Content]
+
+
+def _without_keys(name: str, read: Callable[[Path], dict[str, np.ndarray]]) -> Callable[[Path, str | None], Content]:
+    """The reader of a format whose files hold one list of tensors and nothing else."""
+
+    def read_all(path: Path, key: str | None) -> Content:
+        if key is not None:
+            raise ConversionError(
+                f"{path}: only PyTorch's files hold tensors under a key, and this is of the format {name}. Leave out "
+                f"the key {short(key)}."
+            )
+        return Content(read(path))
+
+    return read_all
 
 
 FORMATS = (
     _Format("PyTorch zip", 0, ZIP_MAGIC, read_pth),
-    _Format("MATLAB", 0, b"MATLAB ", read_mat),
-    _Format("HDF5", 0, b"\x89HDF\r\n\x1a\n", read_h5),
-    _Format("safetensors", 4, b"\0\0\0\0{", read_safetensors),  # before it four bytes, of any value: a header's length
-    _Format("PyTorch legacy", 0, b"\x80\x02", read_pth),
+    _Format("MATLAB", 0, b"MATLAB ", _without_keys("MATLAB", read_mat)),
+    _Format("HDF5", 0, b"\x89HDF\r\n\x1a\n", _without_keys("HDF5", read_h5)),
+    _Format(
+        "safetensors", 4, b"\0\0\0\0{", _without_keys("safetensors", read_safetensors)
+    ),  # before it four bytes, of any value: a header's length
+    *(_Format("PyTorch legacy", 0, bytes((0x80, protocol)), read_pth) for protocol in PROTOCOLS),
 )
 
 
-def read_checkpoint(path: Path) -> StoredTensors:
+def read_checkpoint(path: Path, key: str | None = None) -> StoredTensors:
     """Read the tensors of a checkpoint. Its first bytes tell the format; the name of the file does not matter.
 
     Args:
         path: the file; nothing in it is trusted.
+        key: where in a PyTorch file the state_dict is, with dots; None where the file has only one.
 
     Raises:
-        ConversionError: there is no such file, its format is not known, or it is damaged, empty or hostile.
+        ConversionError: there is no such file, its format is not known, or it is damaged, empty or hostile; or it has
+            no such key, or several state_dicts, and no key says which.
     """
     kind = known_format(path)
-    tensors = kind.read(path)
-    if not tensors:
+    content = kind.read(path, key)
+    if not content.tensors:
         raise ConversionError(f"{path} holds no tensors.")
-    return StoredTensors(tensors, kind.name)
+    return StoredTensors(content.tensors, kind.name, content.key, content.others)
 
 
 def known_format(path: Path) -> _Format:
@@ -79,5 +103,5 @@ def known_format(path: Path) -> _Format:
     for kind in FORMATS:
         if head[kind.offset :].startswith(kind.magic):
             return kind
-    names = ", ".join(kind.name for kind in FORMATS)
+    names = ", ".join(dict.fromkeys(kind.name for kind in FORMATS))
     raise ConversionError(f"{path} is of no known format; allowed are {names}." if head else f"{path} is empty.")

@@ -6,14 +6,16 @@ must lie inside its storage.
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from conversion.readers.pickles import MAX_PICKLE, Storage, Tensor, unpickle
-from conversion.readers.reading import Refused, mapped, reading, short
+from conversion.readers.names import Storage
+from conversion.readers.pickles import MAX_PICKLE, unpickle
+from conversion.readers.reading import KERAS_SAVE, Content, Refused, mapped, reading, short
+from conversion.readers.state_dicts import find_state_dict
 
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -22,24 +24,27 @@ LEGACY_PROTOCOL = 1001
 Elements = Callable[[Storage], np.ndarray]
 
 
-def read_pth(path: Path) -> dict[str, np.ndarray]:
+def read_pth(path: Path, key: str | None = None) -> Content:
     """Read the tensors of a `.pth`, `.pt` or `.pth.tar` file, by name, in the file's order.
-
-    Of a training checkpoint these are the tensors under its `state_dict`.
 
     Args:
         path: the file; nothing in it is trusted.
+        key: where in the file the state_dict is, with dots, such as `model_ema` or `model.state_dict`; None where the
+            file has only one.
 
     Returns:
         Read-only arrays in the types and layouts of the file; their numbers stay in the mapped file.
 
     Raises:
-        ConversionError: the file has another format, is damaged, holds more than tensors, or has no state_dict.
+        ConversionError: the file has another format, is damaged, holds what only running it would read, or has no
+            state_dict; or several, and no key says which.
     """
     with reading(path, "PyTorch"), open(path, "rb") as file:
         data = mapped(path)
         content, elements = (_open_zip if data[:4] == ZIP_MAGIC else _open_legacy)(file, data)
-        return {name: tensor.on(elements(tensor.storage)) for name, tensor in _state_dict(content).items()}
+        found = find_state_dict(content, key)
+        arrays = {name: tensor.on(elements(tensor.storage)) for name, tensor in found.tensors.items()}
+        return Content(arrays, found.key if found.path or key else None, found.others)
 
 
 def _open_zip(file: BinaryIO, data: memoryview) -> tuple[Any, Elements]:
@@ -47,6 +52,7 @@ def _open_zip(file: BinaryIO, data: memoryview) -> tuple[Any, Elements]:
         entries = {entry.filename: entry for entry in archive.infolist()}
         if len(entries) != len(archive.infolist()):
             raise Refused("two of its entries have one name")
+    _require_state_dict(entries)
     roots = [name.removesuffix("data.pkl") for name in entries if name.rpartition("/")[2] == "data.pkl"]
     if len(roots) != 1:
         raise Refused(f"it is a zip file with {len(roots)} entries named data.pkl; PyTorch writes one")
@@ -64,6 +70,25 @@ def _open_zip(file: BinaryIO, data: memoryview) -> tuple[Any, Elements]:
     return content, elements
 
 
+def _require_state_dict(entries: Collection[str]) -> None:
+    """Refuse the zip files of others with what to do instead.
+
+    Raises:
+        Refused: it is a program of TorchScript, or a network of Keras.
+    """
+    if any(name.endswith("/constants.pkl") or "/code/" in name for name in entries):
+        raise Refused(
+            "it is a TorchScript archive, which holds a program. In PyTorch, save its weights alone: "
+            "torch.save(torch.jit.load(FILE).state_dict(), 'w.pth')"
+        )
+    if "model.weights.h5" in entries:
+        raise Refused(
+            "it is a .keras file of Keras 3, in which nobody publishes networks of the zoo. If you saved it, load it "
+            "and save an artifact: import keras, mpncov_zoo.artifact; "
+            f"model = keras.saving.load_model(FILE); {KERAS_SAVE}"
+        )
+
+
 def _stored(data: memoryview, entry: zipfile.ZipInfo) -> memoryview:
     """An entry's bytes in the mapped file; PyTorch does not compress."""
     if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size or entry.flag_bits & 1:
@@ -79,8 +104,13 @@ def _stored(data: memoryview, entry: zipfile.ZipInfo) -> memoryview:
 
 
 def _open_legacy(file: BinaryIO, data: memoryview) -> tuple[Any, Elements]:
-    (magic, _), (protocol, _), (system, _) = (unpickle(file) for _ in range(3))
-    if (magic, protocol) != (LEGACY_MAGIC, LEGACY_PROTOCOL) or not isinstance(system, dict):
+    if unpickle(file)[0] != LEGACY_MAGIC:
+        raise Refused(
+            "it is a pickle that torch.save has not written. In PyTorch, save the weights once more: "
+            "torch.save(state_dict, 'w.pth'), where all values are tensors"
+        )
+    (protocol, _), (system, _) = (unpickle(file) for _ in range(2))
+    if protocol != LEGACY_PROTOCOL or not isinstance(system, dict):
         raise Refused("it does not begin as PyTorch's files do")
     if not system.get("little_endian", True):
         raise Refused("its numbers are big-endian")
@@ -104,13 +134,3 @@ def _numbers(storage: Storage, stored: memoryview) -> np.ndarray:
         expected = f"{storage.numel} numbers of {storage.dtype}"
         raise Refused(f"storage {short(storage.key)} has {len(stored)} bytes, which are not {expected}")
     return np.frombuffer(stored, storage.dtype)
-
-
-def _state_dict(content: Any) -> dict[str, Tensor]:
-    found = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(found, dict) or not found:
-        raise Refused(f"it holds {short(type(found).__name__)} where a state_dict was expected")
-    for name, value in found.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise Refused(f"it is no state_dict: {short(name)} is of type {type(value).__name__}")
-    return found

@@ -1,4 +1,4 @@
-"""What all readers share: mapping a file into memory, refusing it, and reporting a package that is missing."""
+"""What all readers share: what they return, mapping a file into memory, refusing it, and a package that is missing."""
 
 import mmap
 import pickle
@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,22 @@ NONSENSE = (
     ArithmeticError,
     RuntimeError,  # RecursionError, too
 )
+KERAS_SAVE = "mpncov_zoo.artifact.write(model, DIRECTORY, tag='mine', provenance={})"  # of Keras' own files
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a file holds.
+
+    Attributes:
+        tensors: read-only arrays by name.
+        key: where in the file they are; None where they are all that it holds.
+        others: the names beside them, of values that are no tensors.
+    """
+
+    tensors: dict[str, np.ndarray]
+    key: str | None = None
+    others: tuple[str, ...] = ()
 
 
 class Refused(Exception):

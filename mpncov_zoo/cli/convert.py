@@ -28,8 +28,10 @@ def add(commands: Any) -> None:
         help="convert a published checkpoint, or your own of such a network, into an artifact; or back to PyTorch",
         details="SOURCE is a .pth (legacy or zip), .pth.tar or .safetensors, or the published TensorFlow code's .mat\n"
         "or .h5; it needs no PyTorch. DIR is then what --hub of the other commands takes; certificate.json in it says\n"
-        "what was converted and how. --parity runs the source network in PyTorch beside ours and leaves a\n"
-        'report.html; it needs pip install "mpncov-zoo[conversion]". Exit code 1: ours computes something else.\n'
+        "what was converted and how. Where a training checkpoint holds several state_dicts, such as state_dict and\n"
+        "state_dict_ema, --key says which is meant; with dots where it lies deeper, such as --key model.ema.\n"
+        "--parity runs the source network in PyTorch beside ours and leaves a report.html; it needs\n"
+        'pip install "mpncov-zoo[conversion]". Exit code 1: ours computes something else.\n'
         "With --to pytorch, SOURCE is an artifact directory, and DIR the .pth or .safetensors file to write.",
         example=f"{PROGRAM} convert mpncovresnet50-15991845.pth --model mpncov_resnet50 --output converted/resnet50 "
         f"--parity\n{PROGRAM} convert mpncovresnet50-15991845.pth --model mpncov_resnet50 --dry-run\n"
@@ -41,6 +43,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--to", choices=("tensorflow", "pytorch"), default="tensorflow", help="default: tensorflow")
     parser.add_argument("--tag", metavar="NAME", help="name of this set of weights (default: the published one's)")
     parser.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
+    parser.add_argument("--key", metavar="KEY", help="which state_dict of the file, where it holds several")
     parser.add_argument("--parity", action="store_true", help="compare with the source network in PyTorch")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="for --parity (default: cpu)")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, a line a tensor, and write nothing")
@@ -62,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     import conversion
 
     if args.dry_run or args.output is None:
-        plan = conversion.plan(args.source, model=args.model, to=args.to)
+        plan = conversion.plan(args.source, model=args.model, to=args.to, key=args.key)
         print(json.dumps(_plain(plan), indent=2) if args.json else plan)
         return 0
     certificate = conversion.convert(
@@ -74,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         labels=args.labels,
         parity=args.parity,
         device=args.device,
+        key=args.key,
     )
     print(certificate.json_text().rstrip() if args.json else "\n".join(_lines(certificate, args.output)))
     return 0
@@ -83,6 +87,7 @@ def _plain(plan: Plan) -> dict[str, Any]:
     return {
         "model": plan.model,
         "num_classes": plan.num_classes,
+        "key": plan.key,
         "family": plan.family,
         "map_sha256": plan.digest,
         "placements": [
@@ -90,16 +95,20 @@ def _plain(plan: Plan) -> dict[str, Any]:
             for p in plan.placements
         ],
         "unused": plan.unused,
+        "notes": plan.notes,
     }
 
 
 def _lines(certificate: Certificate, output: Any) -> Iterable[str]:
     """What was done, one fact in each line."""
     from conversion.certificate import PUBLISHED
+    from conversion.recognition import shown
 
     source = certificate.source
     yield f"{output}: {certificate.model}.{certificate.tag}, {certificate.num_classes} classes"
     yield f"source      {source.name}, {source.format}, {certificate.family}"
+    if certificate.key is not None:
+        yield f"key         {shown(certificate.key)}"
     yield f"sha256      {source.sha256} ({PUBLISHED[source.published]})"
     yield f"tensors     {certificate.tensors} placed, each once; {len(certificate.unused)} that are no weights"
     yield from (f"note        {note}" for note in certificate.notes)

@@ -110,9 +110,11 @@ def _require_certificate(directory: Path, description: ArtifactDescription, meas
     certificate = read_certificate(directory)
     if certificate.verdict != "passed":
         raise InputError(f"{directory}: the verdict of {CERTIFICATE_FILE} is {certificate.verdict!r}. {again}")
-    certified = (certificate.model, certificate.tag, certificate.map_sha256, certificate.source.model_dump(mode="json"))
-    provenance = description.provenance
-    if certified != (description.model, description.tag, provenance.get("map_sha256"), provenance.get("source")):
+    certified = {"source": certificate.source.model_dump(mode="json"), "key": certificate.key}
+    certified |= {"map_sha256": certificate.map_sha256}
+    stated = {fact: description.provenance.get(fact) for fact in certified}
+    same_name = (certificate.model, certificate.tag) == (description.model, description.tag)
+    if not same_name or stated != certified:
         raise InputError(f"{directory}: {CERTIFICATE_FILE} is of another conversion than {description.name}. {again}")
 
 

@@ -18,6 +18,7 @@ from conversion.certificate import CERTIFICATE_FILE, Case, Parity, StageErrors
 from conversion.maps import INVERSES, TRANSFORMS
 from conversion.preparation import prepare
 from conversion.readers import read_checkpoint
+from conversion.report import html_report
 from conversion.writers.pytorch import write_pth
 from conversion.writers.safetensors import write_safetensors
 from mpncov_zoo import artifact
@@ -26,14 +27,14 @@ from mpncov_zoo.errors import ConversionError, InputError, ParityError, ZooError
 from mpncov_zoo.hub.resolve import TRUST_OWN
 from mpncov_zoo.manifest import Manifest, load_manifest
 from tests import networks
-from tests.conversion.checkpoints import CLASSES, MODEL, tensors
+from tests.conversion.checkpoints import CLASSES, MODEL, save, tensors
 
 Names = dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="module")
 def weights() -> Names:
-    return {**tensors(), "bn1.num_batches_tracked": np.int64(7)}
+    return {**tensors(), "bn1.num_batches_tracked": np.array(7)}
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +136,84 @@ def test_networks_that_no_pytorch_code_has(artifact_hub: Path, tmp_path: Path) -
     with pytest.raises(ConversionError, match="No published PyTorch code is known for mpncov_cifar_resnet20"):
         conversion.write_pytorch(model, tmp_path / "net.pth")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- training checkpoints ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def training(weights: Names, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Plain and averaged weights in one file, as timm writes them."""
+    path = tmp_path_factory.mktemp("training") / "model_best.pth.tar"
+    averaged = {**weights, "fc.bias": weights["fc.bias"] + 1}
+    save({"epoch": 9, "arch": "resnet18", "state_dict": weights, "state_dict_ema": averaged}, path)
+    return path
+
+
+def test_which_weights_were_taken_is_said_everywhere(
+    training: Path, weights: Names, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Any] = []
+    monkeypatch.setattr("mpncov_zoo.artifact.write", lambda model, *_, **options: written.append((model, options)))
+    certificate = conversion.convert(training, model=MODEL, output=tmp_path / "new", key="state_dict_ema")
+    model, options = written[0]
+    assert (certificate.key, options["provenance"]["key"]) == ("state_dict_ema", "state_dict_ema")
+    taken = model.named_variables()["classifier/logits/bias"].numpy()
+    np.testing.assert_array_equal(taken, weights["fc.bias"] + 1)
+    plan = conversion.plan(training, model=MODEL, key="state_dict_ema")
+    assert plan.key == "state_dict_ema"
+    assert str(plan).splitlines()[0].endswith(f"{len(weights) - 1} tensors under the key state_dict_ema")
+
+
+def test_of_several_state_dicts_none_is_guessed(training: Path, weights: Names, tmp_path: Path) -> None:
+    message = rf"2 state_dicts: 'state_dict' \({len(weights)} tensors\), 'state_dict_ema' \({len(weights)} tensors\)"
+    with pytest.raises(ConversionError, match=message):
+        conversion.plan(training, model=MODEL)
+    with pytest.raises(ConversionError, match=f"no state_dict under the key 'ema'.* {message}"):
+        conversion.convert(training, model=MODEL, output=tmp_path / "new", key="ema")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_way_back_has_no_key(tmp_path: Path) -> None:
+    message = "An artifact holds one network, under no key: leave out the key. Received: 'ema'."
+    with pytest.raises(InputError, match=message):
+        conversion.plan(tmp_path, model=MODEL, to="pytorch", key="ema")
+    with pytest.raises(InputError, match=message):
+        conversion.convert(tmp_path, model=MODEL, output=tmp_path / "a.pth", to="pytorch", key="ema")
+
+
+def test_certificates_with_and_without_a_key(converted: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    record = json.loads((converted / CERTIFICATE_FILE).read_text())
+    assert record.pop("key") is None
+    older = conversion.Certificate.model_validate(record)
+    assert older.key is None
+    errors = StageErrors(stage="stem", pytorch=1e-6, tensorflow=1e-6, bound=4.2e-5)
+    case = Case(weights="as read", shape=(1, 8, 8, 3), stages=[errors], top5_agreement=1)
+    parity = Parity(device="cpu", reference="it", cases=[case])
+    checked = {"parity": parity, "verdict": "passed"}
+    assert "<td>key</td>" not in html_report(older.model_copy(update=checked))
+    page = html_report(older.model_copy(update={**checked, "key": "model.<ema>"}))
+    assert "<td>key</td><td>model.&lt;ema&gt;</td>" in page
+
+
+@pytest.mark.parametrize(("labels", "warned"), [(None, 1), ("ant\nbee\nwasp\n", 0)])
+def test_classes_without_names_are_said_once(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    labels: str | None,
+    warned: int,
+) -> None:
+    monkeypatch.setattr("mpncov_zoo.artifact.write", lambda *_, **__: None)
+    if labels:
+        (tmp_path / "labels.txt").write_text(labels)
+    conversion.convert(
+        checkpoint, model=MODEL, output=tmp_path / "new", labels=tmp_path / "labels.txt" if labels else None
+    )
+    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert said == [f"The {CLASSES} classes have no names; --labels FILE (labels= in Python) gives them"] * warned
 
 
 # --- what is refused leaves nothing -----------------------------------------------------------------------------------

