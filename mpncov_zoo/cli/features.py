@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _extract(args: argparse.Namespace) -> Extract:
-    return Extract(load_pretrained(args), [args.stage])
+    return Extract(load_pretrained(args, args.stage), [args.stage])
 
 
 def _write(file: FeatureFile, extract: Extract, paths: Sequence[str], args: argparse.Namespace) -> tuple[int, Shape]:

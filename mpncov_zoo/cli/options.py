@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mpncov_zoo import registry
 from mpncov_zoo.catalog import split_name
+from mpncov_zoo.errors import InputError
 from mpncov_zoo.find import is_path
 from mpncov_zoo.quiet import import_tensorflow
 
@@ -74,14 +76,36 @@ def positive(text: str) -> int:
     return number
 
 
-def load_pretrained(args: argparse.Namespace) -> ImageClassifier:
-    """Load the network that the arguments of `add_model` name."""
+def load_pretrained(args: argparse.Namespace, stage: str = "logits") -> ImageClassifier:
+    """Load the network that the arguments of `add_model` name.
+
+    Args:
+        args: of the command.
+        stage: whose values the command is about.
+
+    Raises:
+        InputError: the weights of what computes the stage are fresh, so its values would be others in each run.
+    """
     if not is_path(args.model):
         split_name(args.model, True)  # a misspelt name is refused before TensorFlow's seconds
     import_tensorflow()
     from mpncov_zoo.zoo import load
 
-    return load(args.model, True, hub=args.hub)
+    model = load(args.model, True, hub=args.hub)
+    _require_pretrained(model, stage)
+    return model
+
+
+def _require_pretrained(model: ImageClassifier, stage: str) -> None:
+    fresh = {name.partition("/")[0] for name in model.load_report.fresh}
+    needed = registry.PARTS[: registry.PARTS.index(model.part_of(stage)) + 1]
+    if fresh & {*needed}:
+        trunk = [name for name in model.stages if model.part_of(name) == "features"]
+        raise InputError(
+            f"{model.name}: {stage!r} would be computed by random weights, which are others in each run: only "
+            f"{model.load_report.weights} is pretrained. What works without training is {PROGRAM} features with a --stage "
+            f"of {', '.join(trunk)}; or train the network, and give the path of its artifact"
+        )
 
 
 def print_error(error: object) -> None:
