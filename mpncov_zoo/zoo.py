@@ -105,9 +105,8 @@ def load(
         )
         if found.is_trunk and loaded.load_report.fresh:
             named = loaded.load_report.weights
-            logger.warning(
-                "%s: only the trunk is pretrained (%s); the rest is fresh, to be trained", found.model, named
-            )
+            rest = "the rest is fresh, to be trained: random values, others in each run"
+            logger.warning("%s: only the trunk is pretrained (%s); %s", found.model, named, rest)
     logger.info("%s: %s", loaded.name, loaded.load_report)
     return loaded
 

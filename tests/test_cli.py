@@ -187,10 +187,10 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Manifest:
     entry = load_manifest().published("mpncov_resnet50").model_dump(mode="json")
     metric = {"name": "top-1 accuracy", "value": 94.56, "dataset": "fashion_mnist", "origin": "measured here"}
     splits = ("test", "train")
-    metrics = [{**metric, "split": split, "remark": "", "command": f"measure {split}"} for split in splits]
+    metrics = [{**metric, "split": split, "views": "single", "command": f"measure {split}"} for split in splits]
     entry |= {"model": NAME, "tag": "test", "dataset": "fashion_mnist", "metrics": metrics}
     manifest = Manifest.model_validate({"schema_version": 1, "entries": [entry]})
-    for module in ("catalog", "zoo", "training.evaluate"):
+    for module in ("catalog", "find", "training.evaluate"):
         monkeypatch.setattr(f"mpncov_zoo.{module}.load_manifest", lambda: manifest)
     return manifest
 
@@ -201,7 +201,7 @@ def test_info_shows_every_field(capsys: Capture) -> None:
     assert code == 0 and list(fields) == list(mpncov_zoo.ModelInfo.__dataclass_fields__)
     assert fields["parameters"].split() == ["parameters", "56,929,832"]
     assert "224x224 RGB, short_side bilinear resize, centre crop of 0.875, mean 0.485 0.456 0.406" in fields["input"]
-    assert "top-1 error 22.14 %, imagenet_1k validation, 224 single crop" in out and "(paper)\n" in out
+    assert "top-1 error 22.14 %, imagenet_1k val, one view" in out and "(paper)\n" in out
 
 
 def test_info_of_a_model_without_weights(capsys: Capture) -> None:
@@ -530,7 +530,7 @@ def test_evaluate_states_published_errors_as_accuracies() -> None:
     result = Evaluation(75.0, 92.5, 1.0, np.eye(2, dtype=int), ("a", "b"))
     first, second, *_ = _lines(result, metrics)
     assert first.startswith("top-1 accuracy     75.00 %")
-    assert "published 77.86 % (paper: validation, 224 single crop" in first
+    assert "published 77.86 % (paper: val, one view" in first
     assert "published 93.78 % (paper" in second
 
 

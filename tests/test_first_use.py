@@ -20,6 +20,7 @@ import pytest
 import mpncov_zoo
 from conversion import converter
 from conversion.writers.pytorch import write_pth
+from mpncov_zoo.cli.options import _require_pretrained
 from mpncov_zoo.errors import ConversionError, FetchError, IntegrityError, OfflineError, ZooError
 from mpncov_zoo.hub.cache import CACHE_VARIABLE
 from mpncov_zoo.hub.upstream import LOCAL_VARIABLE
@@ -59,7 +60,7 @@ def publish(monkeypatch: pytest.MonkeyPatch, labels: Path, checkpoint: Path) -> 
         entry |= {"model": MODEL, "tag": "imagenet", "num_classes": CLASSES, "dataset": "insects", "metrics": []}
         entry |= {"upstream": {**upstream, "sha256_prefix": prefix}, "input": {**entry["input"], "size": [64, 64]}}
         known = Manifest.model_validate({"schema_version": 1, "entries": [entry]})
-        for module in ("mpncov_zoo.zoo", "conversion.converter"):
+        for module in ("mpncov_zoo.find", "conversion.converter"):
             monkeypatch.setattr(f"{module}.load_manifest", lambda: known)
 
     monkeypatch.setattr("mpncov_zoo.labels.FOLDER", labels)
@@ -341,8 +342,14 @@ def test_the_trunk_with_a_fresh_covariance_head(cache: Path, caplog: pytest.LogC
         model = mpncov_zoo.load("mpncov_efficientnet_lite0", pretrained=True, cache_dir=cache)
     assert warnings(caplog)[-1] == (
         "mpncov_efficientnet_lite0: only the trunk is pretrained (efficientnet_lite0.imagenet); "
-        "the rest is fresh, to be trained"
+        "the rest is fresh, to be trained: random values, others in each run"
     )
+    _require_pretrained(model, "head")
+    for stage in ("covariance", "logits"):
+        with pytest.raises(
+            InputError, match=f"'{stage}' would be computed by random weights.* --stage stem, .*head; or"
+        ):
+            _require_pretrained(model, stage)
     parts = {part: {name for name in model.named_variables() if name.startswith(f"{part}/")} for part in PARTS}
     report = model.load_report
     assert (model.architecture.representation, model.labels) == ("mpncov", None)

@@ -100,11 +100,11 @@ def _require_pretrained(model: ImageClassifier, stage: str) -> None:
     fresh = {name.partition("/")[0] for name in model.load_report.fresh}
     needed = registry.PARTS[: registry.PARTS.index(model.part_of(stage)) + 1]
     if fresh & {*needed}:
-        trunk = [name for name in model.stages if model.part_of(name) == "features"]
+        trunk = ", ".join(name for name in model.stages if model.part_of(name) == "features")
         raise InputError(
             f"{model.name}: {stage!r} would be computed by random weights, which are others in each run: only "
-            f"{model.load_report.weights} is pretrained. What works without training is {PROGRAM} features with a --stage "
-            f"of {', '.join(trunk)}; or train the network, and give the path of its artifact"
+            f"{model.load_report.weights} is pretrained. What works without training is {PROGRAM} features with "
+            f"--stage {trunk}; or train the network, and give the path of its artifact"
         )
 
 
