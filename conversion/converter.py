@@ -20,9 +20,10 @@ from conversion.certificate import (
     Source,
     verdict_of,
 )
-from conversion.planning import Plan, shown
+from conversion.planning import Plan
 from conversion.preparation import PreparedConversion, prepare
 from conversion.readers import known_format
+from conversion.recognition import shown
 from mpncov_zoo import artifact, registry
 from mpncov_zoo.artifact import selftest
 from mpncov_zoo.classifier import ImageClassifier

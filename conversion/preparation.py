@@ -8,9 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from conversion.maps import TRANSFORMS
-from conversion.planning import Plan, Recognition, listed, make_plan, num_classes, recognise, shown
+from conversion.planning import Plan, make_plan, num_classes
 from conversion.readers import StoredTensors, read_checkpoint
 from conversion.readers.reading import release
+from conversion.recognition import Recognition, listed, recognise, shown
 from mpncov_zoo import registry
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import ConversionError, InputError
@@ -104,9 +105,12 @@ def prepare(
 
 def _notes(recognition: Recognition, stored: StoredTensors) -> tuple[str, ...]:
     """What a reader of the plan and of the certificate must know."""
-    others = f"Passed over beside the tensors, since they are no tensors: {listed(stored.others)}."
-    notes = {recognition.family.note: recognition.family.note, others: stored.others}
-    return tuple(note for note, said in notes.items() if said)
+    notes = [recognition.family.note] if recognition.family.note else []
+    if recognition.prefix:
+        notes.append(f"All names in the file begin with {recognition.prefix!r}, which was left out.")
+    if stored.others:
+        notes.append(f"Beside the tensors lie values that are none, which were passed over: {listed(stored.others)}.")
+    return tuple(notes)
 
 
 def _labels(given: str | Path | None, entry: WeightsEntry | None, classes: int) -> Sequence[str] | None:

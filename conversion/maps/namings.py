@@ -7,7 +7,10 @@ from typing import Literal
 from conversion.maps.seed import count_by_role, h5_steps, mat_steps
 from conversion.maps.tables import Row, Step, pytorch_steps
 
-UNUSED_LEAVES = frozenset({"num_batches_tracked"})  # counts training steps; nothing here corresponds to it
+# count training steps, of batch normalisation and of averaged weights; nothing here corresponds to them
+UNUSED_LEAVES = frozenset({"num_batches_tracked", "n_averaged"})
+# what PyTorch puts anywhere into names: DataParallel, compile, sharded modules, checkpointed activations
+WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 
 Names = Mapping[str, str | None]  # a name in a file -> the family's name of it; None: it is not a weight
 
@@ -44,8 +47,8 @@ def state_dict(spellings: Mapping[str, str] | None = None) -> Naming:
 
 
 def _pytorch_name(name: str, spellings: Mapping[str, str]) -> str | None:
-    """The name without the `module.` that DataParallel puts anywhere, and with the table's spelling of the layer."""
-    parts = [part for part in name.split(".") if part != "module"]
+    """The name without what PyTorch puts anywhere into it, and with the table's spelling of the layer."""
+    parts = [part for part in name.split(".") if part not in WRAPPERS] or [name]
     if parts[-1] in UNUSED_LEAVES:
         return None
     plain = ".".join(parts)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conversion.maps.seed import count_by_role
-from conversion.planning import Recognition
+from conversion.recognition import Recognition
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.registry import Architecture
 

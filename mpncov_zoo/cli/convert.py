@@ -102,7 +102,7 @@ def _plain(plan: Plan) -> dict[str, Any]:
 def _lines(certificate: Certificate, output: Any) -> Iterable[str]:
     """What was done, one fact in each line."""
     from conversion.certificate import PUBLISHED
-    from conversion.planning import shown
+    from conversion.recognition import shown
 
     source = certificate.source
     yield f"{output}: {certificate.model}.{certificate.tag}, {certificate.num_classes} classes"

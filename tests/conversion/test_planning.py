@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from conversion.maps import families_of
-from conversion.planning import make_plan, num_classes, recognise
+from conversion.planning import make_plan, num_classes
+from conversion.recognition import recognise
 from mpncov_zoo import registry
 from mpncov_zoo.errors import ConversionError
 from tests import networks
@@ -49,6 +50,8 @@ SPELLINGS: dict[str, Callable[[Names], Names]] = {
             {"layer_reduce": "representation.conv_dr_block.0", "layer_reduce_bn": "representation.conv_dr_block.1"}
         )
     ),
+    "averaged": lambda names: {"n_averaged": np.int64(3), **renamed(lambda name: f"module.{name}")(names)},
+    "compiled in parts": renamed(lambda name: name.replace("layer1.", "layer1._orig_mod.")),
     "with counters": lambda names: {**names, "bn1.num_batches_tracked": np.int64(7)},
 }
 
@@ -62,6 +65,34 @@ def test_every_spelling_means_the_same(upstream: Names, spelling: str) -> None:
     assert [(s.target, s.transform) for s in recognition.steps] == [(s.target, s.transform) for s in plain.steps]
     assert {step.source for step in recognition.steps} | set(recognition.unused) == set(found)
     assert num_classes(recognition, found) == CLASSES
+
+
+PREFIXES = ["_orig_mod.", "module.", "model.", "net.", "student.model.", "backbone.", "model._orig_mod.module.", "fc."]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("family", ["upstream PyTorch", "pytorchcv"])
+def test_a_prefix_of_all_names_is_left_out(family: str, prefix: str) -> None:
+    architecture = registry.architecture(MODEL)
+    known = next(found for found in families_of(architecture) if found.name == family)
+    plain = [step.source for step in known.steps(architecture)] + ["bn1.num_batches_tracked"]
+    recognition = recognise([prefix + name for name in plain], architecture)
+    assert (recognition.family, recognition.prefix) == (known, prefix)
+    assert list(recognition.names) == [prefix + name for name in plain[:-1]]
+    assert recognition.unused == (f"{prefix}bn1.num_batches_tracked",)
+    assert [step.target for step in recognition.steps] == [step.target for step in recognise(plain, architecture).steps]
+    assert recognise(plain, architecture).prefix == ""
+
+
+def test_a_prefix_of_some_names_is_not_guessed(upstream: Names) -> None:
+    names = [f"model.{name}" for name in upstream] + ["criterion.weight"]
+    advice = "torch.save({k: v for k, v in state_dict.items() if k.startswith('model.')}, 'weights.pth')"
+    with pytest.raises(ConversionError) as caught:
+        recognise(names, ARCHITECTURE)
+    assert f"Those that begin with 'model.' are: save them alone, {advice}." in str(caught.value)
+    both = [f"{part}.{name}" for part in ("student", "teacher") for name in upstream]
+    with pytest.raises(ConversionError, match=r"Those that begin with 'student\.' are"):
+        recognise(both, ARCHITECTURE)
 
 
 @pytest.mark.parametrize("family", [family.name for family in families_of(ARCHITECTURE)])
@@ -109,6 +140,29 @@ def test_the_lists_are_sorted_and_short(upstream: Names) -> None:
     assert missing == sorted(missing) and len(missing) == 10
     assert str(caught.value).endswith(", ... and 70 more.")  # 16 convolutions more, with 5 tensors each
     assert " They are those of mpncov_resnet18: pass that as the model. Here 80 variables" in str(caught.value)
+
+
+def test_the_closest_model_is_named(upstream: Names) -> None:
+    count = len(upstream)
+    with pytest.raises(ConversionError) as caught:
+        recognise(changed(upstream, without="bn1.bias", with_="bn1.beta"), ARCHITECTURE)
+    said = f"It comes closest of the zoo's models: {count - 1} of its {count} tensors are in the file, and 1 others."
+    assert said in str(caught.value)
+    with pytest.raises(ConversionError) as caught:
+        recognise(changed(upstream, without="bn1.bias"), registry.architecture("vgg16"))
+    said = (
+        f"Of the zoo's models, {MODEL} comes closest: {count - 1} of its {count} tensors are in the file, and 0 others"
+    )
+    assert said in str(caught.value) and len(str(caught.value)) < 1500
+    with pytest.raises(ConversionError, match=r"No model of the zoo has a tensor of any of these names: there are 2"):
+        recognise(["a.weight", "b.bias"], ARCHITECTURE)
+
+
+def test_names_of_any_length_make_short_messages() -> None:
+    names = ["a." * 100_000 + "weight", *(f"{n}" * 5000 for n in range(3000))]
+    with pytest.raises(ConversionError, match=r"\.\.\. and 2991 more") as caught:
+        recognise(names, ARCHITECTURE)
+    assert len(str(caught.value)) < 5000
 
 
 def test_networks_that_nobody_published() -> None:

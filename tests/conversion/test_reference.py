@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from conversion.maps import INVERSES, families_of
-from conversion.planning import recognise
 from conversion.readers.pytorch import read_pth
+from conversion.recognition import recognise
 from mpncov_zoo import registry
 from mpncov_zoo.classifier import FeatureExtractor, precision
 from mpncov_zoo.errors import InputError

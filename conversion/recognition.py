@@ -1,0 +1,166 @@
+"""Recognises the family and the network that the names in a file belong to, or says what comes closest."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from conversion.maps import UNUSED_LEAVES, Family, Step, families_of
+from mpncov_zoo import registry
+from mpncov_zoo.errors import ConversionError
+
+MOST = 10  # names in a message
+LONGEST = 200  # letters of a name in a message
+DEEPEST = 8  # parts of a prefix
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What the names in a file say about it.
+
+    Attributes:
+        family: the family that the names belong to.
+        architecture: the network asked for, as the files of that family hold it.
+        names: the file's name of every tensor that is a weight -> the family's name, in the file's order.
+        steps: what becomes of these tensors, under the file's own names.
+        unused: the names of tensors that are not weights.
+        prefix: what all of the file's names begin with and the family's do not, such as "model."; "" for nothing.
+    """
+
+    family: Family
+    architecture: registry.Architecture
+    names: Mapping[str, str]
+    steps: tuple[Step, ...]
+    unused: tuple[str, ...]
+    prefix: str = ""
+
+
+def recognise(names: Iterable[str], architecture: registry.Architecture) -> Recognition:
+    """Find the family whose names for this network are exactly those of the file, a prefix common to all apart.
+
+    Args:
+        names: the names of the file's tensors, in its order.
+        architecture: the network asked for.
+
+    Raises:
+        ConversionError: nobody published such networks, two names mean one tensor, or the names differ. The message
+            then says which model comes closest, and what is too many and what is missing for the family that does.
+    """
+    found = list(names)
+    if not families_of(architecture):
+        raise ConversionError(f"No published checkpoints of networks like {architecture.name!r} are known.")
+    closest = _closest(found, architecture)
+    if not closest.fits:
+        raise ConversionError(_refusal(found, closest))
+    return closest.recognition()
+
+
+class _Reading:
+    """The names in a file, read as names of one family behind a prefix."""
+
+    def __init__(self, family: Family, architecture: registry.Architecture, found: list[str], prefix: str):
+        self.family, self.prefix, self.model = family, prefix, architecture.name
+        self.architecture = registry.with_options(architecture, family.options)
+        self.steps = {step.source: step for step in family.steps(self.architecture)}
+        usual = family.naming.names([name.removeprefix(prefix) for name in found])
+        named = {name: usual[name.removeprefix(prefix)] for name in found}
+        self.names = {name: called for name, called in named.items() if called is not None}
+        self.unused = tuple(name for name in found if name not in self.names)
+        times = Counter(self.names.values())
+        self.common = len(self.steps.keys() & times.keys())
+        self.extra = sorted(name for name, called in self.names.items() if called not in self.steps)
+        self.missing = sorted(step.target for source, step in self.steps.items() if source not in times)
+        self.repeated = sorted(name for name, called in self.names.items() if times[called] > 1)
+
+    @property
+    def distance(self) -> int:
+        """How many names would have to be others."""
+        return len(self.extra) + len(self.missing) + len(self.repeated)
+
+    @property
+    def fits(self) -> bool:
+        return self.distance == 0
+
+    def recognition(self) -> Recognition:
+        steps = (
+            Step(name, self.steps[usual].target, self.steps[usual].transform) for name, usual in self.names.items()
+        )
+        return Recognition(self.family, self.architecture, self.names, tuple(steps), self.unused, self.prefix)
+
+
+def _closest(found: list[str], architecture: registry.Architecture) -> _Reading:
+    """The reading with the most names in common. One that fits says all of the prefix, others as little as possible."""
+    readings = (
+        _Reading(family, architecture, found, prefix)
+        for family in families_of(architecture)
+        for prefix in (_prefixes(found) if family.naming.found_by == "name" else ("",))
+    )
+    return max(readings, key=lambda reading: (reading.fits, reading.common, len(reading.prefix) * (reading.fits or -1)))
+
+
+def _prefixes(found: list[str]) -> tuple[str, ...]:
+    """What all names begin with: `model.net.fc.weight` and `model.net.fc.bias` give "", "model.", "model.net." ..."""
+    layers = [name.split(".")[:-1] for name in found if name.rpartition(".")[2] not in UNUSED_LEAVES]
+    shared: list[str] = []
+    for parts in zip(*layers, strict=False):
+        if len(set(parts)) > 1 or len(shared) == DEEPEST:
+            break
+        shared.append(parts[0])
+    return tuple("".join(f"{part}." for part in shared[:count]) for count in range(len(shared) + 1))
+
+
+def _refusal(found: list[str], closest: _Reading) -> str:
+    sides = (
+        ("tensors without a variable", closest.extra),
+        ("variables without a tensor", closest.missing),
+        ("tensors of one meaning", closest.repeated),
+    )
+    lists = "; ".join(f"{len(names)} {what}: {listed(names)}" for what, names in sides if names)
+    return (
+        f"The file's {len(found)} tensors are not those of {closest.model} ({closest.family.name}). "
+        f"{_hint(found, closest)} {lists}."
+    )
+
+
+def _hint(found: list[str], asked: _Reading) -> str:
+    """What to do, or which model of the zoo comes closest; and whose lists follow."""
+    part = next(_parts_that_fit(found, asked), None)
+    if part is not None:
+        return (
+            f"Those that begin with {part!r} are: save them alone, torch.save({{k: v for k, v in state_dict.items() if "
+            f"k.startswith({part!r})}}, 'weights.pth'). Of the whole file, there are"
+        )
+    models = (registry.architecture(name) for name in registry.model_names())
+    others = (_closest(found, architecture) for architecture in models if families_of(architecture))
+    best = min((asked, *others), key=lambda reading: reading.distance)  # the first of equals
+    if best.fits:
+        return f"They are those of {best.model}: pass that as the model. Here"
+    if not best.common:
+        return "No model of the zoo has a tensor of any of these names: there are"
+    count = f"{best.common} of its {len(best.steps)} tensors are in the file, and {len(best.extra)} others"
+    if best is asked:
+        return f"It comes closest of the zoo's models: {count}. There are"
+    return f"Of the zoo's models, {best.model} comes closest: {count}. For {asked.model}, there are"
+
+
+def _parts_that_fit(found: list[str], asked: _Reading) -> Iterator[str]:
+    """The prefixes under which the network asked for lies, beside other tensors."""
+    parts = (name.split(".")[:-1] for name in found)
+    prefixes = Counter(
+        "".join(f"{part}." for part in names[:n]) for names in parts for n in range(1, min(len(names), 4))
+    )
+    for prefix, count in prefixes.items():
+        inner = [name for name in found if name.startswith(prefix)] if count >= len(asked.steps) else []
+        if inner and _closest(inner, registry.architecture(asked.model)).fits:
+            yield prefix
+
+
+def shown(name: str) -> str:
+    """A name from a file as one line of printable text, whatever the name holds."""
+    text = name if name.isprintable() else ascii(name)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message: the first of them, and how many more there are."""
+    more = f", ... and {len(names) - MOST} more" if len(names) > MOST else ""
+    return ", ".join(map(shown, names[:MOST])) + more
