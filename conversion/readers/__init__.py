@@ -8,6 +8,7 @@ import numpy as np
 
 from conversion.readers.hdf5 import read_h5
 from conversion.readers.mat import read_mat
+from conversion.readers.pickles import PROTOCOLS
 from conversion.readers.pytorch import ZIP_MAGIC, read_pth
 from conversion.readers.reading import Content, short
 from conversion.readers.safetensors import read_safetensors
@@ -64,7 +65,7 @@ FORMATS = (
     _Format(
         "safetensors", 4, b"\0\0\0\0{", _without_keys("safetensors", read_safetensors)
     ),  # before it four bytes, of any value: a header's length
-    _Format("PyTorch legacy", 0, b"\x80\x02", read_pth),
+    *(_Format("PyTorch legacy", 0, bytes((0x80, protocol)), read_pth) for protocol in PROTOCOLS),
 )
 
 
@@ -102,5 +103,5 @@ def known_format(path: Path) -> _Format:
     for kind in FORMATS:
         if head[kind.offset :].startswith(kind.magic):
             return kind
-    names = ", ".join(kind.name for kind in FORMATS)
+    names = ", ".join(dict.fromkeys(kind.name for kind in FORMATS))
     raise ConversionError(f"{path} is of no known format; allowed are {names}." if head else f"{path} is empty.")

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from conversion.readers.reading import Refused, mapped, optional, reading, short
+from conversion.readers.reading import KERAS_SAVE, Refused, mapped, optional, reading, short
 
 TOP_LEVEL = "top_level_model_weights"  # of variables that belong to no layer; not among the layers' names
 MAX_TEXTS = 2**28  # bytes of texts of variable length, each taken to be as long as the longest
@@ -72,7 +72,13 @@ def _root(objects: dict[str, Any], file: Any) -> tuple[str, Any]:
     for prefix, group in (("", file), ("model_weights/", objects.get("model_weights"))):
         if group is not None and ("layer_names" in group.attrs or "layer_names0" in group.attrs):
             return prefix, group
-    raise Refused("it has no layer_names, which Keras' weights have")
+    if objects.keys() & {"layers", "_layer_checkpoint_dependencies"}:
+        raise Refused(
+            "it is a .weights.h5 of Keras 3, in which nobody publishes networks of the zoo. If you saved it, load it "
+            "and save an artifact: import mpncov_zoo.artifact; model = mpncov_zoo.build(NAME, num_classes=N); "
+            f"model.load_weights(FILE); {KERAS_SAVE}"
+        )
+    raise Refused("it has no layer_names, which the weights of Keras 1 and 2 have")
 
 
 @dataclass

@@ -10,104 +10,33 @@ import io
 import pickle
 import pickletools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-import ml_dtypes
-import numpy as np
-
+from conversion.readers.names import MAX_VALUES, Storage, StorageType, Unknown, Unread, meaning
 from conversion.readers.reading import Refused, short
 
 MAX_PICKLE = 2 * 2**20  # bytes of instructions; a network of a thousand layers needs one MiB
-MAX_VALUES = 16  # of a call's arguments, and of a tensor's dimensions
-STORAGES = {
-    "DoubleStorage": np.float64,
-    "FloatStorage": np.float32,
-    "HalfStorage": np.float16,
-    "BFloat16Storage": ml_dtypes.bfloat16,
-    "LongStorage": np.int64,
-    "IntStorage": np.int32,
-    "ShortStorage": np.int16,
-    "CharStorage": np.int8,
-    "ByteStorage": np.uint8,
-    "BoolStorage": np.bool_,
-}
-_OPCODES_OF_PROTOCOL_2 = """
-    PROTO STOP MARK GLOBAL NEWOBJ REDUCE BUILD BINPERSID NONE NEWTRUE NEWFALSE
-    BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE BINSTRING SHORT_BINSTRING
+MODULES = "_modules"  # what every pickled model calls its parts
+FRAME_HEADER = 9  # bytes of the instruction that begins a frame
+WEIGHTS_ALONE = (
+    "In PyTorch, save the weights alone: torch.save(model.state_dict(), 'w.pth'); of this file, if you trust it: "
+    "torch.save(torch.load(FILE, weights_only=False)[KEY], 'w.pth'), where KEY is that of the weights"
+)
+WHOLE_MODEL = (
+    "It holds a whole model, which only running its code restores. In PyTorch, save the weights alone: "
+    "torch.save(model.state_dict(), 'w.pth'), where model is torch.load(FILE, weights_only=False), or lies in that; "
+    "do it if you trust the file"
+)
+PROTOCOLS = (2, 3, 4, 5)  # of which torch.save can be told
+_OPCODES = """
+    PROTO FRAME STOP MARK GLOBAL STACK_GLOBAL NEWOBJ NEWOBJ_EX REDUCE BUILD BINPERSID NONE NEWTRUE NEWFALSE
+    BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE BINSTRING SHORT_BINSTRING
+    BINBYTES SHORT_BINBYTES BYTEARRAY8
     EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS
-    BINPUT LONG_BINPUT BINGET LONG_BINGET
+    EMPTY_SET ADDITEMS FROZENSET
+    BINPUT LONG_BINPUT BINGET LONG_BINGET MEMOIZE
 """
-OPCODES = frozenset(_OPCODES_OF_PROTOCOL_2.split())
-
-
-@dataclass(frozen=True)
-class Storage:
-    """A storage as the pickle describes it; in the legacy format its bytes follow after the pickle."""
-
-    key: str
-    dtype: np.dtype
-    numel: int
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A view of a storage, in elements; none of the numbers is negative."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def on(self, elements: np.ndarray) -> np.ndarray:
-        """The array, if it lies within the storage and is not larger than that."""
-        last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
-        count = int(np.prod(self.shape, dtype=object)) if self.shape else 1
-        if count == 0:
-            return np.zeros(self.shape, elements.dtype)
-        if last >= elements.size or count > elements.size:
-            raise Refused(
-                f"a tensor of shape {self.shape}, strides {self.strides} and offset {self.offset} does not fit into "
-                f"its storage of {elements.size} elements"
-            )
-        strides = tuple(stride * elements.itemsize for stride in self.strides)
-        return np.lib.stride_tricks.as_strided(elements[self.offset :], self.shape, strides, writeable=False)
-
-
-@dataclass(frozen=True)
-class _StorageType:
-    dtype: np.dtype
-
-
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
-    """Stands for torch._utils._rebuild_tensor and _v2, whose further arguments do not change the numbers."""
-    plain = isinstance(storage, Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)
-    numbers = [offset, *shape, *strides] if plain and len(shape) == len(strides) <= MAX_VALUES else []
-    if not numbers or not all(type(number) is int for number in numbers):
-        raise Refused("a tensor is described in a way that PyTorch does not write")
-    if min(numbers) < 0:
-        raise Refused(f"a tensor has shape {shape}, strides {strides} and offset {offset}")
-    return Tensor(storage, offset, shape, strides)
-
-
-def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
-    """Stands for torch._utils._rebuild_parameter, and gives the tensor."""
-    return tensor
-
-
-def _size(values: Any = ()) -> tuple[Any, ...]:
-    """Stands for torch.Size."""
-    if not isinstance(values, tuple | list) or len(values) > MAX_VALUES:
-        raise Refused(f"a shape in it is {short(values)}, or of more than {MAX_VALUES} numbers")
-    return tuple(values)
-
-
-CALLABLE: dict[tuple[str, str], Callable[..., Any]] = {
-    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    ("torch", "Size"): _size,
-}
+OPCODES = frozenset(_OPCODES.split())
 
 
 class _Unpickler(pickle._Unpickler):  # the one in Python, whose instructions can be replaced
@@ -126,14 +55,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python, whose instructions ca
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return self.ordered_dict
-        if (module, name) in CALLABLE:
-            return CALLABLE[module, name]
-        if module == "torch" and name in STORAGES:
-            return _StorageType(np.dtype(STORAGES[name]))
-        raise Refused(
-            f"it asks for {short(f'{module}.{name}')}, which no tensor needs; nothing of it was run "
-            "(of a training checkpoint, save model.state_dict() alone)"
-        )
+        return meaning(module, name)
 
     def ordered_dict(self, pairs: Sequence[tuple[Any, Any]] = ()) -> dict[Any, Any]:
         """collections.OrderedDict; Python 2 wrote its pairs as an argument."""
@@ -144,7 +66,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python, whose instructions ca
 
     def persistent_load(self, pid: Any) -> Storage:
         described = isinstance(pid, tuple) and 5 <= len(pid) <= 6
-        if not (described and pid[0] == "storage" and isinstance(pid[1], _StorageType)):
+        if not (described and pid[0] == "storage" and isinstance(pid[1], StorageType)):
             raise Refused(f"it refers to {short(pid)}, which is no storage")
         _, kind, key, _, numel, *view = pid
         if not isinstance(key, str) or type(numel) is not int or numel < 0:
@@ -169,9 +91,15 @@ def _skip_attributes(unpickler: Any) -> None:
     unpickler.stack.pop()
 
 
-def _refuse_object(unpickler: Any) -> None:
-    """NEWOBJ, of which PyTorch's files have none once the names are known."""
-    raise Refused("it makes an object that is no tensor")
+def _make_object(arguments: int) -> Callable[[Any], None]:
+    """NEWOBJ, NEWOBJ_EX: no object is made. What is passed over takes its place."""
+
+    def instruction(unpickler: Any) -> None:
+        del unpickler.stack[-arguments:]
+        if not isinstance(unpickler.stack[-1], Unread):
+            raise Refused("it makes an object that is no tensor")
+
+    return instruction
 
 
 def _call(unpickler: Any) -> None:
@@ -192,7 +120,13 @@ def _with_plain_keys(instruction: Callable[[Any], None], keys: slice) -> Callabl
 
 
 _Unpickler.dispatch[pickle.BUILD[0]] = _skip_attributes
-_Unpickler.dispatch[pickle.NEWOBJ[0]] = _refuse_object
+_Unpickler.dispatch[pickle.NEWOBJ[0]] = _make_object(1)
+_Unpickler.dispatch[pickle.NEWOBJ_EX[0]] = _make_object(2)
+# sets become lists, for nothing in them is looked at, and so nothing is hashed; what could be written to, bytes
+_Unpickler.dispatch[pickle.EMPTY_SET[0]] = pickle._Unpickler.dispatch[pickle.EMPTY_LIST[0]]
+_Unpickler.dispatch[pickle.ADDITEMS[0]] = pickle._Unpickler.dispatch[pickle.APPENDS[0]]
+_Unpickler.dispatch[pickle.FROZENSET[0]] = pickle._Unpickler.dispatch[pickle.LIST[0]]
+_Unpickler.dispatch[pickle.BYTEARRAY8[0]] = pickle._Unpickler.dispatch[pickle.BINBYTES8[0]]
 _Unpickler.dispatch[pickle.REDUCE[0]] = _call
 for _opcode, _keys in ((pickle.SETITEM[0], slice(-2, -1)), (pickle.SETITEMS[0], slice(0, None, 2))):
     _Unpickler.dispatch[_opcode] = _with_plain_keys(_Unpickler.dispatch[_opcode], _keys)
@@ -204,19 +138,38 @@ def unpickle(stream: BinaryIO) -> tuple[Any, dict[str, Storage]]:
     Raises:
         Refused: it has an instruction, name or size that PyTorch does not write.
     """
-    start, length = stream.tell(), 0
+    start = stream.tell()
     head = io.BytesIO(stream.read(MAX_PICKLE))  # no more, whatever its instructions say of lengths
+    whole_model = _look_at(head)
+    end = head.tell()
+    head.seek(0)
+    unpickler = _Unpickler(head, room=end)
     try:
-        for opcode, _, position in pickletools.genops(head):
-            length = position or 0
+        content = unpickler.load()
+    except Unknown as unknown:
+        raise Refused(f"{unknown}. {WHOLE_MODEL if whole_model else WEIGHTS_ALONE}") from None
+    stream.seek(start + end)
+    return content, unpickler.storages
+
+
+def _look_at(head: io.BytesIO) -> bool:
+    """Read the instructions of a pickle up to its end, before one is executed.
+
+    Returns:
+        Whether it holds a model of PyTorch, and not its weights alone.
+    """
+    ends, whole_model = [], False
+    try:
+        for opcode, argument, position in pickletools.genops(head):
             if opcode.name not in OPCODES:
                 raise Refused(f"its pickle has the instruction {opcode.name}, which PyTorch does not write")
+            if opcode.name == "FRAME":
+                ends.append((position or 0) + FRAME_HEADER + (argument or 0))
+            whole_model |= argument == MODULES
     except ValueError:
         if len(head.getbuffer()) == MAX_PICKLE:
-            raise Refused(f"its pickle has more than {MAX_PICKLE} bytes") from None
+            raise Refused(f"its pickle has more than {MAX_PICKLE} bytes. {WEIGHTS_ALONE}") from None
         raise
-    head.seek(0)
-    unpickler = _Unpickler(head, room=length)
-    content = unpickler.load()
-    stream.seek(start + head.tell())
-    return content, unpickler.storages
+    if max(ends, default=0) > head.tell():
+        raise Refused("a frame of its pickle is longer than the pickle")
+    return whole_model

@@ -6,14 +6,15 @@ must lie inside its storage.
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from conversion.readers.pickles import MAX_PICKLE, Storage, unpickle
-from conversion.readers.reading import Content, Refused, mapped, reading, short
+from conversion.readers.names import Storage
+from conversion.readers.pickles import MAX_PICKLE, unpickle
+from conversion.readers.reading import KERAS_SAVE, Content, Refused, mapped, reading, short
 from conversion.readers.state_dicts import find_state_dict
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -51,6 +52,7 @@ def _open_zip(file: BinaryIO, data: memoryview) -> tuple[Any, Elements]:
         entries = {entry.filename: entry for entry in archive.infolist()}
         if len(entries) != len(archive.infolist()):
             raise Refused("two of its entries have one name")
+    _require_state_dict(entries)
     roots = [name.removesuffix("data.pkl") for name in entries if name.rpartition("/")[2] == "data.pkl"]
     if len(roots) != 1:
         raise Refused(f"it is a zip file with {len(roots)} entries named data.pkl; PyTorch writes one")
@@ -68,6 +70,25 @@ def _open_zip(file: BinaryIO, data: memoryview) -> tuple[Any, Elements]:
     return content, elements
 
 
+def _require_state_dict(entries: Collection[str]) -> None:
+    """Refuse the zip files of others with what to do instead.
+
+    Raises:
+        Refused: it is a program of TorchScript, or a network of Keras.
+    """
+    if any(name.endswith("/constants.pkl") or "/code/" in name for name in entries):
+        raise Refused(
+            "it is a TorchScript archive, which holds a program. In PyTorch, save its weights alone: "
+            "torch.save(torch.jit.load(FILE).state_dict(), 'w.pth')"
+        )
+    if "model.weights.h5" in entries:
+        raise Refused(
+            "it is a .keras file of Keras 3, in which nobody publishes networks of the zoo. If you saved it, load it "
+            "and save an artifact: import keras, mpncov_zoo.artifact; "
+            f"model = keras.saving.load_model(FILE); {KERAS_SAVE}"
+        )
+
+
 def _stored(data: memoryview, entry: zipfile.ZipInfo) -> memoryview:
     """An entry's bytes in the mapped file; PyTorch does not compress."""
     if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size or entry.flag_bits & 1:
@@ -83,8 +104,13 @@ def _stored(data: memoryview, entry: zipfile.ZipInfo) -> memoryview:
 
 
 def _open_legacy(file: BinaryIO, data: memoryview) -> tuple[Any, Elements]:
-    (magic, _), (protocol, _), (system, _) = (unpickle(file) for _ in range(3))
-    if (magic, protocol) != (LEGACY_MAGIC, LEGACY_PROTOCOL) or not isinstance(system, dict):
+    if unpickle(file)[0] != LEGACY_MAGIC:
+        raise Refused(
+            "it is a pickle that torch.save has not written. In PyTorch, save the weights once more: "
+            "torch.save(state_dict, 'w.pth'), where all values are tensors"
+        )
+    (protocol, _), (system, _) = (unpickle(file) for _ in range(2))
+    if protocol != LEGACY_PROTOCOL or not isinstance(system, dict):
         raise Refused("it does not begin as PyTorch's files do")
     if not system.get("little_endian", True):
         raise Refused("its numbers are big-endian")

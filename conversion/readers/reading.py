@@ -32,6 +32,7 @@ NONSENSE = (
     ArithmeticError,
     RuntimeError,  # RecursionError, too
 )
+KERAS_SAVE = "mpncov_zoo.artifact.write(model, DIRECTORY, tag='mine', provenance={})"  # of Keras' own files
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,11 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
         for name in file.offset_keys():
             kind = file.get_slice(name).get_dtype()
             if kind not in TYPES:
-                raise Refused(f"{short(name)} is of type {kind}; allowed are {', '.join(sorted(TYPES))}")
+                raise Refused(
+                    f"{short(name)} is of type {kind}; allowed are {', '.join(sorted(TYPES))}. Convert the numbers and "
+                    "save them: from safetensors.torch import load_file, save_file; "
+                    "save_file({k: v.float() for k, v in load_file(FILE).items()}, 'w.safetensors')"
+                )
             arrays[name] = file.get_tensor(name)
             arrays[name].flags.writeable = False
         return arrays

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
-from conversion.readers.pickles import Tensor
+from conversion.readers.names import Tensor
 from conversion.readers.reading import Refused, short
 
 TOP = "."  # the key of what lies in no other dictionary

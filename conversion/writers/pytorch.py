@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conversion.readers.pickles import STORAGES
+from conversion.readers.names import STORAGES
 from mpncov_zoo.complete import complete
 from mpncov_zoo.errors import ConversionError
 

@@ -5,7 +5,7 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,9 @@ class _Pickler(pickle._Pickler):
 
     dispatch = dict(pickle._Pickler.dispatch)
 
-    def __init__(self, stream: io.BytesIO, protocol: int, legacy: bool):
+    def __init__(self, stream: io.BytesIO, protocol: int, legacy: bool, tensors: Iterable[np.ndarray] | None):
         super().__init__(stream, protocol)
+        self.tensors = None if tensors is None else {id(array) for array in tensors}
         self.views: list[None] = [None] if legacy else []
         self.storages: list[_Storage] = []
 
@@ -86,7 +87,7 @@ class _Pickler(pickle._Pickler):
         return ("storage", kind, obj.key, "cpu", obj.array.size, *self.views)
 
     def reducer_override(self, obj: Any) -> Any:
-        if not isinstance(obj, np.ndarray):
+        if not isinstance(obj, np.ndarray) or (self.tensors is not None and id(obj) not in self.tensors):
             return NotImplemented
         self.storages.append(_Storage(obj, str(len(self.storages))))
         strides = tuple(step // obj.itemsize for step in obj.strides)
@@ -104,10 +105,17 @@ class _Pickler(pickle._Pickler):
     dispatch[Named] = save_named
 
 
-def save(content: Any, path: Path, *, protocol: int = 2, legacy: bool = False) -> None:
-    """What torch.save writes, with contiguous arrays as tensors, anywhere in lists and dictionaries."""
+def save(
+    content: Any,
+    path: Path,
+    *,
+    protocol: int = 2,
+    legacy: bool = False,
+    tensors: Iterable[np.ndarray] | None = None,
+) -> None:
+    """What torch.save writes, with contiguous arrays anywhere in the content, all or the given ones, as tensors."""
     stream = io.BytesIO()
-    pickler = _Pickler(stream, protocol, legacy)
+    pickler = _Pickler(stream, protocol, legacy, tensors)
     pickler.dump(content)
     stored = {storage.key: storage.array for storage in pickler.storages}
     if legacy:

@@ -51,7 +51,7 @@ def test_a_header_whose_length_begins_as_a_pickle_does(length: int, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "content", [b"\x89PNG\r\n\x1a\n", b"a text\n" * 50, b"\x80\x04N.", b"P", b"{}", b"\x1f\x8b\x08\x00", bytes(500)]
+    "content", [b"\x89PNG\r\n\x1a\n", b"a text\n" * 50, b"\x80\x01N.", b"P", b"{}", b"\x1f\x8b\x08\x00", bytes(500)]
 )
 def test_files_of_no_known_format(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(content)

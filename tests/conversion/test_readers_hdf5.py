@@ -88,6 +88,14 @@ def test_whole_models_of_keras(keras2: Any, tmp_path: Path) -> None:
     assert_same(read_h5(tmp_path / "a.h5"), weights)
 
 
+def test_weights_of_keras_3(tmp_path: Path) -> None:
+    import keras
+
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(ConversionError, match=r"it is a \.weights\.h5 of Keras 3.*model\.load_weights\(FILE\);"):
+        read_h5(tmp_path / "a.weights.h5")
+
+
 def test_lists_in_pieces(keras2: Any, tmp_path: Path) -> None:
     """Keras spreads a list over several attributes where it is longer than 64 kB."""
     layers = keras2.layers

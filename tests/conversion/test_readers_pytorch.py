@@ -1,13 +1,18 @@
 """`.pth` files of both formats without torch, and hostile ones; torch's own files where it is installed."""
 
+import argparse
+import datetime
 import io
 import os
 import pickle
+import random
 import struct
+import sys
 import tracemalloc
 import zipfile
+from collections import Counter, defaultdict
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import ml_dtypes
@@ -18,6 +23,7 @@ from conversion.readers import pickles
 from conversion.readers.pytorch import LEGACY_MAGIC, LEGACY_PROTOCOL, read_pth
 from conversion.writers.pytorch import state_dict_pickle, write_pth
 from mpncov_zoo.errors import ConversionError
+from tests.conversion.checkpoints import save
 
 TENSORS = {
     "features.0.weight": np.random.default_rng(0).normal(0, 1, (4, 3, 2, 2)).astype(np.float32),
@@ -51,6 +57,104 @@ def assert_same(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) 
         assert (actual[name].dtype, actual[name].shape) == (array.dtype, array.shape)
         np.testing.assert_array_equal(actual[name], array)
         assert not actual[name].flags.writeable or not actual[name].size
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_every_protocol(protocol: int, legacy: bool, tmp_path: Path) -> None:
+    """With what training checkpoints hold beside the weights: nothing of it is made, and nothing is lost."""
+    beside = {
+        "args": argparse.Namespace(lr=0.1, folder=PurePosixPath("data"), steps={1, 2}, pair=frozenset({3})),
+        "best": np.float64(0.5),
+        "state of the generator": (np.arange(600, dtype=np.uint32), 4),
+        "when": datetime.datetime(2026, 1, 2),
+        "by class": defaultdict(list, {"ant": [1]}),
+        "counted": Counter("ab"),
+        "bytes": b"abc",
+        "nothing": None,
+        "sets": [{"a"}, {("a", ("b",))}],
+    }
+    save({"model": TENSORS, **beside}, tmp_path / "a.pth", protocol=protocol, legacy=legacy, tensors=TENSORS.values())
+    content = read_pth(tmp_path / "a.pth")
+    assert content.key == "model"
+    assert_same(content.tensors, TENSORS)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_training_checkpoints_of_torch(protocol: int, zipped: bool, tmp_path: Path) -> None:
+    """An optimizer's moments are passed over, and so are the generators' states, devices and types."""
+    import torch
+
+    layers = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    optimizer = torch.optim.Adam(layers.parameters())
+    layers(torch.ones(4, 3)).sum().backward()
+    optimizer.step()
+    content = {
+        "net": layers.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "also": optimizer.state_dict(),
+        "random": (torch.get_rng_state(), np.random.get_state(), random.getstate()),
+        "args": argparse.Namespace(device=torch.device("cpu"), dtype=torch.float32, size=torch.Size((2, 3))),
+        "best": (np.float32(0.5), torch.tensor(0.5)),
+    }
+    options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
+    torch.save(content, tmp_path / "a.pth", **options)
+    found = read_pth(tmp_path / "a.pth")
+    assert found.key == "net"
+    assert_same(found.tensors, {name: tensor.numpy() for name, tensor in layers.state_dict().items()})
+
+
+@pytest.mark.parity
+def test_what_cannot_be_taken_is_said_truly_with_the_line_that_helps(tmp_path: Path) -> None:
+    import torch
+
+    class Whole(torch.nn.Linear):
+        """A user's own network."""
+
+    Whole.__module__, Whole.__qualname__ = "__main__", "Whole"
+    state, path = torch.nn.Linear(2, 2).state_dict(), tmp_path / "a.pth"
+    main = sys.modules["__main__"]
+    main.Whole = Whole  # type: ignore[attr-defined]
+    try:
+        torch.save(Whole(2, 2), tmp_path / "whole")
+        torch.save({"model": Whole(2, 2)}, tmp_path / "inside", pickle_protocol=4)
+    finally:
+        del main.Whole  # type: ignore[attr-defined]
+    float8 = {**state, "bias": state["bias"].to(torch.float8_e4m3fn)}
+    torch.save(float8, tmp_path / "float8")
+    torch.save(float8, tmp_path / "float8 by protocol 5", pickle_protocol=5)
+    torch.save({**state, "bias": state["bias"].to(torch.complex64)}, tmp_path / "complex")
+    torch.save({**state, "weight": torch.eye(2).to_sparse()}, tmp_path / "sparse")
+    torch.save({**state, "weight": torch.quantize_per_tensor(torch.eye(2), 0.1, 0, torch.qint8)}, tmp_path / "int8")
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script")
+    (tmp_path / "pickled").write_bytes(pickle.dumps({"a": np.ones(3)}))
+    for name, *said in (
+        ("whole", "asks for '__main__.Whole'", "It holds a whole model", "torch.save(model.state_dict(), 'w.pth')"),
+        ("inside", "asks for '__main__.Whole'", "It holds a whole model", "or lies in that"),
+        ("float8", "is of torch.float8_e4m3fn", "torch.save({k: v.float() for k, v in state.items()}, 'w.pth')"),
+        ("float8 by protocol 5", "is of torch.float8_e4m3fn", "v.float()"),
+        ("complex", "complex numbers"),
+        ("sparse", "quantised, sparse", "to_dense()"),
+        ("int8", "quantised, sparse", "v.dequantize()"),
+        ("script", "a TorchScript archive", "torch.save(torch.jit.load(FILE).state_dict(), 'w.pth')"),
+        ("pickled", "a pickle that torch.save has not written", "torch.save(state_dict, 'w.pth')"),
+    ):
+        (tmp_path / name).rename(path)
+        with pytest.raises(ConversionError) as raised:
+            read_pth(path)
+        assert all(piece in str(raised.value) for piece in said), raised.value
+        assert len(str(raised.value)) < 600 + len(str(path))
+
+
+def test_networks_in_files_of_keras_3(tmp_path: Path) -> None:
+    import keras
+
+    network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    network.save(tmp_path / "a.keras")
+    with pytest.raises(ConversionError, match=r"it is a \.keras file of Keras 3.*keras\.saving\.load_model\(FILE\)"):
+        read_pth(tmp_path / "a.keras")
 
 
 @pytest.mark.parametrize("write", [write_pth, write_legacy])
@@ -101,6 +205,7 @@ class Evil:
         return self.call
 
 
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("legacy", [True, False])
 @pytest.mark.parametrize(
     ("value", "name"),
@@ -116,10 +221,10 @@ class Evil:
     ],
 )
 def test_programs_are_refused_by_name_and_not_run(
-    value: Any, name: str, legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    value: Any, name: str, legacy: bool, protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    content = pickle.dumps(value, 2)
+    content = pickle.dumps(value, protocol)
     if legacy:
         write_legacy({}, tmp_path / "a.pth", content)
     else:
@@ -172,6 +277,33 @@ NUMBERS = np.arange(6, dtype=np.float32).tobytes()
         (b"\x80\x02}" + b"(" + b")" + 200_000 * b"\x85" + b"Nu.", {}, "has a tuple as a key"),
         (b"\x80\x02ccollections\nOrderedDict\n](])N\x86e\x85R.", {}, "damaged|as a key"),
         (b"\x80\x02" + doubled(64) + b"Q.", {}, "refers to a tuple, which is no storage"),
+        (
+            b"\x80\x04\x95" + (2**40).to_bytes(8, "little") + b"}.",
+            {},
+            "a frame of its pickle is longer than the pickle",
+        ),
+        (b"\x80\x04\x95\x03" + bytes(7) + b"}.", {}, "a frame of its pickle is longer than the pickle"),
+        (b"\x80\x04\x95\x05" + bytes(7) + b"}0N" + b"\x95" + bytes(8) + b".", {}, "instruction POP"),
+        (b"\x80\x04\x95\x0b" + bytes(7) + b"}\x95\x00" + bytes(7) + b"NN.", {}, "is damaged"),  # within a frame
+        (b"\x80\x04\x95\x05" + bytes(7) + b"}\x8c\x03abc.", {}, "is damaged"),  # a text beyond its frame
+        (b"\x80\x04\x8c\xffabc.", {}, "is damaged"),
+        (b"\x80\x04\x94.", {}, "is damaged"),  # nothing to remember
+        (b"\x80\x04\x8c\x02osK\x01\x93.", {}, "is damaged"),  # a name that is a number
+        (b"\x80\x04)\x8c\x06system\x93.", {}, "is damaged"),
+        (b"\x80\x04\x93.", {}, "is damaged"),
+        (b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x04true\x85R.", {}, "it asks for 'os.system'"),
+        (b"\x80\x04\x8c\x05torch\x8c\x0b_C.x.system\x93.", {}, "it asks for 'torch._C.x.system'"),
+        (b"\x80\x04\x8c\x02os\x8c\x06system\x93)}\x92.", {}, "it asks for 'os.system'"),
+        (b"\x80\x04\x8c\x0bcollections\x8c\x0bOrderedDict\x93)}\x92.", {}, "an object that is no tensor"),
+        (b"\x80\x04\x8c\x08argparse\x8c\x09Namespace\x93)}\x92.", {}, "state_dict was expected"),
+        (b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b"abc.", {}, "is damaged"),
+        (b"\x80\x05\x97.", {}, "instruction NEXT_BUFFER"),
+        (b"\x80\x05N\x98.", {}, "instruction READONLY_BUFFER"),
+        (b"\x80\x06N.", {}, "is damaged"),
+        (b"\x80\x04\x8f(" + b")" + 200_000 * b"\x85" + b"\x90.", {}, "state_dict was expected"),  # hash() would crash
+        (b"\x80\x04(" + b")" + 200_000 * b"\x85" + b"\x91.", {}, "state_dict was expected"),
+        (b"\x80\x04\x8f" + doubled(64) + b"\x85\x90.", {}, "is damaged|state_dict was"),
+        (b"\x80\x04}(N\x90.", {}, "is damaged"),  # a dictionary is no set
         (pickle.dumps([1], 2), {}, "state_dict was expected"),
         (pickle.dumps({"a": 1}, 2), {}, "it holds a dict where a state_dict was expected"),
         (state_dict_pickle({}), {}, "state_dict was expected"),
@@ -221,6 +353,8 @@ PAIRS = b"](" + b"".join(b"K" + bytes([n]) + b"N\x86" for n in range(200)) + b"e
         (PAIRS + b"ccollections\nOrderedDict\nq\x01" + 2000 * b"h\x01h\x00\x85R", "copies more into dictionaries"),
         (b"(" + 10_000 * b"N" + b"tq\x00ctorch._utils\n_rebuild_parameter\nh\x00R", "or more than 16 values"),
         (b"(" + 10_000 * b"N" + b"tq\x00ctorch._utils\n_rebuild_tensor\n(NNh\x00h\x00tR", "in a way that PyTorch does"),
+        (b"X\x10\x27\x00\x00" + 10_000 * b"a" + b"q\x00" + 2000 * b"h\x00h\x00\x93", "it asks for 'aaaa"),
+        (b"cargparse\nNamespace\nq\x01" + LIST_OF_10000 + 2000 * b"h\x01h\x00\x85Rh\x00b", "state_dict was expected"),
         (b"((U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x06" + 10_000 * b"N" + b"tQ", "which is no storage"),
     ],
 )
