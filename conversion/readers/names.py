@@ -62,14 +62,21 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class OtherTensor:
+    """A tensor whose numbers are not read; `reason` goes on from its name."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class StorageType:
     """What a pickle names a storage's type by."""
 
     dtype: np.dtype
 
 
-class Unknown(Refused):
-    """A pickle asks for a name that no tensor needs."""
+class Unneeded(Refused):
+    """A pickle holds what no weights need, and what is not passed over."""
 
 
 class Unread:
@@ -94,7 +101,7 @@ class Unread:
         """Items of a kind of list, or of a set."""
 
 
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor | OtherTensor:
     """Stands for torch._utils._rebuild_tensor and _v2, whose further arguments do not change the numbers."""
     plain = isinstance(storage, Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)
     numbers = [offset, *shape, *strides] if plain and len(shape) == len(strides) <= MAX_VALUES else []
@@ -102,6 +109,8 @@ def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any
         raise Refused("a tensor is described in a way that PyTorch does not write")
     if min(numbers) < 0:
         raise Refused(f"a tensor has shape {shape}, strides {strides} and offset {offset}")
+    if storage.dtype.kind == "V" and storage.dtype != ml_dtypes.bfloat16:
+        return OtherTensor("is of complex numbers, or of raw bytes, which no network of the zoo has")
     return Tensor(storage, offset, shape, strides)
 
 
@@ -122,20 +131,19 @@ def _default_dict(*_: Any) -> dict[Any, Any]:
     return {}
 
 
-def _rebuild_typed_tensor(*arguments: Any) -> Tensor:
+def _rebuild_typed_tensor(*arguments: Any) -> OtherTensor:
     """Stands for torch._utils._rebuild_tensor_v3, which PyTorch writes for the types that it has no storages of."""
-    kind = arguments[6].name if len(arguments) > 6 and isinstance(arguments[6], Unread) else "an unknown type"
-    raise Refused(f"a tensor in it is of {kind}, which is not read. {CONVERT}")
+    kind = arguments[6].name if len(arguments) > 6 and isinstance(arguments[6], Unread) else "another type than numbers"
+    return OtherTensor(f"is of {kind}, which is not read. {CONVERT}")
 
 
-def _rebuild_other_tensor(*_: Any) -> Tensor:
-    raise Refused(OTHER_TENSOR)
+def _rebuild_other_tensor(*_: Any) -> OtherTensor:
+    return OtherTensor(f"is quantised, sparse, or of another kind than plain numbers. {CONVERT_OTHER}")
 
 
 CONVERT = "In PyTorch, convert the numbers and save them: torch.save({k: v.float() for k, v in state.items()}, 'w.pth')"
-OTHER_TENSOR = (
-    "a tensor in it is quantised, sparse, or of another kind than plain numbers. In PyTorch, convert and save them: "
-    "torch.save({k: (v.dequantize() if v.is_quantized else v.to_dense()).float() "
+CONVERT_OTHER = (
+    "In PyTorch, convert and save them: torch.save({k: (v.dequantize() if v.is_quantized else v.to_dense()).float() "
     "for k, v in state.items()}, 'w.pth')"
 )
 
@@ -178,28 +186,25 @@ UNREAD = frozenset(
     }
 )
 NUMBERS = re.compile(r"b?float[0-9]+(_\w+)?|complex[0-9]+|u?int[0-9]+|bool|qu?int[0-9x]+|per_(tensor|channel)_\w+")
-COMPLEX = ("ComplexFloatStorage", "ComplexDoubleStorage")
-QUANTISED = ("QInt8Storage", "QUInt8Storage", "QInt32Storage", "QUInt4x2Storage", "QUInt2x4Storage")
-UNTYPED = (("torch.storage", "UntypedStorage"), ("torch", "UntypedStorage"))
+OTHER_STORAGES = {  # bytes of a number
+    **{"ComplexFloatStorage": 8, "ComplexDoubleStorage": 16},
+    **{"QInt8Storage": 1, "QUInt8Storage": 1, "QInt32Storage": 4, "QUInt4x2Storage": 1, "QUInt2x4Storage": 1},
+    "UntypedStorage": 1,
+}
 
 
 def meaning(module: str, name: str) -> Any:
     """What stands here for a name in a pickle.
 
     Raises:
-        Refused: a tensor's numbers are of a type that is not read.
-        Unknown: no tensor needs the name.
+        Unneeded: no tensor needs the name.
     """
     if (module, name) in CALLABLE:
         return CALLABLE[module, name]
     if module == "torch" and name in STORAGES:
         return StorageType(np.dtype(STORAGES[name]))
-    if module == "torch" and name in COMPLEX:
-        raise Refused("a tensor in it is of complex numbers, which no network of the zoo has")
-    if module == "torch" and name in QUANTISED:
-        raise Refused(OTHER_TENSOR)
-    if (module, name) in UNTYPED:
-        return StorageType(np.dtype(np.uint8))
+    if module in ("torch", "torch.storage") and name in OTHER_STORAGES:
+        return StorageType(np.dtype(f"V{OTHER_STORAGES[name]}"))
     if (module, name) in UNREAD or (module == "torch" and NUMBERS.fullmatch(name)):
         return Unread(f"{module}.{name}")
-    raise Unknown(f"it asks for {short(f'{module}.{name}')}, which no tensor needs; nothing of it was run")
+    raise Unneeded(f"it asks for {short(f'{module}.{name}')}, which no tensor needs; nothing of it was run")

@@ -12,7 +12,7 @@ import pickletools
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
-from conversion.readers.names import MAX_VALUES, Storage, StorageType, Unknown, Unread, meaning
+from conversion.readers.names import MAX_VALUES, Storage, StorageType, Unneeded, Unread, meaning
 from conversion.readers.reading import Refused, short
 
 MAX_PICKLE = 2 * 2**20  # bytes of instructions; a network of a thousand layers needs one MiB
@@ -82,7 +82,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python, whose instructions ca
 
 def _key(value: Any) -> Any:
     if not isinstance(value, str | bytes | int | float | None):
-        raise Refused(f"a dictionary in it has {short(value)} as a key")
+        raise Unneeded(f"a dictionary in it has {short(value)} as a key")
     return value
 
 
@@ -97,7 +97,7 @@ def _make_object(arguments: int) -> Callable[[Any], None]:
     def instruction(unpickler: Any) -> None:
         del unpickler.stack[-arguments:]
         if not isinstance(unpickler.stack[-1], Unread):
-            raise Refused("it makes an object that is no tensor")
+            raise Unneeded("it makes an object that is no tensor")
 
     return instruction
 
@@ -146,8 +146,8 @@ def unpickle(stream: BinaryIO) -> tuple[Any, dict[str, Storage]]:
     unpickler = _Unpickler(head, room=end)
     try:
         content = unpickler.load()
-    except Unknown as unknown:
-        raise Refused(f"{unknown}. {WHOLE_MODEL if whole_model else WEIGHTS_ALONE}") from None
+    except Unneeded as unneeded:
+        raise Refused(f"{unneeded}. {WHOLE_MODEL if whole_model else WEIGHTS_ALONE}") from None
     stream.seek(start + end)
     return content, unpickler.storages
 

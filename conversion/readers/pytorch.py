@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from conversion.readers.names import Storage
+from conversion.readers.names import OtherTensor, Storage, Tensor
 from conversion.readers.pickles import MAX_PICKLE, unpickle
 from conversion.readers.reading import KERAS_SAVE, Content, Refused, mapped, reading, short
 from conversion.readers.state_dicts import find_state_dict
@@ -43,7 +43,7 @@ def read_pth(path: Path, key: str | None = None) -> Content:
         data = mapped(path)
         content, elements = (_open_zip if data[:4] == ZIP_MAGIC else _open_legacy)(file, data)
         found = find_state_dict(content, key)
-        arrays = {name: tensor.on(elements(tensor.storage)) for name, tensor in found.tensors.items()}
+        arrays = {name: _array(name, tensor, elements) for name, tensor in found.tensors.items()}
         return Content(arrays, found.key if found.path or key else None, found.others)
 
 
@@ -68,6 +68,12 @@ def _open_zip(file: BinaryIO, data: memoryview) -> tuple[Any, Elements]:
         return _numbers(storage, _stored(data, entry))
 
     return content, elements
+
+
+def _array(name: str, tensor: Tensor | OtherTensor, elements: Elements) -> np.ndarray:
+    if isinstance(tensor, OtherTensor):
+        raise Refused(f"{short(name)} {tensor.reason}")
+    return tensor.on(elements(tensor.storage))
 
 
 def _require_state_dict(entries: Collection[str]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
-from conversion.readers.names import Tensor
+from conversion.readers.names import OtherTensor, Tensor
 from conversion.readers.reading import Refused, short
 
 TOP = "."  # the key of what lies in no other dictionary
@@ -37,7 +37,7 @@ class StateDict:
     """
 
     path: Path
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Tensor | OtherTensor]
     others: tuple[str, ...]
 
     @property
@@ -107,25 +107,27 @@ def _found(content: Any) -> Iterator[StateDict]:
     Each container is looked into once, for a file of a few bytes can hold an endless one.
     """
     pending: list[tuple[Path, Any]] = [((), content)]
-    known: dict[int, tuple[dict[str, Tensor], tuple[str, ...]]] = {}  # by the container's id
+    known: dict[int, tuple[dict[str, Tensor | OtherTensor], tuple[str, ...]]] = {}  # by the container's id
     for path, value in pending:
         if id(value) not in known:
             known[id(value)] = _tensors(value)
-            if len(path) < MAX_DEPTH:
-                pending += [((*path, name), inner) for name, inner in _inner(value)]
-            if len(pending) > MAX_CONTAINERS:
-                raise Refused(f"it holds more than {MAX_CONTAINERS} lists and dictionaries")
+            for name, inner in _inner(value) if len(path) < MAX_DEPTH else ():
+                if len(pending) == MAX_CONTAINERS:
+                    raise Refused(f"it holds more than {MAX_CONTAINERS} lists and dictionaries")
+                pending.append(((*path, name), inner))
         tensors, others = known[id(value)]
         if tensors:
             yield StateDict(path, tensors, others)
 
 
-def _tensors(value: Any) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def _tensors(value: Any) -> tuple[dict[str, Tensor | OtherTensor], tuple[str, ...]]:
     """The tensors of a dictionary by name, and the names of what else is in it."""
     if not isinstance(value, dict) or _has_moments(value):
         return {}, ()
-    tensors = {name: t for name, t in value.items() if isinstance(name, str) and isinstance(t, Tensor)}
-    if not any(tensor.shape for tensor in tensors.values()):  # single numbers, such as an accuracy
+    tensors = {name: t for name, t in value.items() if isinstance(name, str) and isinstance(t, Tensor | OtherTensor)}
+    if not any(
+        isinstance(tensor, OtherTensor) or tensor.shape for tensor in tensors.values()
+    ):  # single numbers, such as an accuracy
         return {}, ()
     return tensors, tuple(str(name) for name in value if name not in tensors)
 

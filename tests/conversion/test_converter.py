@@ -165,6 +165,22 @@ def test_which_weights_were_taken_is_said_everywhere(
     assert str(plan).splitlines()[0].endswith(f"{len(weights) - 1} tensors under the key state_dict_ema")
 
 
+def test_what_was_left_out_of_the_names_is_said(
+    weights: Names, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mpncov_zoo.artifact.write", lambda *_, **__: None)
+    compiled = {f"model._orig_mod.{name}": array for name, array in weights.items()}
+    save({"net": {**compiled, "version": 3}}, tmp_path / "net.pth", protocol=4)
+    certificate = conversion.convert(tmp_path / "net.pth", model=MODEL, output=tmp_path / "new")
+    notes = [
+        "All names in the file begin with 'model._orig_mod.', which was left out.",
+        "Beside the tensors lie values that are none, which were passed over: version.",
+    ]
+    assert (certificate.key, certificate.notes) == ("net", notes)
+    plan = conversion.plan(tmp_path / "net.pth", model=MODEL)
+    assert list(plan.notes) == notes and f"note: {notes[0]}" in str(plan).splitlines()
+
+
 def test_of_several_state_dicts_none_is_guessed(training: Path, weights: Names, tmp_path: Path) -> None:
     message = rf"2 state_dicts: 'state_dict' \({len(weights)} tensors\), 'state_dict_ema' \({len(weights)} tensors\)"
     with pytest.raises(ConversionError, match=message):

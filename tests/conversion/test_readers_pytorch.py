@@ -98,6 +98,7 @@ def test_training_checkpoints_of_torch(protocol: int, zipped: bool, tmp_path: Pa
         "random": (torch.get_rng_state(), np.random.get_state(), random.getstate()),
         "args": argparse.Namespace(device=torch.device("cpu"), dtype=torch.float32, size=torch.Size((2, 3))),
         "best": (np.float32(0.5), torch.tensor(0.5)),
+        "others": [torch.ones(2, dtype=torch.complex64), torch.ones(2).to(torch.float8_e5m2), torch.eye(2).to_sparse()],
     }
     options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
     torch.save(content, tmp_path / "a.pth", **options)
@@ -133,7 +134,7 @@ def test_what_cannot_be_taken_is_said_truly_with_the_line_that_helps(tmp_path: P
     for name, *said in (
         ("whole", "asks for '__main__.Whole'", "It holds a whole model", "torch.save(model.state_dict(), 'w.pth')"),
         ("inside", "asks for '__main__.Whole'", "It holds a whole model", "or lies in that"),
-        ("float8", "is of torch.float8_e4m3fn", "torch.save({k: v.float() for k, v in state.items()}, 'w.pth')"),
+        ("float8", "'bias' is of torch.float8_e4m3fn", "torch.save({k: v.float() for k, v in state.items()}, 'w.pth')"),
         ("float8 by protocol 5", "is of torch.float8_e4m3fn", "v.float()"),
         ("complex", "complex numbers"),
         ("sparse", "quantised, sparse", "to_dense()"),
