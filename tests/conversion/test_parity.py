@@ -193,7 +193,7 @@ def test_an_error_in_a_map_drifts(
 ) -> None:
     """The source network takes the tensors by their names in the file, not by the map."""
     right, *_ = families_of(registry.architecture(MODEL))
-    monkeypatch.setattr("conversion.planning.families_of", lambda architecture: [replace(right, **changes)])
+    monkeypatch.setattr("conversion.recognition.families_of", lambda architecture: [replace(right, **changes)])
     drift = parity.check(written(tmp_path)).first_drift
     assert drift is not None and drift.startswith(f"{stage} differs by ")
 
