@@ -123,10 +123,6 @@ def convert(
         entry, published = None, "unknown"
     under = "" if conversion.plan.key is None else f" under the key {shown(conversion.plan.key)}"
     logger.info("%s: %s%s, %s, sha256 %s", path, conversion.format, under, conversion.plan.family, digest)
-    if entry is None and conversion.model.labels is None:
-        logger.warning(
-            "The %d classes have no names; --labels FILE (labels= in Python) gives them", conversion.model.num_classes
-        )
     conversion.place()
     logger.info("%d tensors placed, each once", len(conversion.plan.placements))
     certificate = _certify(

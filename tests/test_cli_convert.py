@@ -80,8 +80,8 @@ def test_results_on_standard_output_and_the_log_on_standard_error(
     )
     assert err.splitlines() == [
         f"{checkpoint}: PyTorch zip, upstream PyTorch, sha256 {sha256(checkpoint)}",
-        f"The {CLASSES} classes have no names; --labels FILE (labels= in Python) gives them",
         f"{len(weights) - 1} tensors placed, each once",
+        f"{artifact}: the classes have no names (labels= gives them to write, --labels to convert)",
         f"{artifact} written",
     ]
 

@@ -213,25 +213,6 @@ def test_certificates_with_and_without_a_key(converted: Path) -> None:
     assert "<td>key</td><td>model.&lt;ema&gt;</td>" in page
 
 
-@pytest.mark.parametrize(("labels", "warned"), [(None, 1), ("ant\nbee\nwasp\n", 0)])
-def test_classes_without_names_are_said_once(
-    checkpoint: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    labels: str | None,
-    warned: int,
-) -> None:
-    monkeypatch.setattr("mpncov_zoo.artifact.write", lambda *_, **__: None)
-    if labels:
-        (tmp_path / "labels.txt").write_text(labels)
-    conversion.convert(
-        checkpoint, model=MODEL, output=tmp_path / "new", labels=tmp_path / "labels.txt" if labels else None
-    )
-    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert said == [f"The {CLASSES} classes have no names; --labels FILE (labels= in Python) gives them"] * warned
-
-
 # --- what is refused leaves nothing -----------------------------------------------------------------------------------
 
 
