@@ -6,7 +6,11 @@ from fnmatch import fnmatchcase
 from mpncov_zoo import registry
 from mpncov_zoo.description import Metric
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.manifest import WeightsEntry, load_manifest
+from mpncov_zoo.hub.cache import Cache, cache_root
+from mpncov_zoo.hub.locations import of_source
+from mpncov_zoo.hub.resolve import BUNDLED
+from mpncov_zoo.hub.upstream import whereabouts
+from mpncov_zoo.manifest import BundledSource, WeightsEntry, load_manifest
 from mpncov_zoo.specification import InputSpecification
 
 
@@ -26,6 +30,9 @@ class ModelInfo:
         metrics: each with where it comes from.
         dataset, code_licence, weights_licence, citation, notes: of the weights; None without.
         source: where the weights come from; None without.
+        available: whether they are on this machine, or what brings them; None without.
+        size_bytes: of their files, or of the checkpoint that they are converted from; None where it is not known.
+        trunk_only: whether only the features have weights, and all else would be fresh.
     """
 
     name: str
@@ -44,6 +51,9 @@ class ModelInfo:
     citation: str | None = None
     notes: str | None = None
     source: str | None = None
+    available: str | None = None
+    size_bytes: int | None = None
+    trunk_only: bool = False
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
@@ -129,4 +139,36 @@ def _facts(entry: WeightsEntry) -> dict[str, object]:
         "citation": entry.citation,
         "notes": entry.notes or None,
         "source": ", ".join(place),
+        "available": availability(entry),
+        "size_bytes": _size(entry),
+        "trunk_only": entry.trunk is not None,
     }
+
+
+def availability(entry: WeightsEntry) -> str:
+    """Say whether a set of weights can be had from here, and how; nothing is read, verified or asked.
+
+    Returns:
+        Words that begin with "here" where nothing has to be fetched or installed.
+    """
+    cache = Cache(cache_root())
+    if entry.trunk is not None:
+        return availability(load_manifest().published(*entry.trunk.split(".")))
+    if entry.upstream is not None:
+        converted = cache.recall("converted", entry.name)
+        if converted is not None and cache.blob(converted).is_file():
+            return "here, in the cache"
+        return whereabouts(entry.upstream, cache)
+    if (BUNDLED / entry.name).is_dir():
+        return "here, bundled"
+    if cache.tree(entry.name, entry.files).is_dir():
+        return "here, in the cache"
+    return f"fetched from {', or '.join(str(of_source(s)) for s in entry.sources if not isinstance(s, BundledSource))}"
+
+
+def _size(entry: WeightsEntry) -> int | None:
+    if entry.trunk is not None:
+        return _size(load_manifest().published(*entry.trunk.split(".")))
+    if entry.upstream is not None:
+        return entry.upstream.size_bytes or (int(entry.upstream.size_mib * 2**20) if entry.upstream.size_mib else None)
+    return sum(file.size for file in entry.files)

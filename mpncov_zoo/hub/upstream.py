@@ -8,7 +8,9 @@ import importlib.metadata
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mpncov_zoo.description import FileEntry
 from mpncov_zoo.errors import FetchError, IntegrityError, OfflineError
@@ -22,6 +24,7 @@ from mpncov_zoo.progress import progress_bar
 
 LOCAL_VARIABLE = "MPNCOV_ZOO_UPSTREAM"  # a directory that holds published files under their names
 DRIVE = "gdrive:"
+GDOWN = 'pip install "mpncov-zoo[gdrive]"'
 SLACK = 1.05  # a published size is rounded; a file beyond that is not it
 
 
@@ -51,6 +54,24 @@ def obtain(name: str, upstream: Upstream, cache: Cache, *, offline: bool = False
             return path
     with cache.lock(f"checkpoint-{upstream.file_name}"):
         return _cached(upstream, cache) or _fetched(name, upstream, cache, offline)
+
+
+def whereabouts(upstream: Upstream, cache: Cache) -> str:
+    """Say where a published checkpoint would come from now; nothing is read, verified or asked.
+
+    Returns:
+        Words that begin with "here" where it is on this machine, else what brings it.
+    """
+    if any(path is not None and path.is_file() for path in (_local(upstream), _packaged(upstream))):
+        return "here, converted on first use"
+    digest = upstream.sha256 or cache.recall("checkpoints", upstream.file_name)
+    if digest is not None and cache.blob(digest).is_file():
+        return "here, converted on first use"
+    if upstream.package is not None:
+        return _install(upstream.package).partition(" (or ")[0]
+    if upstream.url is not None:
+        return f"fetched from {urlsplit(upstream.url).hostname}, converted on first use"
+    return "fetched from Google Drive, converted on first use" if find_spec("gdown") else GDOWN
 
 
 def _require_published(path: Path, upstream: Upstream, cache: Cache) -> str:
@@ -148,7 +169,7 @@ def _from_drive(identifier: str, upstream: Upstream, cache: Cache) -> str:
     try:
         import gdown  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise FetchError(f'{DRIVE}{identifier} needs gdown: pip install "mpncov-zoo[gdrive]"') from None
+        raise FetchError(f"{DRIVE}{identifier} needs gdown: {GDOWN}") from None
     place, limit = f"{DRIVE}{identifier}", _limit(upstream)
     with (
         cache.scratch(upstream.file_name) as scratch,
