@@ -20,8 +20,8 @@ def add(commands: Any) -> None:
         "list",
         run,
         help="list the models, one name a line, or the published weights as a table",
-        details="With --pretrained the columns are: name; classes, or that only the trunk has weights; top-1 accuracy and\n"
-        "who measured it; size; licence of the weights; and whether they are on this machine or what brings them.\n"
+        details="With --pretrained the columns are: name; classes, or that only the trunk has weights; top-1 accuracy\n"
+        "and who measured it; size; licence of the weights; whether they are on this machine, or what brings them.\n"
         "The exit code is 1 where nothing matches.",
         example=f"{PROGRAM} list 'mpncov_*' --pretrained",
     )
