@@ -12,6 +12,7 @@ from mpncov_zoo import preprocessing
 from mpncov_zoo.assembly import assemble, deep_graph, precision
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.load_report import CONFIGURATION, LoadReport
+from mpncov_zoo.plausibility import check_images
 from mpncov_zoo.registry import PARTS, Architecture
 from mpncov_zoo.specification import InputShape, InputSpecification
 
@@ -70,6 +71,16 @@ class ImageClassifier(keras.Model):
         self.classifier = parts.classifier.model if parts.classifier is not None else None
         self._endpoints = {"features": parts.features.endpoints, "representation": parts.representation.endpoints}
         self.load_report = LoadReport(fresh=tuple(self.named_variables()))
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Compute the outputs, as every Keras model does; images that cannot be meant are warned of."""
+        check_images(inputs, self.input_specification)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Compute the outputs batch by batch, as every Keras model does; a warning as above."""
+        check_images(x, self.input_specification)
+        return super().predict(x, *args, **kwargs)
 
     @property
     def labels(self) -> tuple[str, ...] | None:

@@ -24,6 +24,7 @@ LAYERS = (  # a module may import its own layer and those above it in this table
     ),
     ("mpncov_zoo.documents",),
     ("mpncov_zoo.specification",),
+    ("mpncov_zoo.plausibility",),
     ("mpncov_zoo.description", "mpncov_zoo.manifest", "mpncov_zoo.registry"),
     ("mpncov_zoo.catalog", "mpncov_zoo.hub."),
     (
@@ -73,6 +74,7 @@ LIGHT = (  # without TensorFlow and Keras: what `import`, `list_models`, `info` 
     "mpncov_zoo.labels",
     "mpncov_zoo.lazy",
     "mpncov_zoo.manifest",
+    "mpncov_zoo.plausibility",
     "mpncov_zoo.preprocessing",
     "mpncov_zoo.progress",
     "mpncov_zoo.publishing",

@@ -6,6 +6,7 @@ import keras
 from keras import KerasTensor, layers, ops
 
 from mpncov_zoo.backbones.blocks import full_precision
+from mpncov_zoo.plausibility import check_layout
 
 SQRT_EPSILON = 1e-8
 
@@ -30,6 +31,10 @@ class BCNN(layers.Layer):
     def __init__(self, *, name: str | None = None, dtype: str | None = None):
         super().__init__(name=name, dtype=full_precision(dtype))
         self.input_spec = layers.InputSpec(ndim=4)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """There is nothing to make."""
+        check_layout(input_shape)
 
     def call(self, inputs: KerasTensor) -> KerasTensor:
         """(batch, height, width, d) -> (batch, d * d)."""

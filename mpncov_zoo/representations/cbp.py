@@ -7,6 +7,7 @@ import numpy as np
 from keras import KerasTensor, layers, ops
 
 from mpncov_zoo.backbones.blocks import full_precision
+from mpncov_zoo.plausibility import check_layout
 from mpncov_zoo.representations.bcnn import flat_outer_products, normalize_signed_sqrt
 
 
@@ -49,6 +50,7 @@ class CBP(layers.Layer):
 
     def build(self, input_shape: tuple[int, ...]) -> None:
         """Draw the hashes: bins (2, d) in [0, dimension) and signs (2, d) of +-1, as float32."""
+        check_layout(input_shape)
         rng = np.random.default_rng(self.seed)
         shape = (2, input_shape[-1])
         self.bins = self._constant("bins", rng.integers(0, self.dimension, shape))

@@ -6,6 +6,7 @@ import keras
 from keras import KerasTensor, layers
 
 from mpncov_zoo.backbones.blocks import conv_bn, full_precision
+from mpncov_zoo.plausibility import check_layout
 from mpncov_zoo.representations.covariance import (
     check_options,
     covariance,
@@ -110,6 +111,7 @@ class MPNCOV(layers.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the reduction, if there is one."""
+        check_layout(input_shape)
         if self.dimension_reduction is not None:
             inputs = keras.Input((None, None, input_shape[-1]), dtype=self.compute_dtype)
             outputs = conv_bn(inputs, self.dimension_reduction, 1, prefix="reduction", dtype=self.dtype_policy.name)
