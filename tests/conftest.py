@@ -21,6 +21,22 @@ TINY_RECIPE = [
 ]
 
 
+LONG = (  # files that take longest begin first, so that two workers end together
+    "test_distribution.py",
+    "test_notebooks.py",
+    "test_fit.py",
+    "test_shipped_recipes.py",
+    "test_published.py",
+    "test_cli.py",
+    "test_first_use.py",
+    "test_backends.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """What compares with PyTorch or the packages of its networks is skipped where they are not installed."""
     for mark in item.iter_markers("parity"):

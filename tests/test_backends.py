@@ -43,8 +43,16 @@ NETWORKS: tuple[tuple[str, int, Mapping[str, Mapping[str, Any]]], ...] = (  # na
     ("cifar_resnet20", 12, {"features": {"repeats": 1}}),
     ("cifar_preact_resnet164", 12, {"features": {"repeats": 1}}),
     ("mpncov_cifar_resnet20", 12, {"features": {"repeats": 1}}),
-    ("resnet18", 32, {}),
-    ("vgg16_bn", 32, {"representation": {"size": 1}, "classifier": {"hidden": (16,)}}),
+    ("resnet18", 32, {"features": {"repeats": (1, 1, 1, 1)}}),
+    (
+        "vgg16_bn",
+        32,
+        {
+            "features": {"repeats": (1, 1, 1, 1, 1)},
+            "representation": {"size": 1},
+            "classifier": {"hidden": (16,)},
+        },
+    ),
 )
 LAYER_CASES = tuple(
     (kind, options, dtype)
