@@ -66,7 +66,23 @@ def read_image(source: ImageSource, channel_order: ChannelOrder = "RGB") -> Imag
         image = Image.fromarray(_checked_pixels(np.asarray(source)))
     else:
         raise InputError(f"received {_kind(source)} as an image; allowed: {_ALLOWED}")
-    return _convert(_upright(image), channel_order)
+    converted = _convert(_upright(image), channel_order)
+    return converted.copy() if converted is source else converted
+
+
+def count_pixels(source: ImageSource) -> int:
+    """Return the number of pixels that the header of an image file, or of its content, states.
+
+    What is decoded already counts for nothing here, and so does no image: whoever reads it says what is wrong with it.
+    """
+    encoded = isinstance(source, bytes | bytearray | memoryview)
+    if not encoded and not (isinstance(source, str | os.PathLike) and os.path.isfile(source)):
+        return 0
+    try:
+        with Image.open(BytesIO(source) if encoded else source) as image:
+            return image.width * image.height
+    except Exception:  # Pillow raises all kinds on damaged data
+        return 0
 
 
 def _kind(source: object) -> str:
@@ -153,7 +169,9 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _convert(image: Image.Image, channel_order: ChannelOrder) -> Image.Image:
-    """Return a new image of mode "RGB" or "L"."""
+    """Return an image of mode "RGB" or "L"; one that has the mode already is not copied."""
+    if image.mode == channel_order == "RGB":
+        return image
     if image.mode in _16_BIT_MODES | {"I", "F"}:
         image = Image.fromarray(_to_8_bit(np.asarray(image), image.mode))
     elif image.mode == "P":

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.images import read_image
+from mpncov_zoo.images import count_pixels, read_image
 from tests.photos import encode, photo, photo_image
 
 HEIGHT, WIDTH = 9, 14
@@ -219,3 +219,20 @@ def test_a_header_that_lies_about_the_size_is_refused() -> None:
     header = b"IHDR" + struct.pack(">II", 640, 640) + PNG[at + 12 : at + 17]
     with pytest.raises(InputError, match="truncated or damaged"):
         read_image(PNG[:at] + header + struct.pack(">I", zlib.crc32(header)) + PNG[at + 21 :])
+
+
+def test_pixels_are_counted_by_the_header(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(stream, "PNG")
+    (tmp_path / "a.png").write_bytes(stream.getvalue()[:60])  # no pixel of it can be decoded
+    (tmp_path / "b.png").write_bytes(b"no image")
+    assert count_pixels(stream.getvalue()) == count_pixels(str(tmp_path / "a.png")) == 600
+    decoded = (Image.new("L", (9, 9)), np.zeros((9, 9), np.uint8))
+    for source in (tmp_path / "b.png", tmp_path / "c.png", tmp_path, b"", *decoded):
+        assert count_pixels(source) == 0
+
+
+def test_an_image_that_is_rgb_already_is_not_copied_but_the_users_own() -> None:
+    own = Image.new("RGB", (4, 4))
+    read_image(own).putpixel((0, 0), (9, 9, 9))
+    assert own.getpixel((0, 0)) == (0, 0, 0)

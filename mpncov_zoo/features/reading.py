@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.images import count_pixels
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+LARGE = 2**24  # pixels, which take 150 MB while they are decoded and resized
+THREADS = min(8, (os.cpu_count() or 1) + 4)
 logger = logging.getLogger(__name__)
 
 Read = Callable[[Any], np.ndarray]
@@ -72,7 +75,10 @@ def batches(paths: Iterable[str], batch_size: int) -> Iterator[list[str]]:
 
 
 def read_all(images: Sequence[Any], read: Read, names: Sequence[str]) -> list[np.ndarray | InputError]:
-    """Read the images of a batch, each on a thread; an unreadable one comes as its error, which names it, in its place.
+    """Read the images of a batch on threads; an unreadable one comes as its error, which names it, in its place.
+
+    Images of more than LARGE pixels are read one after the other, on the caller's thread, so that the memory does not
+    grow with the number of threads.
 
     Args:
         images: what `read` takes.
@@ -86,8 +92,11 @@ def read_all(images: Sequence[Any], read: Read, names: Sequence[str]) -> list[np
         except InputError as error:
             return InputError(str(error) if repr(name) in str(error) else f"{name!r}: {error}")
 
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(one, images, names))
+    with ThreadPoolExecutor(THREADS) as pool:
+        pairs = list(zip(images, names, strict=True))
+        reading = [None if count_pixels(image) > LARGE else pool.submit(one, image, name) for image, name in pairs]
+        found = zip(reading, pairs, strict=True)
+        return [one(*pair) if future is None else future.result() for future, pair in found]
 
 
 def read_batches(paths: Iterable[str], read: Read, batch_size: int) -> Iterator[list[ReadImage]]:

@@ -3,13 +3,16 @@
 import io
 import os
 import sys
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from mpncov_zoo.cli.images import find_images as find_on_command_line
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.features import reading
 from mpncov_zoo.features.reading import find_images
 from mpncov_zoo.images import read_image
 
@@ -58,3 +61,24 @@ def test_what_is_no_file_is_not_waited_for(top: Path) -> None:
 def test_a_byte_order_mark_is_no_part_of_a_path(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("a.png\r\nb.png\n".encode(encoding))))
     assert list(find_on_command_line(["-"])) == ["a.png", "b.png"]
+
+
+def test_large_images_are_read_one_after_the_other_on_the_callers_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each thread's allocator keeps what its largest image took."""
+    monkeypatch.setattr(reading, "LARGE", 100)
+    paths = []
+    for index, side in enumerate((8, 30, 9, 40, 10)):
+        paths.append(str(tmp_path / f"{index}.png"))
+        Image.new("L", (side, side), index).save(paths[-1])
+    threads: dict[str, int] = {}
+
+    def read(path: str) -> np.ndarray:
+        threads[path] = threading.get_ident()
+        return np.asarray(read_image(path, "L"))[np.newaxis]
+
+    found = reading.read_all(paths, read, paths)
+    assert [image[0, 0] for image in found if isinstance(image, np.ndarray)] == [0, 1, 2, 3, 4]
+    own = threading.get_ident()
+    assert [threads[path] == own for path in paths] == [False, True, False, True, False]
