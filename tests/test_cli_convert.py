@@ -83,6 +83,7 @@ def test_results_on_standard_output_and_the_log_on_standard_error(
         f"{len(weights) - 1} tensors placed, each once",
         f"{artifact}: the classes have no names (labels= gives them to write, --labels to convert)",
         f"{artifact} written",
+        f"mpncov-zoo predict {artifact} photo.jpg",
     ]
 
 

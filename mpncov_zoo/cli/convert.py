@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from mpncov_zoo.cli.options import PROGRAM, add_command, add_json
+from mpncov_zoo.cli.options import PROGRAM, add_command, add_json, as_argument
 from mpncov_zoo.conversion_package import require_conversion
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.quiet import import_tensorflow
@@ -79,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         key=args.key,
     )
-    print(certificate.json_text().rstrip() if args.json else "\n".join(_lines(certificate, args.output)))
+    print(certificate.json_text().rstrip() if args.json else "\n".join(_lines(certificate, args.output)), flush=True)
+    if args.to == "tensorflow":
+        print(f"{PROGRAM} predict {as_argument(args.output)} photo.jpg", file=sys.stderr)
     return 0
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -106,6 +108,12 @@ def _require_pretrained(model: ImageClassifier, stage: str) -> None:
             f"{model.load_report.weights} is pretrained. What works without training is {PROGRAM} features with "
             f"--stage {trunk}; or train the network, and give the path of its artifact"
         )
+
+
+def as_argument(path: str | os.PathLike[str]) -> str:
+    """Write the path of an artifact as MODEL takes it in a shell: with a separator, or it would be a name."""
+    text = os.fspath(path)
+    return shlex.quote(text if is_path(text) else os.path.join(os.curdir, text))
 
 
 def print_error(error: object) -> None:

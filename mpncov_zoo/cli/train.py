@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -10,9 +9,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from mpncov_zoo.cli.options import PROGRAM, add_command, add_json
+from mpncov_zoo.cli.options import PROGRAM, add_command, add_json, as_argument
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.find import is_path
 from mpncov_zoo.quiet import import_tensorflow
 from mpncov_zoo.training.recipes import Recipe, list_recipes, load_recipe
 
@@ -80,8 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 def next_commands(artifact: Path, recipe: Recipe, data: str) -> Iterator[str]:
     """What one types after a run, the most usual last: the network is measured, and used."""
-    path = os.fspath(artifact)
-    name = shlex.quote(path if is_path(path) else os.path.join(os.curdir, path))
+    name = as_argument(artifact)
     if recipe.split and recipe.split.test:
         yield f"{PROGRAM} evaluate {name} --data {shlex.quote(data)} --split test"
     yield f"{PROGRAM} predict {name} photo.jpg"
