@@ -2,7 +2,7 @@
 
 The reference is the source network in PyTorch in float64. The error of the source network in float32 is rounding alone.
 The error of ours may be three times as large. It may also be three times 1.4e-5, where that is more: so much was the
-published code's float32 seen to differ on the logits (UPSTREAM). A wrong weight or operation differs by orders of
+published code's float32 seen to differ on the logits. A wrong weight or operation differs by orders of
 magnitude more.
 """
 

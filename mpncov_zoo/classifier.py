@@ -1,7 +1,8 @@
 """ImageClassifier, features, representation and classifier in one Keras model; FeatureExtractor, some of its stages."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -151,7 +152,7 @@ class ImageClassifier(keras.Model):
         allowed = (*self._endpoints["features"], "features", *self._endpoints["representation"])
         if stage is not None and stage not in allowed:
             raise InputError(f"{self.name} can be frozen up to {', '.join(allowed)}. Received: {stage!r}.")
-        for layer in self._named_layers().values():
+        for layer in self.named_layers().values():
             layer.trainable = True  # one by one: TensorFlow ignores an assignment of the value that there is already
         if stage is None:
             return
@@ -208,7 +209,17 @@ class ImageClassifier(keras.Model):
             raise RuntimeError(f"Variable names of {self.name} are not unique.")  # a defect of a builder
         return named
 
-    def _named_layers(self) -> dict[str, keras.Layer]:
+    @contextmanager
+    def keeping_flags(self) -> Iterator[None]:
+        """Within this context `trainable` may be set anywhere in the network; afterwards all is as it was."""
+        flags = {name: layer.trainable for name, layer in self.named_layers().items()}
+        try:
+            yield
+        finally:
+            for name, layer in self.named_layers().items():  # a part before its layers, which it sets, too
+                layer.trainable = flags[name]
+
+    def named_layers(self) -> dict[str, keras.Layer]:
         """The network itself, "", its parts and their layers, each after what holds it."""
         parts = {part.name: part for part in self._parts()}
         return {"": self, **parts} | {f"{name}/{layer.name}": layer for name in parts for layer in parts[name].layers}
@@ -235,7 +246,7 @@ class ImageClassifier(keras.Model):
             "labels": list(self.labels) if self.labels is not None else None,
             "name": self.name,
             "precision": self.dtype_policy.name,
-            "frozen": [name for name, layer in self._named_layers().items() if not layer.trainable],
+            "frozen": [name for name, layer in self.named_layers().items() if not layer.trainable],
         }
 
     @classmethod
@@ -247,7 +258,7 @@ class ImageClassifier(keras.Model):
         frozen = values.pop("frozen", ())  # which files of earlier versions do not have
         with precision(values.pop("precision")):
             model = cls(architecture, input_specification=specification, **values)
-        named = model._named_layers()
+        named = model.named_layers()
         for name, layer in named.items():  # a part before its layers, which it sets, too
             layer.trainable = name not in frozen
         model.load_report = LoadReport(source=CONFIGURATION)

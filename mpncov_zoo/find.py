@@ -1,7 +1,7 @@
 """The one way from a name to verified weights: tags, trunks, paths, hubs, and conversion on first use.
 
-`load`, `verify`, `cache`, recipes and the `mpncov://` handles all come through here. Nothing here needs TensorFlow, but
-a conversion.
+`load`, `verify`, `cache`, recipes and the `mpncov://` handles all come through here. A conversion needs TensorFlow,
+nothing else does.
 """
 
 import os
@@ -101,7 +101,10 @@ def is_path(name: object) -> bool:
 def _artifact_directory(path: Path) -> Path:
     """The artifact at a path, or the only one in the run or hub there."""
     if not path.is_dir():
-        raise InputError(f"{path}: no such directory. Allowed: an artifact directory, or a name of mpncov-zoo list")
+        raise InputError(
+            f"{path}: no such directory. Allowed: an artifact directory, or a name of mpncov-zoo list; a URL is given "
+            "as hub="
+        )
     if (path / DESCRIPTION_FILE).is_file():
         return path
     names = artifact_names(path)

@@ -1,4 +1,4 @@
-"""Warns, once in a process, of input that has the right type and cannot be meant: raw pixels, channels in front."""
+"""Refuses images with the channels in front, and warns once in a process of raw pixels and of such features."""
 
 import logging
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ def check_images(images: Any, specification: InputSpecification) -> None:
     """Look at concrete images for a network; nothing is done while a graph is traced.
 
     Args:
-        images: what the network was called with.
+        images: what the network was called with, (batch, height, width, channels).
         specification: how its images are normalised.
 
     Raises:
         InputError: an array has the channels in front, and no others behind.
     """
-    if not isinstance(images, np.ndarray) and type(images).__name__ != "EagerTensor":
+    if not isinstance(images, np.ndarray) and type(images).__name__ != "EagerTensor":  # TensorFlow is not imported
         return
     shape = tuple(images.shape)
     if len(shape) != 4 or 0 in shape:

@@ -63,13 +63,15 @@ def _native_stderr_held() -> Iterator[None]:
 
     TensorFlow 2.21 logs six lines while it is imported, before its own log level applies.
     """
-    sys.stderr.flush()
+    if sys.stderr is not None:  # as in a program without a console
+        sys.stderr.flush()
     try:
+        held = tempfile.TemporaryFile()
         stderr = os.dup(2)
-    except OSError:  # closed, as by `2>&-`: nothing to keep back
+    except OSError:  # no room for what is kept back, or nothing to keep back, as after `2>&-`
         yield
         return
-    with tempfile.TemporaryFile() as held:
+    with held:
         os.dup2(held.fileno(), 2)
         try:
             yield

@@ -66,7 +66,8 @@ def load(
     Args:
         name: a model of `list_models()`, an alias, `<model>.<tag>`, which asks for that set of weights, or the path of
             an artifact or of a run.
-        pretrained: True for the default weights, a tag for a named set, False for fresh ones.
+        pretrained: True for the default weights, a tag for a named set. False builds a fresh network, unless the name
+            is a path or has a tag, which ask for weights themselves.
         num_classes: another number gets a fresh classifier, 0 none: the output is the representation.
         input_shape: (height, width, channels); height and width may be None for any size.
         representation: another than the model's own; it and the classifier are then fresh.

@@ -33,6 +33,9 @@ LONG = (  # files that take longest begin first, so that two workers end togethe
 )
 
 
+assert all(any(Path(__file__).parent.rglob(name)) for name in LONG), LONG
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 

@@ -100,7 +100,7 @@ def test_information_of_a_model_without_weights_is_its_architectures() -> None:
 
 
 def test_information_is_the_manifests() -> None:
-    """Against UPSTREAM's table of published weights."""
+    """Against the published table of weights."""
     facts = info("mpncov_resnet101.imagenet_tensorflow")
     assert facts.parameters == 75_921_960
     reported = {metric.name: metric.value for metric in facts.metrics if metric.origin == "reported by upstream"}

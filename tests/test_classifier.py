@@ -258,7 +258,7 @@ def test_configuration_survives_json_and_builds_the_same_network(model: ImageCla
 def test_variables_are_named_by_part_layer_and_kind(model: ImageClassifier) -> None:
     named = model.named_variables()
     assert {id(variable) for variable in named.values()} == {id(variable) for variable in model.weights}
-    assert "features/stage1_block1_conv1/kernel" in named  # DESIGN's example of a stable name
+    assert "features/stage1_block1_conv1/kernel" in named
     assert named["classifier/logits/kernel"] is model.classifier.get_layer("logits").kernel
     assert model.load_report.fresh == tuple(named)
 

@@ -36,7 +36,9 @@ def server(tmp_path: Path) -> Iterator[FaultServer]:
 def test_where(capsys: Capture, cache: Path) -> None:
     assert run(capsys, "cache", "where") == (0, f"{cache}\n", "")
     assert run(capsys, "cache", "where", MODEL) == (0, f"{BUNDLED / NAME}\n", "")
-    assert_refused(run(capsys, "cache", "where", "mpncov_resnet50"), "which is to be converted: mpncov-zoo convert")
+    assert_refused(
+        run(capsys, "cache", "where", "mpncov_resnet50"), "which was not converted here yet: mpncov-zoo cache prefetch"
+    )
     assert_refused(run(capsys, "cache", "where", "mpncov_resnet5O"), "mpncov_resnet50")
     assert not cache.exists()
 

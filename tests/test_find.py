@@ -72,5 +72,5 @@ def test_refusals(tmp_path: Path) -> None:
         find("mpncov_resnet5O")
     with pytest.raises(NoPretrainedWeights, match="allowed: fashion_mnist"):
         find(f"{MODEL}.imagenet")
-    with pytest.raises(FetchError, match=r"which is to be converted: mpncov-zoo convert"):
+    with pytest.raises(FetchError, match=r"which was not converted here yet: mpncov-zoo cache prefetch"):
         find("mpncov_resnet50", cache_dir=tmp_path, convert=False)

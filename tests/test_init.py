@@ -5,7 +5,7 @@ import sys
 
 import mpncov_zoo
 
-ERRORS = {  # DESIGN, "The user's view"
+ERRORS = {
     "ZooError": None,
     "UnknownModel": "ZooError",
     "NoPretrainedWeights": "ZooError",

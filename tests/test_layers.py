@@ -1,4 +1,4 @@
-"""Imports point one way (DESIGN, "who imports whom"): a ranked table, read with ast; late imports count too."""
+"""Imports point one way: a module imports only its own layer and those above it in LAYERS; late imports count too."""
 
 import ast
 import subprocess

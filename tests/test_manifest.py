@@ -44,7 +44,7 @@ def refusal(tmp_path: Path, text: str) -> str:
 
 # --- the manifest that ships ------------------------------------------------------------------------------------------
 
-UPSTREAM_ROWS = {  # UPSTREAM.md: error in percent, parameters, digest or prefix, first location
+UPSTREAM_ROWS = {  # as published: error in percent, parameters, digest or prefix, first location
     "mpncov_resnet50.imagenet_pytorch": (21.71, 6.13, 56_929_832, "15991845", "mpncovresnet50-15991845.pth"),
     "mpncov_resnet101.imagenet_pytorch": (20.99, 5.56, 75_921_960, "ade9737a", "mpncovresnet101-ade9737a.pth"),
     "mpncov_vgg16_bn.imagenet_pytorch": (23.98, 7.12, 170_479_144, None, "mpncovvgg16_bn.pth"),
@@ -202,7 +202,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
             lambda e: e["upstream"].update(sha256_prefix="0" * 8, sha256="0" * 64),
             "entries[1].upstream: sha256_prefix is for where the full sha256 is not known",
         ),
-        (lambda e: e["upstream"].update(converter="magic"), "'seed_h5' or 'efficientnet_lite_pytorch'; received 'mag"),
+        (lambda e: e["upstream"].update(converter="magic"), "or 'efficientnet_lite_pytorch'; received 'mag"),
     ],
 )
 def test_refused_entries(tmp_path: Path, edit: Edit, expected: str) -> None:

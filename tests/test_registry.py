@@ -9,7 +9,7 @@ from mpncov_zoo import backbones, registry, representations
 from mpncov_zoo.errors import InputError, UnknownModel
 from mpncov_zoo.manifest import load_manifest
 
-BACKBONES = {  # DESIGN section 2, as far as this version goes
+BACKBONES = {  # as README names them
     *(f"resnet{depth}" for depth in (18, 26, 34, 50, 101, 152)),
     *(f"resnet{depth}_v1" for depth in (50, 101)),
     "vgg16",
@@ -18,7 +18,7 @@ BACKBONES = {  # DESIGN section 2, as far as this version goes
     *(f"cifar_resnet{depth}" for depth in (20, 32, 44, 56, 110, 164, 1001, 1202)),
     *(f"cifar_preact_resnet{depth}" for depth in (110, 164, 1001)),
 }
-ALIASES = {  # the first-order representation spelt out; DESIGN section 1: the spellings of others
+ALIASES = {  # the first-order representation spelt out, and the spellings of others
     "gap_resnet50": "resnet50",
     "flatten_vgg16": "vgg16",
     "mpncovresnet50": "mpncov_resnet50",
@@ -102,7 +102,7 @@ def test_unknown_name_without_close_matches_says_where_to_look() -> None:
 def test_options_are_those_of_the_published_networks(
     name: str, features: dict, representation: dict, classifier: dict
 ) -> None:
-    """UPSTREAM facts; None stands for the backbone's own default."""
+    """Facts of the published networks; None stands for the backbone's own default."""
     architecture = registry.architecture(name)
     assert {key: architecture.features_options.get(key) for key in features} == features
     assert architecture.representation_options == representation

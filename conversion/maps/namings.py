@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from conversion.maps.seed import count_by_role, h5_steps, mat_steps
 from conversion.maps.tables import Row, Step, pytorch_steps
+from conversion.maps.upstream_tensorflow import count_by_role, h5_steps, mat_steps
 
 # count training steps, of batch normalisation and of averaged weights; nothing here corresponds to them
 UNUSED_LEAVES = frozenset({"num_batches_tracked", "n_averaged"})

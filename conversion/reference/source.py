@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conversion.maps.seed import count_by_role
+from conversion.maps.upstream_tensorflow import count_by_role
 from conversion.recognition import Recognition
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.registry import Architecture

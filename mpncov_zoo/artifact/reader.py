@@ -164,7 +164,7 @@ def reason(error: Exception) -> str:
     """The first line of what the system or TensorFlow says, without the path or operation that it was said of."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    line = str(getattr(error, "message", error)).splitlines()[0]
+    line = (str(getattr(error, "message", error)) or type(error).__name__).splitlines()[0]
     return line.rpartition("}} ")[2].partition(" [Op:")[0].rstrip(".")
 
 

@@ -4,8 +4,8 @@ import gc
 import json
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from mpncov_zoo.errors import InputError
 from mpncov_zoo.hub.verification import describe_files
 from mpncov_zoo.preprocessing import preprocess_encoded
 from mpncov_zoo.quiet import require_tensorflow_backend
-from mpncov_zoo.registry import PARTS
 from mpncov_zoo.version import __version__
 
 LABELS_FILE = "assets/labels.txt"
@@ -71,7 +70,7 @@ def write(
             write_record(model, partial)  # it refuses a broken network, before the work begins
             _write_saved_model(model, names, partial)
             for name, text in (documents or {}).items():
-                (partial / name).write_text(text, encoding="utf-8")
+                (partial / name).write_text(text, encoding="utf-8", newline="\n")
             _describe(model, names, partial, tag=tag, provenance=provenance, metrics=metrics)
         except tf.errors.OpError as error:  # TensorFlow writes the variables, and has errors of its own
             raise InputError(f"{target} cannot be written: {reason(error)}.") from error
@@ -103,7 +102,7 @@ def _describe(
         files=describe_files(directory),
     )
     text = json.dumps(description.model_dump(mode="json"), indent=2)
-    (directory / DESCRIPTION_FILE).write_text(f"{text}\n")
+    (directory / DESCRIPTION_FILE).write_text(f"{text}\n", encoding="utf-8", newline="\n")
 
 
 def require_labels(labels: Sequence[str]) -> None:
@@ -135,25 +134,11 @@ def _write_saved_model(model: ImageClassifier, labels: Labels, directory: Path) 
 
 
 def _trace_and_save(model: ImageClassifier, labels: Labels, directory: Path) -> None:
-    with tempfile.TemporaryDirectory() as scratch, _unfrozen(model):
+    with tempfile.TemporaryDirectory() as scratch, model.keeping_flags():
+        model.freeze(None)  # a frozen layer would be traced as one; an artifact is the network, whatever was trained
         servable = _servable(model, labels, Path(scratch))
         signatures = _signatures(model, servable)
         tf.saved_model.save(servable, str(directory), signatures=signatures)
-
-
-@contextmanager
-def _unfrozen(model: ImageClassifier) -> Iterator[None]:
-    """A frozen layer would be traced as one; an artifact is the network, whatever its last training left alone."""
-    parts = [part for part in (getattr(model, name) for name in PARTS) if part is not None]
-    layers = [model, *parts, *(layer for part in parts for layer in part.layers)]  # setting one sets those inside it
-    flags = [layer.trainable for layer in layers]
-    for layer in layers:
-        layer.trainable = True
-    try:
-        yield
-    finally:
-        for layer, flag in zip(layers, flags, strict=True):
-            layer.trainable = flag
 
 
 def _servable(model: ImageClassifier, labels: Labels, scratch: Path) -> Any:
@@ -181,7 +166,7 @@ def _servable(model: ImageClassifier, labels: Labels, scratch: Path) -> Any:
     servable.regularization_losses = []
     if labels is not None:
         path = scratch / Path(LABELS_FILE).name
-        path.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+        path.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8", newline="\n")
         servable.labels = tf.saved_model.Asset(str(path))
     with _as_when_saving():
         for training in (False, True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+REPRESENTATION = ("representation",)
 SOURCES = ("bytes", "image", "path")  # columns that hold images; the first of them that a batch has is read
 
 
@@ -60,7 +62,7 @@ class Extract:
     def __init__(
         self,
         model: str | ImageClassifier | FeatureExtractor,
-        stages: Sequence[str] = ("representation",),
+        stages: Sequence[str] = REPRESENTATION,
         *,
         hub: str | PathLike[str] | None = None,
         skip_unreadable: bool = False,
@@ -68,6 +70,9 @@ class Extract:
         from mpncov_zoo.classifier import FeatureExtractor
         from mpncov_zoo.zoo import feature_extractor
 
+        whole = isinstance(model, FeatureExtractor)
+        if whole and (hub is not None or tuple(stages) not in (REPRESENTATION, model.stages)):
+            raise InputError(f"{model.name} has its stages, {', '.join(model.stages)}: leave out stages and hub.")
         made = model if isinstance(model, FeatureExtractor) else feature_extractor(model, stages, hub=hub)
         self.network, self.skip_unreadable = made, skip_unreadable
 
@@ -103,7 +108,7 @@ class Extract:
             images: each a path, a PIL image, the bytes of a file or a uint8 array (height, width, channels).
             names: of the images, for errors; by default paths are their own names, and others are numbered.
         """
-        names = names or [image if isinstance(image, str) else f"image {index}" for index, image in enumerate(images)]
+        names = names or [_named(image, index) for index, image in enumerate(images)]
         found = read_all(images, self.network.preprocess, names)
         good = {index: image for index, image in enumerate(found) if not isinstance(image, InputError)}
         return Rows(
@@ -117,3 +122,7 @@ class Extract:
             return self.network.predict_on_batch(np.stack(images))
         shapes = {name: [size or 0 for size in output.shape[1:]] for name, output in self.network.output.items()}
         return {name: np.zeros((0, *shape), np.float32) for name, shape in shapes.items()}
+
+
+def _named(image: Any, index: int) -> str:
+    return os.fspath(image) if isinstance(image, str | PathLike) else f"image {index}"

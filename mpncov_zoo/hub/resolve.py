@@ -236,7 +236,7 @@ class _Search:
             if self.convert is None:
                 raise FetchError(
                     f"{entry.name} is published as {upstream.file_name} at {' or '.join(upstream.locations)}, which "
-                    "is to be converted: mpncov-zoo convert"
+                    f"was not converted here yet: mpncov-zoo cache prefetch {entry.name}"
                 )
             self.convert(self.cache, entry, self.offline)
         found = find_conversion(self.cache, entry)

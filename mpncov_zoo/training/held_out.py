@@ -37,9 +37,8 @@ class Division(StrictModel):
 
 @dataclass(frozen=True)
 class _Divided:
-    """What an artifact says: the data set of the run, the shares, and the result."""
+    """What an artifact says of its run: the shares, and the result."""
 
-    dataset: str
     shares: Shares
     division: Division
 
@@ -136,8 +135,6 @@ def _division_of(model: ImageClassifier, dataset: str) -> _Divided | None:
     if path is None or not isinstance(recipe, dict) or not recipe.get("split") or recipe.get("dataset") != dataset:
         return None
     try:
-        return _Divided(
-            dataset, Shares.model_validate(recipe["split"]), Division.model_validate(provenance.get(KEY) or {})
-        )
+        return _Divided(Shares.model_validate(recipe["split"]), Division.model_validate(provenance.get(KEY) or {}))
     except ValidationError as error:
         raise InputError(f"{path} does not say how its run divided the images: {first_problem(error)}.") from error

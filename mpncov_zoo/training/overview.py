@@ -139,10 +139,11 @@ def _rates(stage: Recipe, steps: int) -> str:
 
 
 def _frozen(model: ImageClassifier, stage: str | None) -> str:
-    model.freeze(None)
-    whole = _size(model.trainable_variables)
-    model.freeze(stage)
-    learned = _size(model.trainable_variables)
+    with model.keeping_flags():
+        model.freeze(None)
+        whole = _size(model.trainable_variables)
+        model.freeze(stage)
+        learned = _size(model.trainable_variables)
     variables, parameters = (a - b for a, b in zip(whole, learned, strict=True))
     if not variables:
         return "nothing"

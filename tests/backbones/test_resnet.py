@@ -42,7 +42,7 @@ def test_parameters_are_the_published_ones(name: str, classes: int) -> None:
 
 @pytest.mark.parametrize(("name", "positions"), [("resnet26", 7), ("mpncov_resnet26", 14)])
 def test_second_order_keeps_the_positions_of_the_last_stage(name: str, positions: int) -> None:
-    """UPSTREAM facts: 14x14 at 224 in the published iSQRT-COV networks, 7x7 in the plain ones."""
+    """As published: 14x14 at 224 in the published iSQRT-COV networks, 7x7 in the plain ones."""
     model = networks.bare(name, input_shape=(224, 224, 3))
     assert model.features.output_shape == (None, positions, positions, 2048)
     assert registry.architecture(name).features_options["repeats"] == (2, 2, 2, 2)

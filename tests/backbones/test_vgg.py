@@ -47,7 +47,7 @@ def test_mpncov_vgg16_bn_has_the_published_tensors() -> None:
 
 @pytest.mark.parametrize(("name", "positions"), [("vgg16_bn", 7), ("mpncov_vgg16_bn", 14)])
 def test_second_order_leaves_out_the_last_pool(name: str, positions: int) -> None:
-    """UPSTREAM facts: 14x14x512 at 224 before the published covariance."""
+    """As published: 14x14x512 at 224 before the published covariance."""
     model = networks.bare(name, input_shape=(224, 224, 3))
     assert model.features.output_shape == (None, positions, positions, 512)
 

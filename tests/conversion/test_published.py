@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mpncov_zoo
-from conversion.maps.seed import VARIABLES
+from conversion.maps.upstream_tensorflow import VARIABLES
 from conversion.preparation import prepare
 from conversion.writers.pytorch import write_pth
 from conversion.writers.safetensors import write_safetensors

@@ -82,7 +82,9 @@ def test_weights_that_would_have_to_be_downloaded_are_not_offline(bundled: Path,
 
 
 def test_weights_that_would_have_to_be_converted() -> None:
-    message = r"^tiny\.toy is published as tiny\.pth at https://example\.org/tiny\.pth, which is to be converted: "
+    message = (
+        r"^tiny\.toy is published as tiny\.pth at https://example\.org/tiny\.pth, which was not converted here yet: "
+    )
     with pytest.raises(FetchError, match=message):
         resolve("tiny", None, manifest=manifest(upstream()))
 

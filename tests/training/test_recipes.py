@@ -180,7 +180,7 @@ def test_two_stages_are_two_recipes() -> None:
 
 
 def test_published_settings() -> None:
-    """UPSTREAM's facts of fine-tuning and of training from scratch, each at one place of the files."""
+    """The published settings of fine-tuning and of training from scratch, each at one place of the files."""
     for dataset, resize, fraction in (
         ("cub", "short_side", 1),
         ("aircraft", "squash", 448 / 512),

@@ -1,7 +1,7 @@
 """The tensors that the published TensorFlow code wrote without names: as a list in a `.mat`, in groups in an `.h5`.
 
 Both hold the network's layers in the order of upstream's tables, and within a layer the variables in Keras' order. The
-golden logits of that code (UPSTREAM.md) are what shows that the order is this one.
+golden logits of that code are what shows that the order is this one.
 """
 
 from collections import Counter
