@@ -66,7 +66,7 @@ def _native_stderr_held() -> Iterator[None]:
     if sys.stderr is not None:  # as in a program without a console
         sys.stderr.flush()
     try:
-        held = tempfile.TemporaryFile()
+        held = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the context below
         stderr = os.dup(2)
     except OSError:  # no room for what is kept back, or nothing to keep back, as after `2>&-`
         yield
