@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 from mpncov_zoo import registry
 from mpncov_zoo.description import Metric
-from mpncov_zoo.errors import InputError
+from mpncov_zoo.errors import InputError, UnknownModel
 from mpncov_zoo.hub.cache import Cache, cache_root
 from mpncov_zoo.hub.locations import of_source
 from mpncov_zoo.hub.resolve import BUNDLED
@@ -113,6 +113,10 @@ def split_name(name: str, pretrained: bool | str) -> tuple[str, str | None]:
     """
     if not isinstance(name, str) or not isinstance(pretrained, bool | str):
         raise InputError(f"Expected a name, and pretrained=True, False or a tag. Received: {name!r}, {pretrained!r}.")
+    if "/" in name or "\\" in name or name.startswith("."):
+        raise UnknownModel(
+            f"{name!r} is a path, where the name of a model is wanted: mpncov_zoo.list_models() lists all."
+        )
     stem, dot, tag = name.partition(".")
     if pretrained == "" or (dot and not tag):
         raise InputError(f"A tag is empty. Received: {name!r}, pretrained={pretrained!r}.")

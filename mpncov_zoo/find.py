@@ -8,14 +8,17 @@ import os
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 from mpncov_zoo.catalog import split_name
 from mpncov_zoo.description import DESCRIPTION_FILE, parse_description
-from mpncov_zoo.errors import InputError
+from mpncov_zoo.errors import InputError, UnknownModel
 from mpncov_zoo.first_use import convert_into
 from mpncov_zoo.hub.local import artifact_names
 from mpncov_zoo.hub.resolve import ResolvedArtifact, resolve
 from mpncov_zoo.manifest import load_manifest
+
+RUN_FILE = "recipe.json"  # which every run's directory holds from its beginning
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def find(
         description = parse_description(hub / DESCRIPTION_FILE)
         model, tag = description.model, description.tag
     else:
-        model, tag = split_name(fspath(name), pretrained)
+        model, tag = _split(name, pretrained)
     held = manifest.held_by(model, tag) if trunk and hub is None else (model, tag)
     artifact = resolve(
         *held,
@@ -98,6 +101,18 @@ def is_path(name: object) -> bool:
     return isinstance(name, PathLike)
 
 
+def _split(name: Any, pretrained: bool | str) -> tuple[str, str | None]:
+    """The model and the tag that a name asks for; if it is a folder's name, the error says how to write that."""
+    try:
+        return split_name(name, pretrained)
+    except UnknownModel as error:
+        if not Path(name).is_dir():
+            raise
+        raise UnknownModel(
+            f"{error} The folder of that name here is written {os.path.join(os.curdir, name)!r}."
+        ) from None
+
+
 def _artifact_directory(path: Path) -> Path:
     """The artifact at a path, or the only one in the run or hub there."""
     if not path.is_dir():
@@ -110,5 +125,9 @@ def _artifact_directory(path: Path) -> Path:
     names = artifact_names(path)
     if len(names) == 1:
         return path / names[0]
+    if not names and (path / RUN_FILE).is_file():
+        raise InputError(
+            f"{path} is a run that has not ended: go on with mpncov-zoo train ... --output {path} --resume"
+        )
     held = f"It is a directory of artifacts; give one of {', '.join(names)}" if names else "Give one that does"
     raise InputError(f"{path} is no artifact: it holds no {DESCRIPTION_FILE}. {held}")

@@ -52,6 +52,25 @@ def test_paths_that_lead_to_no_artifact(artifact_hub: Path, tmp_path: Path) -> N
             find(artifact_hub / TEST, **options)
 
 
+def test_a_folder_with_a_name_is_a_name_and_the_message_says_how_to_mean_the_folder(
+    artifact_hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / MODEL).mkdir()
+    shutil.copytree(artifact_hub / TEST, tmp_path / "mine")
+    assert find(MODEL).artifact.directory == BUNDLED / PUBLISHED
+    with pytest.raises(UnknownModel, match=r"The folder of that name here is written '\./mine'"):
+        find("mine")
+    assert find("./mine").artifact.description.tag == "test"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.json").write_text("{}")
+    with pytest.raises(InputError, match=r"run is a run that has not ended: go on with mpncov-zoo train .* --resume"):
+        find("./run")
+    for wrong in (None, 3):
+        with pytest.raises(InputError, match="Expected a name"):
+            find(wrong)  # pyright: ignore[reportArgumentType]
+
+
 def test_what_is_a_path() -> None:
     assert is_path("runs/x") and is_path("~x") and is_path(Path("x"))
     assert not is_path("mpncov_resnet50.imagenet") and not is_path(None)

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from mpncov_zoo.artifact.reader import RANDOM_STATE, reason, require_written
 from mpncov_zoo.artifact.selftest import write_record
@@ -76,6 +77,8 @@ def write(
             raise InputError(f"{target} cannot be written: {reason(error)}.") from error
         except ValidationError as error:
             raise InputError(f"{target} cannot be described: {first_problem(error)}.") from error
+        except PydanticSerializationError as error:
+            raise InputError(f"{target} cannot be described: provenance is no plain data ({error}).") from error
 
 
 def _describe(

@@ -79,7 +79,8 @@ def _checks(subject: str, selftest: bool, report: dict[str, Any]) -> Iterator[st
 
 def _resolved(subject: str) -> ResolvedArtifact:
     """The artifact with all its digests checked."""
-    given = Path(subject).absolute() if Path(subject).is_dir() else subject
+    here = (Path(subject) / DESCRIPTION_FILE).is_file()  # else it is a name, whatever folder has that name, too
+    given = Path(subject).absolute() if here else subject
     try:
         return find(given).artifact
     except ManifestError as error:

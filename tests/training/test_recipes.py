@@ -228,3 +228,8 @@ def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
 def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('extends = "fashion_mnist"\ntag = "mine"\n', encoding="utf-8-sig")
     assert load_recipe(tmp_path / "mine.toml").tag == "mine"
+
+
+def test_a_recipe_that_is_not_there_is_no_wrong_toml(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^No recipe 'mine\.toml'; allowed are "):
+        load_recipe("mine.toml")

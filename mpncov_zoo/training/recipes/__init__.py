@@ -294,6 +294,8 @@ def _recipe_values(name: str, extended_by: tuple[str, ...]) -> dict[str, Any]:
         raise InputError(f"Recipe {name} extends itself: {' -> '.join((*extended_by, name))}.")
     try:
         values = tomllib.loads(_recipe_text(name))
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"Recipe {name}: not valid TOML: {error}.") from error
     base = values.pop("extends", None)
