@@ -445,3 +445,17 @@ def test_keras_file_keeps_what_is_frozen_and_the_optimizers_state(tmp_path: Path
     assert any(np.abs(v).max() > 0 for v in reloaded.optimizer.variables[2:])
     reloaded.freeze(None)
     assert len(reloaded.trainable_variables) == len(networks.tiny(num_classes=3).trainable_variables)
+
+
+def test_no_reduction_is_none_or_0_as_recipes_say_it() -> None:
+    networks_ = [
+        mpncov_zoo.build(
+            "mpncov_cifar_resnet20",
+            num_classes=2,
+            input_shape=(8, 8, 3),
+            options={"features": {"repeats": 1}, "representation": {"dimension_reduction": reduction}},
+        )
+        for reduction in (None, 0)
+    ]
+    assert len({tuple(network.named_variables()) for network in networks_}) == 1
+    assert "reduction" not in networks_[1].stages and networks_[1].representation.output_shape == (None, 2080)

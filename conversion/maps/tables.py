@@ -81,7 +81,7 @@ def conv_and_bn(theirs: tuple[str, str], ours: str, index: int | str = "", kind:
 
 def reduction(architecture: Architecture, theirs: tuple[str, str]) -> list[Row]:
     """The rows of the convolution before the covariance, in networks that have one."""
-    if architecture.representation_options.get("dimension_reduction") is None:
+    if not architecture.representation_options.get("dimension_reduction"):
         return []
     return conv_and_bn(theirs, "representation/reduction")
 

@@ -18,7 +18,7 @@ def reduced_channels(architecture: Architecture) -> int | None:
         ValueError: an option that the published layer has not.
     """
     options = dict(architecture.representation_options)
-    reduced = options.pop("dimension_reduction", None)
+    reduced = options.pop("dimension_reduction", None) or None
     if options.keys() - {"iterations", "dropout"}:
         raise ValueError(f"The published layer has no options {sorted(options.keys() - {'iterations', 'dropout'})}.")
     return reduced

@@ -24,7 +24,8 @@ def mpncov(
 
     Args:
         features: (batch, height, width, channels).
-        dimension_reduction: channels d after a 1x1 convolution, batch normalisation and ReLU; None for no reduction.
+        dimension_reduction: channels d after a 1x1 convolution, batch normalisation and ReLU; None for no reduction, or
+            0, for recipes, which have no None.
         dropout: rate on the vector.
         options: of `MPNCOV` (iterations, normalization, square_root, power, form, gradient).
 
@@ -33,7 +34,7 @@ def mpncov(
         (batch, d (d + 1) / 2).
     """
     endpoints, x = {}, features
-    if dimension_reduction is not None:
+    if dimension_reduction:
         endpoints["reduction"] = x = conv_bn(x, dimension_reduction, 1, prefix="reduction")
     endpoints["covariance"] = x = MPNCOV(**options, vectorize=False, name="covariance")(x)
     x = UpperTriangle(name="upper_triangle")(x)
