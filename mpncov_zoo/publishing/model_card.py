@@ -24,7 +24,10 @@ cdla-sharing-1.0 creativeml-openrail-m ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1
 lgpl-2.1 lgpl-3.0 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 osl-3.0 pddl postgresql unlicense wtfpl zlib
 """
 LICENCES = frozenset(_LICENCES.split())
-DATASETS: Mapping[str, str] = {"fashion_mnist": "zalando-datasets/fashion_mnist", "imagenet_1k": "ILSVRC/imagenet-1k"}
+HUB_DATASETS: Mapping[str, str] = {
+    "fashion_mnist": "zalando-datasets/fashion_mnist",
+    "imagenet_1k": "ILSVRC/imagenet-1k",
+}
 TAGS: Mapping[str, Sequence[str]] = {  # by representation
     "mpncov": ("mpncov", "isqrt-cov", "covariance-pooling"),
     "bcnn": ("bilinear-pooling",),
@@ -60,7 +63,7 @@ def _front_matter(entry: WeightsEntry, description: ArtifactDescription) -> str:
         license_name=licence_name,
         pipeline_tag=TASK,
         tags=[*TAGS.get(representation, ()), *filter(None, [backbone])] or None,
-        datasets=[DATASETS[entry.dataset]] if entry.dataset in DATASETS else None,
+        datasets=[HUB_DATASETS[entry.dataset]] if entry.dataset in HUB_DATASETS else None,
         model_name=entry.name,
         eval_results=[_result(metric) for metric in entry.metrics if metric.origin != "paper"] or None,
     ).to_yaml()
@@ -80,7 +83,7 @@ def _result(metric: Metric) -> EvalResult:
 
     return EvalResult(
         task_type=TASK,
-        dataset_type=DATASETS.get(metric.dataset, metric.dataset),
+        dataset_type=HUB_DATASETS.get(metric.dataset, metric.dataset),
         dataset_name=metric.dataset,
         dataset_split=metric.split,
         metric_type="accuracy" if metric.name == "top-1 accuracy" else metric.name.replace(" ", "-"),
