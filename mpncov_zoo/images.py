@@ -158,9 +158,14 @@ def _dtype_advice(array: np.ndarray) -> str:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation of a decoded image (Pillow has already applied a TIFF's)."""
+    """Apply the EXIF orientation of a decoded image (Pillow has already applied a TIFF's).
+
+    Not by `image.getexif()`, which takes the orientation from XMP where EXIF states none; graphs cannot.
+    """
+    exif = Image.Exif()
     try:
-        orientation = image.getexif().get(EXIF_ORIENTATION)
+        exif.load(image.info.get("exif", b""))
+        orientation = exif.get(EXIF_ORIENTATION)
     except Exception:  # malformed metadata of any kind is no reason to refuse good pixels
         return image
     # Not ImageOps.exif_transpose: it writes the other tags anew, and fails on odd ones.

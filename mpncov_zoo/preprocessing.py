@@ -5,7 +5,6 @@ network saw it: width first, rounded to whole levels, then height, rounded again
 shape since version 13; here it is always the same, so results don't depend on the version of Pillow.
 
 The graph's arithmetic is Pillow's own, in fixed point, so its pixels are equal, not close. What remains different:
-- orientation: the graph reads that of JPEG files from their EXIF block, Pillow also that of other formats and of XMP;
 - formats: the graph decodes JPEG, PNG, WebP and the first frame of a GIF, Pillow many more;
 - errors: a graph raises TensorFlow's errors, and refuses no elongated image.
 """
@@ -165,10 +164,11 @@ def preprocess_encoded(encoded: tf.Tensor, spec: InputSpecification) -> tf.Tenso
 def decode_image(encoded: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
     """Decode an image file inside a TensorFlow graph, to the pixels that `read_image` gives.
 
-    The EXIF orientation of a JPEG is applied; one of another format (rare) is not.
+    The EXIF orientation is applied, alpha is dropped.
 
     Args:
-        encoded: string scalar, the content of a JPEG, PNG (8 or 16 bit), WebP or GIF (first frame) file.
+        encoded: string scalar, the content of a JPEG, PNG (8 or 16 bit), WebP or GIF file; of an
+            animation the first frame is taken.
         spec: the network's input specification.
 
     Returns:
@@ -177,10 +177,10 @@ def decode_image(encoded: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: where it runs on anything else, or on a damaged file.
     """
-    from mpncov_zoo import graph_images
+    from mpncov_zoo.graph_images import decode_rgb, luma
 
-    rgb = graph_images.decode_rgb(encoded)
-    return rgb if spec.channel_order == "RGB" else graph_images.luma(rgb)
+    rgb = decode_rgb(encoded)
+    return rgb if spec.channel_order == "RGB" else luma(rgb)
 
 
 def resize_and_crop_tensor(image: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
@@ -195,9 +195,9 @@ def resize_and_crop_tensor(image: tf.Tensor, spec: InputSpecification) -> tf.Ten
     """
     import tensorflow as tf
 
-    from mpncov_zoo import graph_images
+    from mpncov_zoo.graph_images import resample
 
     image = tf.ensure_shape(image, (None, None, spec.channels))
     size = tf.shape(image)
     resized, start = geometry(size[0], size[1], spec, maximum=tf.maximum)
-    return graph_images.resample(image, resized, start, spec.size, spec.interpolation)
+    return resample(image, resized, start, spec.size, spec.interpolation)

@@ -35,7 +35,7 @@ LAYERS = (  # a module may import its own layer and those above it in this table
         "mpncov_zoo.backbones.blocks",
     ),
     ("mpncov_zoo.representations", "mpncov_zoo.representations.", "mpncov_zoo.backbones", "mpncov_zoo.backbones."),
-    ("mpncov_zoo.preprocessing", "mpncov_zoo.images", "mpncov_zoo.graph_images"),
+    ("mpncov_zoo.preprocessing", "mpncov_zoo.images", "mpncov_zoo.graph_images", "mpncov_zoo.graph_images."),
     ("mpncov_zoo.assembly", "mpncov_zoo.classifier", "mpncov_zoo.load_report"),
     ("mpncov_zoo.artifact", "mpncov_zoo.artifact."),
     ("mpncov_zoo.pretrained",),
