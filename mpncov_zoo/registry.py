@@ -63,10 +63,12 @@ class Representation:
     Attributes:
         second_order: it multiplies features with each other, which wants more positions than a mean.
         least_positions: how many positions of the features it needs: of one there is no covariance.
+        fixes_size: it is built for one size of the features, and so is the network for one size of images.
     """
 
     second_order: bool
     least_positions: int = 1
+    fixes_size: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ BACKBONES: Mapping[str, Backbone] = {
 REPRESENTATIONS: Mapping[str, Representation] = {
     "mpncov": Representation(second_order=True, least_positions=2),
     "gap": Representation(second_order=False),
-    "flatten": Representation(second_order=False),
+    "flatten": Representation(second_order=False, fixes_size=True),
     "bcnn": Representation(second_order=True),
     "cbp": Representation(second_order=True),
 }

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import mpncov_zoo
 from mpncov_zoo import artifact
 from mpncov_zoo.artifact import selftest, writer
 from mpncov_zoo.artifact.reader import assign_weights, read_labels, stored_weights
@@ -162,6 +163,40 @@ def test_signatures(model: ImageClassifier, loaded: Any) -> None:
     assert set(features) == set(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(features[name], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(9, 20), (33, 28)])  # fewer positions than channels of the covariance, and more
+def test_saved_model_takes_any_size(model: ImageClassifier, loaded: Any, size: tuple[int, int]) -> None:
+    of_any_size = networks.tiny(input_shape=(None, None, 3))
+    x = np.random.default_rng(0).normal(0, 1, (2, *size, 3)).astype(np.float32)
+    logits = of_any_size(x).numpy()
+    np.testing.assert_allclose(loaded(x), logits, rtol=1e-5, atol=1e-5)
+    served = outputs(loaded.signatures["serving_default"], images=tf.constant(x))
+    np.testing.assert_allclose(served["logits"], logits, rtol=1e-5, atol=1e-5)
+    features = outputs(loaded.signatures["features"], images=tf.constant(x))
+    for name, value in FeatureExtractor(of_any_size, ["covariance", "representation"])(x).items():
+        np.testing.assert_allclose(features[name], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("representation", ["bcnn", "cbp"])
+def test_bilinear_networks_take_any_size(representation: str, tmp_path: Path) -> None:
+    options = {"features": {"repeats": 1}}
+    network, of_any_size = (
+        mpncov_zoo.build(
+            "cifar_resnet20", num_classes=5, input_shape=shape, representation=representation, options=options
+        )
+        for shape in ((12, 12, 3), (None, None, 3))
+    )
+    for model in (network, of_any_size):
+        networks.randomize(model)
+    artifact.write(network, tmp_path / "a", tag="a", provenance={})
+    x = np.random.default_rng(0).normal(0, 1, (2, 9, 20, 3)).astype(np.float32)
+    np.testing.assert_allclose(tf.saved_model.load(str(tmp_path / "a"))(x), of_any_size(x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_grid_fixes_the_size() -> None:
+    vgg = mpncov_zoo.build("vgg16", num_classes=5, input_shape=(64, 48, 3), options={"classifier": {"hidden": (4,)}})
+    assert writer._images(vgg).shape.as_list() == [None, 64, 48, 3]
 
 
 def test_from_bytes_is_preprocess_and_model(model: ImageClassifier, loaded: Any) -> None:

@@ -24,6 +24,7 @@ from mpncov_zoo.errors import InputError
 from mpncov_zoo.hub.verification import describe_files
 from mpncov_zoo.preprocessing import preprocess_encoded
 from mpncov_zoo.quiet import require_tensorflow_backend
+from mpncov_zoo.registry import REPRESENTATIONS
 from mpncov_zoo.version import __version__
 
 LABELS_FILE = "assets/labels.txt"
@@ -214,4 +215,8 @@ def _signatures(model: ImageClassifier, servable: Any) -> dict[str, Any]:
 
 
 def _images(model: ImageClassifier) -> tf.TensorSpec:
-    return tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, "images")
+    """What the SavedModel takes: images of any size, if the network does not fix it."""
+    *size, channels = model.input_shape[1:]
+    if not REPRESENTATIONS[model.architecture.representation].fixes_size:
+        size = [None, None]
+    return tf.TensorSpec([None, *size, channels], tf.float32, "images")

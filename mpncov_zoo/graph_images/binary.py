@@ -18,7 +18,12 @@ def end(data: tf.Tensor) -> tf.Tensor:
 
 def number(data: tf.Tensor, at: tf.Tensor | int, count: int, little_endian: tf.Tensor | bool = False) -> tf.Tensor:
     """Return the unsigned numbers of `count` bytes that begin at the offsets `at`: int64 of the shape of `at`."""
-    offsets = tf.expand_dims(tf.cast(at, tf.int64), -1) + tf.range(count, dtype=tf.int64)
+    return _number(data, tf.cast(at, tf.int64), tf.cast(little_endian, tf.bool), count=count)
+
+
+@tf.function(autograph=False)  # so that a graph holds it once
+def _number(data: tf.Tensor, at: tf.Tensor, little_endian: tf.Tensor, count: int) -> tf.Tensor:
+    offsets = tf.expand_dims(at, -1) + tf.range(count, dtype=tf.int64)
     digits = tf.cast(tf.gather(data, tf.clip_by_value(offsets, 0, tf.size(data, tf.int64) - 1)), tf.int64)
     digits = tf.where(little_endian, tf.reverse(digits, [-1]), digits)
     return tf.reduce_sum(digits * [256**power for power in reversed(range(count))], axis=-1)

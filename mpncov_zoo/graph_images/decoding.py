@@ -13,6 +13,8 @@ from mpncov_zoo.graph_images import binary, exif
 
 _MAX_STEPS = 2**12  # of a walk through a file, which usually has ten chunks or blocks
 
+Decoded = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # pixels; where the EXIF block begins and ends, equal without one
+
 
 def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
     """Decode the content of a JPEG, PNG, WebP or GIF file, a string scalar, to uint8 (height, width, 3).
@@ -27,20 +29,20 @@ def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
         data = binary.content(encoded)
     decoders = {b"\xff\xd8": _decode_jpeg, b"RI": _decode_webp, b"GI": _decode_gif}
     branches = [(start == magic, partial(decoder, encoded, data)) for magic, decoder in decoders.items()]
-    return tf.ensure_shape(tf.case(branches, partial(_decode_png, encoded, data)), (None, None, 3))
+    rgb, start, end = tf.case(branches, partial(_decode_png, encoded, data))
+    return exif.upright(tf.ensure_shape(rgb, (None, None, 3)), exif.orientation_of(data, start, end))
 
 
-def _decode_jpeg(encoded: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
+def _decode_jpeg(encoded: tf.Tensor, data: tf.Tensor) -> Decoded:
     # TensorFlow's default method, the fast inaccurate one, is up to 3 levels from Pillow.
-    rgb = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
-    return exif.upright(rgb, exif.orientation_of(data, *exif.jpeg_block(data)))
+    return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"), *exif.jpeg_block(data)
 
 
-def _decode_png(encoded: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
-    return exif.upright(_decode_plain(encoded), exif.orientation_of(data, *exif.png_block(data)))
+def _decode_png(encoded: tf.Tensor, data: tf.Tensor) -> Decoded:
+    return _decode_plain(encoded), *exif.png_block(data)
 
 
-def _decode_webp(encoded: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
+def _decode_webp(encoded: tf.Tensor, data: tf.Tensor) -> Decoded:
     """Decode the first image of the chunks, as a file of its own, and put it on the canvas."""
     number = partial(binary.number, data, little_endian=True)
     image, frame, metadata = _webp_chunks(data)
@@ -58,7 +60,7 @@ def _decode_webp(encoded: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
     block = metadata + binary.where(binary.is_named(data, metadata + 8, b"Exif"), 8 + 6, 8)
     has_block = (metadata > 0) & is_extended & (binary.masked(number(20, 1), 8) > 0)
     end = binary.where(has_block, metadata + 8 + number(metadata + 4, 4), block)
-    return exif.upright(_on_canvas(rgb, top, left, height, width, [0, 0, 0]), exif.orientation_of(data, block, end))
+    return _on_canvas(rgb, top, left, height, width, [0, 0, 0]), block, end
 
 
 def _webp_chunks(data: tf.Tensor) -> list[tf.Tensor]:
@@ -87,7 +89,7 @@ def _webp_chunks(data: tf.Tensor) -> list[tf.Tensor]:
     return tf.while_loop(inside, step, start, maximum_iterations=_MAX_STEPS)[1:]
 
 
-def _decode_gif(encoded: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
+def _decode_gif(encoded: tf.Tensor, data: tf.Tensor) -> Decoded:
     """Decode the first frame as a file of its own, opaque and with 256 colours, and put it on the canvas."""
     number = partial(binary.number, data, little_endian=True)
     frame, transparent = _gif_frame(data)
@@ -104,7 +106,8 @@ def _decode_gif(encoded: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
     rgb = _decode_plain(tf.strings.join([b"GIF89a", size, bytes(3), *descriptor, pixels]))
     fill = tf.gather(tf.reshape(colours, (256, 3)), transparent)
     height, width = tf.maximum(number(8, 2), top + height), tf.maximum(number(6, 2), left + width)
-    return _on_canvas(rgb, top, left, height, width, fill)
+    nowhere = tf.constant(0, tf.int64)
+    return _on_canvas(rgb, top, left, height, width, fill), nowhere, nowhere
 
 
 def _gif_colours(data: tf.Tensor, flags: tf.Tensor | int, skip: int) -> tuple[tf.Tensor, tf.Tensor]:

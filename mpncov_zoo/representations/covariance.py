@@ -72,7 +72,8 @@ def isqrt_covariance(
         x: features, (batch, height, width, d).
         iterations: Newton-Schulz steps, at least 1.
         normalization: "trace", "frobenius", or None where the eigenvalues of the covariance already lie in [0, 1].
-        form: "covariance", "gram", or "auto": the one with fewer multiplications (covariance for unknown sizes).
+        form: "covariance", "gram", or "auto": the one with fewer multiplications. A graph for images of any size holds
+            both, and chooses when it runs.
         gradient: "analytic" or "autodiff": the same gradient, exact for any cotangent. The analytic one is faster and
             keeps two matrices a step instead of four; benchmarks/README.md has the figures.
 
@@ -86,9 +87,9 @@ def isqrt_covariance(
     check_options(iterations, normalization, form, gradient)
     if len(x.shape) != 4:
         raise ValueError(f"x must be (batch, height, width, d). Received: shape {tuple(x.shape)}")
-    if form == "auto":
-        form = _cheaper_form(_positions(x), x.shape[-1], iterations)
-    root = partial(_root, iterations=iterations, normalization=normalization, gram=form == "gram")
+    gram = form == "gram" if form != "auto" else _is_gram_cheaper(x, iterations)
+    function = _root if isinstance(gram, bool) else _root_of_any_size
+    root = partial(function, iterations=iterations, normalization=normalization, gram=gram)
     return with_gradient(root, x) if gradient == "analytic" else root(x)[0]
 
 
@@ -158,6 +159,19 @@ def _root(x: Any, iterations: int, normalization: str | None, gram: bool) -> tup
         return ops.reshape(_centered(gradient), ops.shape(x))
 
     return root, backward
+
+
+def _root_of_any_size(x: Any, iterations: int, normalization: str | None, gram: Any) -> tuple[Any, Backward]:
+    """What `_root` returns, where a graph learns when it runs, from a bool scalar, which form is the cheaper one.
+
+    The derivative computes the root again: what one branch of a graph remembers is not seen by another.
+    """
+    roots = [partial(_root, x, iterations, normalization, form) for form in (True, False)]
+
+    def backward(cotangent: Any) -> Any:
+        return ops.cond(gram, *(lambda root=root: root()[1](cotangent) for root in roots))
+
+    return ops.cond(gram, *(lambda root=root: root()[0] for root in roots)), backward
 
 
 def _scale(moment: Any, normalization: str | None, positions: Any) -> Any:
@@ -235,11 +249,14 @@ def _number_of_rows(rows: Any) -> Any:
     return ops.where(count < LEAST_POSITIONS, ops.full_like(count, float("nan")), count)
 
 
-def _cheaper_form(positions: int | None, dimension: int, iterations: int) -> str:
-    """The form with fewer multiplications forward."""
+def _is_gram_cheaper(x: Any, iterations: int) -> Any:
+    """Whether the Gram form has fewer multiplications forward: a bool, or a scalar where the positions are unknown."""
+    positions = _positions(x)
     if positions is None:
-        return "covariance"
-    return min(("covariance", "gram"), key=lambda form: multiplications(form, positions, dimension, iterations))
+        shape = ops.cast(ops.shape(x), "float32")  # of whole numbers the products would overflow
+        positions = shape[1] * shape[2]
+    gram, covariance = (multiplications(form, positions, x.shape[-1], iterations) for form in ("gram", "covariance"))
+    return gram < covariance
 
 
 def _inner_product(a: Any, b: Any) -> Any:

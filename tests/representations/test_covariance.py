@@ -278,6 +278,23 @@ def test_unknown_sizes(form: str, way: str) -> None:
         )
 
 
+@pytest.mark.parametrize(("positions", "gram"), [(4, True), (11, True), (16, False), (400, False)])
+def test_a_graph_for_any_size_runs_the_smaller_matrix(
+    positions: int, gram: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def root(x: Any, iterations: int, normalization: str | None, gram: bool) -> tuple[Any, Any]:
+        which = tf.fill((tf.shape(x)[0], 16, 16), float(gram))
+        return which, lambda cotangent: float(gram) * tf.ones_like(x)
+
+    monkeypatch.setattr("mpncov_zoo.representations.covariance._root", root)
+    compute = tf.function(isqrt_covariance, input_signature=[tf.TensorSpec([None, None, None, 16], tf.float32)])
+    x = tf.zeros((2, positions, 1, 16))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = compute(x)
+    assert (value.numpy() == gram).all() and (tape.gradient(value, x).numpy() == gram).all()
+
+
 def products(options: dict[str, Any], shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], ...]]:
     """The shapes of the two factors of every matrix product of the forward propagation."""
     compute = tf.function(lambda x: isqrt_covariance(x, **options))
