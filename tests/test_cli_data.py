@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mpncov_zoo.cli.data import READERS
-from mpncov_zoo.training.datasets import DATASETS, read_dataset
+from mpncov_zoo.training.datasets import read_dataset
 from tests.command_line import Capture, assert_refused, run
 from tests.image_folders import write_folders
 
@@ -14,10 +13,6 @@ from tests.image_folders import write_folders
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     return write_folders(tmp_path / "photos", {"train": {"ant": 4, "bee": 2}, "val": {"ant": 1, "bee": 1}})
-
-
-def test_the_help_names_every_reader() -> None:
-    assert {*READERS.split(", ")} == {*DATASETS} - {"imagenet_1k"}
 
 
 def test_check_counts_and_names(capsys: Capture, photos: Path) -> None:

@@ -81,6 +81,7 @@ LIGHT = (  # without TensorFlow and Keras: what `import`, `list_models`, `info` 
     "mpncov_zoo.quiet",
     "mpncov_zoo.registry",
     "mpncov_zoo.specification",
+    "mpncov_zoo.training.datasets",
     "mpncov_zoo.training.recipes",
     "mpncov_zoo.version",
 )

@@ -11,13 +11,15 @@ import numpy as np
 from mpncov_zoo.cli.options import PROGRAM, add_command, add_json, positive
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.quiet import import_tensorflow
+from mpncov_zoo.training.datasets import DATASETS, dataset_splits, read_dataset
 from mpncov_zoo.training.recipes import load_shares
 
 if TYPE_CHECKING:
     from mpncov_zoo.training.datasets.splits import Split
 
 CORRUPT = 1  # exit code
-READERS = "folders, imagenet, cub, aircraft, cars, elpv, elpv_levels, cifar100, fashion_mnist, tfrecord"
+PACKED = "tfrecord"
+READERS = ", ".join(DATASETS)
 
 FOLDERS = (
     "folders: train/CLASS/, and val/CLASS/ or test/CLASS/; or CLASS/ alone: all of that is the split train, unless\n"
@@ -61,7 +63,7 @@ def _add_pack(below: Any) -> None:
         "pack",
         run_pack,
         help="write a data set as TFRecord shards, with its labels and class names; prints the files of the index",
-        details=f"DATASET is one of {READERS.removesuffix(', tfrecord')}.\n"
+        details=f"DATASET is one of {', '.join(name for name in DATASETS if name != PACKED)}.\n"
         'Training on shards needs no other files: `dataset = "tfrecord"`, --data DIR. A run that was stopped goes on\n'
         "where it was when the command is given again. Every shard is read back when it is written.",
         example=f"{PROGRAM} data pack imagenet --data /data/imagenet --output /data/packed --size 256 --shards 128",
@@ -104,7 +106,7 @@ def run_check(args: argparse.Namespace) -> int:
     found_corrupt = False
     for name, split in _splits(args):
         corrupt = [vars(image) for image in find_corrupt(split, progress=True)]
-        if args.dataset == "tfrecord":
+        if args.dataset == PACKED:
             verify(args.data, name, progress=True)
         found_corrupt |= bool(corrupt)
         counts = np.bincount(split.labels, minlength=len(split.class_names)).tolist()
@@ -145,8 +147,6 @@ def run_pack(args: argparse.Namespace) -> int:
 
 def _splits(args: argparse.Namespace) -> list[tuple[str, Split]]:
     """Read all splits before the work on the first begins, so that an error in the last one costs no time."""
-    from mpncov_zoo.training.datasets import dataset_splits, read_dataset
-
     shares = load_shares(args.set)
     names = [args.split] if args.split else dataset_splits(args.dataset, args.data, shares)
     return [(name, read_dataset(args.dataset, args.data, name, shares)) for name in names]

@@ -19,8 +19,8 @@ import tensorflow as tf
 
 from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.specification import InputSpecification
-from mpncov_zoo.training.datasets import Split, evaluation_batches
-from mpncov_zoo.training.datasets.pipelines import WHOLE, Share
+from mpncov_zoo.training.datasets import Split
+from mpncov_zoo.training.datasets.pipelines import WHOLE, Share, evaluation_batches
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,10 @@ from mpncov_zoo.labels import labels_of
 from mpncov_zoo.manifest import load_manifest
 from mpncov_zoo.progress import progress_bar
 from mpncov_zoo.specification import InputSpecification
-from mpncov_zoo.training.datasets import Split, view_batches
+from mpncov_zoo.training.datasets import Split
 from mpncov_zoo.training.datasets.checking import find_corrupt
 from mpncov_zoo.training.datasets.folders import WNID
+from mpncov_zoo.training.datasets.pipelines import view_batches
 from mpncov_zoo.training.views import COUNT, require_views
 
 IMAGENET = "imagenet_1k"

@@ -26,18 +26,9 @@ from mpncov_zoo.manifest import load_manifest
 from mpncov_zoo.quiet import require_tensorflow_backend
 from mpncov_zoo.training import runs
 from mpncov_zoo.training.curves import require_matplotlib
-from mpncov_zoo.training.datasets import (
-    Share,
-    Split,
-    dataset_splits,
-    divide,
-    read_dataset,
-    require_outside,
-    split_holdout,
-    training_batches,
-)
+from mpncov_zoo.training.datasets import Split, dataset_splits, divide, read_dataset, require_outside, split_holdout
 from mpncov_zoo.training.datasets.checking import without_corrupt
-from mpncov_zoo.training.datasets.pipelines import WHOLE
+from mpncov_zoo.training.datasets.pipelines import WHOLE, Share, training_batches
 from mpncov_zoo.training.datasets.splits import require_usable
 from mpncov_zoo.training.distribution import (
     chief_first,

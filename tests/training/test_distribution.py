@@ -24,7 +24,8 @@ from mpncov_zoo.backbones.blocks import BATCH_NORM, BatchNormalization
 from mpncov_zoo.cli import main
 from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.training import distribution, fit
-from mpncov_zoo.training.datasets import read_dataset, split_holdout, training_batches
+from mpncov_zoo.training.datasets import read_dataset, split_holdout
+from mpncov_zoo.training.datasets.pipelines import training_batches
 from mpncov_zoo.training.divergence import DivergenceGuard
 from mpncov_zoo.training.networks import build
 from mpncov_zoo.training.optimization import compile_for

@@ -16,7 +16,8 @@ from PIL import Image
 
 from mpncov_zoo.errors import InputError, IntegrityError
 from mpncov_zoo.training import packing
-from mpncov_zoo.training.datasets import Files, Images, checking, dataset_splits, evaluation_batches, read_dataset
+from mpncov_zoo.training.datasets import Files, Images, checking, dataset_splits, read_dataset
+from mpncov_zoo.training.datasets.pipelines import evaluation_batches
 from mpncov_zoo.training.packing import pack, verify
 from mpncov_zoo.training.shard_files import shrink
 from tests.image_folders import specification, write_folders

@@ -15,7 +15,8 @@ from scipy.io import savemat
 
 import mpncov_zoo
 from mpncov_zoo import artifact, registry
-from mpncov_zoo.training.datasets import evaluation_batches, read_dataset
+from mpncov_zoo.training.datasets import read_dataset
+from mpncov_zoo.training.datasets.pipelines import evaluation_batches
 from mpncov_zoo.training.fit import train
 from mpncov_zoo.training.networks import build
 from mpncov_zoo.training.recipes import Recipe, list_recipes, load_recipe

@@ -1,4 +1,7 @@
-"""Data sets as they are published, and the tf.data pipelines that feed them to a network."""
+"""Data sets as they are published: DATASETS is the table of their readers, `pipelines` feeds them to a network.
+
+Data sets are found and listed without TensorFlow.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +12,6 @@ from mpncov_zoo.errors import InputError
 from mpncov_zoo.training.datasets import cifar, elpv, fine_grained, folders, idx, shards
 from mpncov_zoo.training.datasets.division import divide
 from mpncov_zoo.training.datasets.idx import FASHION_MNIST_LABELS, fashion_mnist, read_idx
-from mpncov_zoo.training.datasets.pipelines import Share, evaluation_batches, training_batches, view_batches
 from mpncov_zoo.training.datasets.splits import Files, Images, Split, require_usable, split_holdout
 from mpncov_zoo.training.shares import Shares
 
@@ -18,18 +20,14 @@ __all__ = [
     "FASHION_MNIST_LABELS",
     "Files",
     "Images",
-    "Share",
     "Shares",
     "Split",
     "dataset_splits",
     "divide",
-    "evaluation_batches",
     "fashion_mnist",
     "read_dataset",
     "read_idx",
     "split_holdout",
-    "training_batches",
-    "view_batches",
 ]
 
 
@@ -59,13 +57,15 @@ DATASETS: Mapping[str, Reader] = {
     "fashion_mnist": Reader(fashion_mnist, _always(*idx.SPLITS)),
     "cifar100": Reader(cifar.read_cifar100, _always(*cifar.SPLITS)),
     "imagenet": Reader(folders.read_imagenet, folders.split_folders),
-    "imagenet_1k": Reader(folders.read_imagenet, folders.split_folders),  # the manifest's name for it
     "cub": Reader(fine_grained.read_cub, _always(*fine_grained.SPLITS)),
     "aircraft": Reader(fine_grained.read_aircraft, _always(*fine_grained.SPLITS)),
     "cars": Reader(fine_grained.read_cars, _always(*fine_grained.SPLITS)),
     "elpv": Reader(elpv.read_elpv, _always(*elpv.SPLITS)),
     "elpv_levels": Reader(elpv.read_elpv_levels, _always(*elpv.SPLITS)),
 }
+
+
+ALIASES: Mapping[str, str] = {"imagenet_1k": "imagenet"}  # the manifest's name for it
 
 
 def read_dataset(name: str, directory: str | PathLike[str], split: str, shares: Shares | None = None) -> Split:
@@ -122,6 +122,7 @@ def require_outside(name: str, directory: str | PathLike[str], output: str | Pat
 
 
 def _reader(name: str) -> Reader:
-    if name not in DATASETS:
+    layout = ALIASES.get(name, name)
+    if layout not in DATASETS:
         raise InputError(f"No reader for the data set {name!r}; allowed are {', '.join(DATASETS)}.")
-    return DATASETS[name]
+    return DATASETS[layout]

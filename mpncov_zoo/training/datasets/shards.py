@@ -2,29 +2,33 @@
 
 `<split>.json` lists the shards of a split, their digests and labels, and the class names. A record is a
 tf.train.Example with the usual names: image/encoded, image/class/label (from 0), image/class/text, image/filename.
+
+TensorFlow is imported when images are read.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import numpy as np
-import tensorflow as tf
 from pydantic import Field, model_validator
 
 from mpncov_zoo.documents import FORMAT_VERSION, StrictModel, load_document
 from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.preprocessing import decode_image
 from mpncov_zoo.specification import InputSpecification
-from mpncov_zoo.training.augmentation import stateless
 from mpncov_zoo.training.datasets.listings import require_split
 from mpncov_zoo.training.datasets.splits import Split, held
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 WINDOW = 2048  # records among which the order is random, on top of that of shards: about 0.2 GB of usual photos
 AT_ONCE = 16  # shards read in turn, record by record
 SUFFIX = ".json"
-FEATURES = {"image/encoded": tf.io.FixedLenFeature((), tf.string)}
 
 
 class Shard(StrictModel):
@@ -104,12 +108,14 @@ class Shards(Split):
     labels: np.ndarray
     class_names: tuple[str, ...]
 
-    def take(self, indices: np.ndarray) -> "Shards":
+    def take(self, indices: np.ndarray) -> Shards:
         if (np.diff(indices) <= 0).any():
             raise InputError("Shards are read from beginning to end: take their images in ascending order.")
         return replace(self, records=self.records[indices], labels=self.labels[indices])
 
     def examples(self, shuffle: tf.Tensor | None = None) -> tf.data.Dataset:
+        import tensorflow as tf
+
         numbered = self._in_order() if shuffle is None else self._interleaved(shuffle)
         position = np.full(self.index.images, -1, np.int64)
         position[self.records] = np.arange(len(self.records))
@@ -123,7 +129,10 @@ class Shards(Split):
         return examples.apply(tf.data.experimental.assert_cardinality(len(self)))  # a shard may have been cut since
 
     def decode(self, item: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
-        return decode_image(tf.io.parse_single_example(item, FEATURES)["image/encoded"], spec)
+        import tensorflow as tf
+
+        features = {"image/encoded": tf.io.FixedLenFeature((), tf.string)}
+        return decode_image(tf.io.parse_single_example(item, features)["image/encoded"], spec)
 
     def name(self, index: int) -> str:
         return f"record {self.records[index]}"
@@ -134,10 +143,16 @@ class Shards(Split):
 
     def _in_order(self) -> tf.data.Dataset:
         """Pairs of a record's number among all records and the record."""
+        import tensorflow as tf
+
         return tf.data.TFRecordDataset([str(self.directory / shard.file) for shard in self.index.shards]).enumerate()
 
     def _interleaved(self, seed: tf.Tensor) -> tf.data.Dataset:
         """The same pairs, with the shards in random order and read in turn, some at a time."""
+        import tensorflow as tf
+
+        from mpncov_zoo.training.augmentation import stateless
+
         paths = held([str(self.directory / shard.file) for shard in self.index.shards])
         counts = [len(shard.labels) for shard in self.index.shards]
         starts = held(np.cumsum([0, *counts[:-1]], dtype=np.int64))
@@ -151,6 +166,10 @@ class Shards(Split):
 
 
 def _shuffled_in_windows(examples: tf.data.Dataset, seed: tf.Tensor) -> tf.data.Dataset:
+    import tensorflow as tf
+
+    from mpncov_zoo.training.augmentation import stateless
+
     def shuffled(number: tf.Tensor, window: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         window_seed = seed + tf.stack([tf.constant(0, tf.int64), (number + 1) * 2**32])
         order = stateless.stateless_shuffle(tf.range(tf.size(window[1])), seed=window_seed)

@@ -1,4 +1,9 @@
-"""One part of a data set, such as its training images, which are in memory or in one file each."""
+"""One part of a data set, such as its training images, which are in memory or in one file each.
+
+TensorFlow is imported when images are read, not when data sets are listed.
+"""
+
+from __future__ import annotations
 
 import hashlib
 import io
@@ -8,17 +13,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.graph_images import luma
 from mpncov_zoo.preprocessing import decode_image
 from mpncov_zoo.specification import InputSpecification
-from mpncov_zoo.training.augmentation import stateless
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class Split(ABC):
@@ -80,16 +85,22 @@ class Images(Split):
     labels: np.ndarray
     class_names: tuple[str, ...]
 
-    def take(self, indices: np.ndarray) -> "Images":
+    def take(self, indices: np.ndarray) -> Images:
         return Images(self.pixels[indices], self.labels[indices], self.class_names)
 
     def examples(self, shuffle: tf.Tensor | None = None) -> tf.data.Dataset:
+        import tensorflow as tf
+
         pixels = held(self.pixels)
         return _numbered(self.labels, shuffle).map(lambda label, index: (tf.gather(pixels, index), label, index))
 
     def decode(self, item: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
         if item.shape[2] == spec.channels:
             return item
+        import tensorflow as tf
+
+        from mpncov_zoo.graph_images import luma
+
         return luma(item) if spec.channels == 1 else tf.image.grayscale_to_rgb(item)
 
     def _identity(self) -> Iterator[bytes]:
@@ -115,15 +126,19 @@ class Files(Split):
     labels: np.ndarray
     class_names: tuple[str, ...]
 
-    def take(self, indices: np.ndarray) -> "Files":
+    def take(self, indices: np.ndarray) -> Files:
         paths = tuple(self.paths[index] for index in indices)
         return Files(self.root, paths, self.labels[indices], self.class_names)
 
     def examples(self, shuffle: tf.Tensor | None = None) -> tf.data.Dataset:
+        import tensorflow as tf
+
         paths = held([_bytes(path) for path in self.paths])
         return _numbered(self.labels, shuffle).map(lambda label, index: (tf.gather(paths, index), label, index))
 
     def decode(self, item: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
+        import tensorflow as tf
+
         path = tf.strings.join([_bytes(self.root), item], b"/")
         return decode_image(tf.io.read_file(path), spec)
 
@@ -142,6 +157,8 @@ class Files(Split):
 
 def held(values: Any) -> tf.Tensor:
     """A constant outside of the graph that is being traced, since graphs are copied, rewritten and limited in size."""
+    import tensorflow as tf
+
     with tf.init_scope():
         return tf.constant(values)
 
@@ -160,6 +177,10 @@ def _size(path: Path) -> int:
 
 def _numbered(labels: np.ndarray, shuffle: tf.Tensor | None) -> tf.data.Dataset:
     """Pairs (label int32, index int64), in order or shuffled."""
+    import tensorflow as tf
+
+    from mpncov_zoo.training.augmentation import stateless
+
     order: Any = tf.range(len(labels), dtype=tf.int64)
     if shuffle is not None:
         order = stateless.stateless_shuffle(order, seed=shuffle)

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.training.datasets import Files, Images, checking, read_dataset, training_batches
+from mpncov_zoo.training.datasets import Files, Images, checking, read_dataset
 from mpncov_zoo.training.datasets.checking import find_corrupt, without_corrupt
+from mpncov_zoo.training.datasets.pipelines import training_batches
 from mpncov_zoo.training.recipes import Augmentation
 from tests.image_folders import specification, write_folders
 from tests.photos import encode, photo

@@ -12,18 +12,8 @@ import tensorflow as tf
 
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.preprocessing import preprocess
-from mpncov_zoo.training.datasets import (
-    FASHION_MNIST_LABELS,
-    Images,
-    Share,
-    Split,
-    evaluation_batches,
-    read_dataset,
-    split_holdout,
-    training_batches,
-    view_batches,
-)
-from mpncov_zoo.training.datasets.pipelines import WHOLE
+from mpncov_zoo.training.datasets import FASHION_MNIST_LABELS, Images, Split, read_dataset, split_holdout
+from mpncov_zoo.training.datasets.pipelines import WHOLE, Share, evaluation_batches, training_batches, view_batches
 from mpncov_zoo.training.datasets.splits import Files
 from mpncov_zoo.training.packing import pack
 from mpncov_zoo.training.recipes import Augmentation, RandomResizedCrop, load_recipe
