@@ -181,7 +181,7 @@ def test_list_of_weights_has_what_one_needs_to_choose(capsys: Capture, monkeypat
     names = [row.split()[0] for row in rows]
     assert title.split()[0] == "NAME" and names == mpncov_zoo.list_models(pretrained=True)
     found = {row.split()[0]: [cell.strip() for cell in row.split("  ") if cell][1:] for row in rows}
-    bundled = ["10", "94.34 %", "mpncov_zoo", "2.5 MB", "Apache-2.0", "here, bundled"]
+    bundled = ["10", "94.34 %", "mpncov_zoo", "2.9 MB", "Apache-2.0", "here, bundled"]
     assert found[f"{NAME}.fashion_mnist"] == bundled
     published = ["1000", "78.29 %", "its authors", "227.9 MB", "not stated"]
     fetched = "fetched from jtxie.com, converted on first use"
