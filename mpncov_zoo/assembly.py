@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 from keras import KerasTensor, layers
@@ -16,15 +17,22 @@ from mpncov_zoo.registry import BACKBONES, PARTS, REPRESENTATIONS, Architecture,
 from mpncov_zoo.specification import InputShape, check_input_shape, is_whole
 
 Endpoints = dict[str, KerasTensor]
-Builder = Callable[[KerasTensor], Endpoints]
+Builder = Callable[[Any], Endpoints]  # of one tensor, or of a list of them
 
 
 @dataclass(frozen=True)
 class Part:
-    """A sub-model, and the tensors in it that have a name."""
+    """A sub-model, and the tensors in it that have a name.
+
+    Attributes:
+        model: of one output, or of several, if the representation stands on several stages.
+        endpoints: its named tensors, in order.
+        left_out: names of the variables that the builder made beyond the outputs, and that are no part of it.
+    """
 
     model: keras.Model
     endpoints: Endpoints
+    left_out: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ def assemble(
     require_channels_last()
     inputs = keras.Input(shape, name="images")
     with _usable_options(architecture, shape):
-        features = _part("features", inputs, _features(architecture), initialize)
+        features = _part("features", inputs, _features(architecture), initialize, architecture.stages)
         _require_positions(features, architecture, shape)
         summary = _part("representation", features.model.output, _representation(architecture), initialize)
         outputs, classifier = summary.model(features.model(inputs)), None
@@ -101,21 +109,39 @@ def deep_graph() -> Iterator[None]:
         sys.setrecursionlimit(before)
 
 
-def _part(name: str, like: KerasTensor, builder: Builder, initialize: Collection[str]) -> Part:
-    """A sub-model on inputs shaped like a tensor."""
-    inputs = keras.Input(like.shape[1:], dtype=like.dtype)
+def _part(name: str, like: Any, builder: Builder, initialize: Collection[str], outputs: Sequence[str] = ()) -> Part:
+    """A sub-model on inputs shaped like a tensor or tensors, to its last endpoint or to those named, and no further."""
+    shaped = [keras.Input(tensor.shape[1:], dtype=tensor.dtype) for tensor in as_list(like)]
+    inputs = shaped if isinstance(like, list) else shaped[0]
     with nullcontext() if name in initialize else skip_initialization():
         endpoints = builder(inputs)
+    unknown = [output for output in outputs if output not in endpoints]
+    if unknown:
+        raise InputError(f"The trunk has the stages {', '.join(endpoints)}. Received: {', '.join(unknown)}.")
     with deep_graph():
-        return Part(keras.Model(inputs, list(endpoints.values())[-1], name=name), endpoints)
+        if not outputs:
+            return Part(keras.Model(inputs, list(endpoints.values())[-1], name=name), endpoints)
+        whole = keras.Model(inputs, list(endpoints.values()))
+        chosen = [endpoints[output] for output in outputs]
+        model = keras.Model(inputs, chosen[0] if len(chosen) == 1 else chosen, name=name)
+    left_out = {variable.path for variable in whole.variables} - {variable.path for variable in model.variables}
+    last = max(list(endpoints).index(output) for output in outputs)
+    return Part(model, dict(list(endpoints.items())[: last + 1]), frozenset(f"{name}/{path}" for path in left_out))
+
+
+def as_list(tensors: Any) -> list[KerasTensor]:
+    """One tensor, or a list of tensors, as a list."""
+    return tensors if isinstance(tensors, list) else [tensors]
 
 
 def _require_positions(features: Part, architecture: Architecture, shape: InputShape) -> None:
     """Refuse images that leave too few positions for the representation; the message says which size is enough."""
     needed = REPRESENTATIONS[architecture.representation].least_positions
-    height, width = features.model.output.shape[1:3]
-    if height is None or width is None or height * width >= needed:
+    sizes = [tensor.shape[1:3] for tensor in as_list(features.model.output)]
+    few = [size for size in sizes if None not in size and size[0] * size[1] < needed]
+    if not few:
         return
+    height, width = few[0]
     size = _least_size(architecture, shape[2], needed)
     raise InputError(
         f"{architecture.name} makes features of {height}x{width} positions from images of {shape[0]}x{shape[1]}, and "
@@ -127,16 +153,17 @@ def _least_size(architecture: Architecture, channels: int, positions: int) -> in
     """The smallest height and width of images for which the features have so many positions."""
     inputs = keras.Input((None, None, channels))
     with skip_initialization():
-        outputs = list(_features(architecture)(inputs).values())[-1]
+        endpoints = _features(architecture)(inputs)
+    names = architecture.stages or list(endpoints)[-1:]
     with deep_graph():
-        model = keras.Model(inputs, outputs)
+        model = keras.Model(inputs, [endpoints[name] for name in names])
 
     def enough(size: int) -> bool:
         try:
-            _, height, width, _ = model.compute_output_shape((None, size, size, channels))
+            shapes = model.compute_output_shape((None, size, size, channels))
         except ValueError:  # nothing is left of so small an image
             return False
-        return height * width >= positions
+        return all(height * width >= positions for _, height, width, _ in shapes)
 
     return bisect_left(range(4096), True, key=enough)
 
@@ -175,8 +202,30 @@ def _features(architecture: Architecture) -> Builder:
 
 
 def _representation(architecture: Architecture) -> Builder:
+    """The representation of the trunk's end, or of each of its stages, then joined to one vector."""
     function = representations.BUILDERS[architecture.representation]
-    return lambda inputs: function(inputs, **architecture.representation_options)
+
+    def one(features: KerasTensor, suffix: str, *, l2_normalize: bool = False, **options: Any) -> Endpoints:
+        endpoints = function(features, suffix=suffix, **options)
+        if l2_normalize:
+            unit = layers.UnitNormalization(dtype=full_precision(), name=f"l2{suffix}")
+            endpoints["representation"] = unit(endpoints["representation"])
+        return {f"{name}{suffix}": tensor for name, tensor in endpoints.items()}
+
+    def build(inputs: Any) -> Endpoints:
+        options, endpoints, vectors = architecture.representation_options, {}, []
+        if not architecture.stages:
+            return one(inputs, "", **options)
+        for stage, features in zip(architecture.stages, as_list(inputs), strict=True):
+            endpoints |= one(features, f"_{stage}", **options)
+            vectors.append(endpoints[f"representation_{stage}"])
+        if len(vectors) == 1:
+            del endpoints[f"representation_{architecture.stages[0]}"]  # the same as the whole
+            return {**endpoints, "representation": vectors[0]}
+        joined = layers.Concatenate(dtype=full_precision(), name="joined")(vectors)
+        return {**endpoints, "representation": joined}
+
+    return build
 
 
 def _classifier(num_classes: int, options: Options) -> Builder:

@@ -10,7 +10,7 @@ import numpy as np
 from keras import KerasTensor
 
 from mpncov_zoo import preprocessing
-from mpncov_zoo.assembly import assemble, deep_graph, precision
+from mpncov_zoo.assembly import as_list, assemble, deep_graph, precision
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.load_report import CONFIGURATION, LoadReport
 from mpncov_zoo.plausibility import check_images
@@ -43,6 +43,7 @@ class ImageClassifier(keras.Model):
     Attributes:
         features, representation, classifier: the sub-models (`classifier` is None for 0 classes).
         load_report: what was loaded and what is fresh, a `LoadReport`.
+        left_out: names of the weights that the whole trunk has behind the last of the architecture's `stages`.
 
     Example:
         >>> model = mpncov_zoo.build("mpncov_cifar_resnet20", num_classes=10)
@@ -70,6 +71,7 @@ class ImageClassifier(keras.Model):
         self.features = parts.features.model
         self.representation = parts.representation.model
         self.classifier = parts.classifier.model if parts.classifier is not None else None
+        self.left_out = parts.features.left_out
         self._endpoints = {"features": parts.features.endpoints, "representation": parts.representation.endpoints}
         self.load_report = LoadReport(fresh=tuple(self.named_variables()))
 
@@ -115,8 +117,9 @@ class ImageClassifier(keras.Model):
         with deep_graph():
             trunk = keras.Model(self.features.input, [*stages.values()])
         head = keras.Model(self.representation.input, [*summary.values()])
-        outputs = dict(zip(stages, _as_list(trunk(self.input)), strict=True))
-        outputs |= zip(summary, _as_list(head([*outputs.values()][-1])), strict=True)
+        outputs = dict(zip(stages, as_list(trunk(self.input)), strict=True))
+        chosen = [outputs[name] for name in self.architecture.stages or [*outputs][-1:]]
+        outputs |= zip(summary, as_list(head(chosen[0] if len(chosen) == 1 else chosen)), strict=True)
         if self.classifier is not None:
             outputs["logits"] = self.classifier(outputs["representation"])
         return {name: outputs[name] for name in names}
@@ -323,10 +326,6 @@ def _probabilities(logits: np.ndarray) -> np.ndarray:
         return _probabilities(logits)[:, :1]
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     return shares / shares.sum(axis=1, keepdims=True)
-
-
-def _as_list(outputs: Any) -> list[KerasTensor]:
-    return outputs if isinstance(outputs, list) else [outputs]
 
 
 def _freeze_between(inputs: KerasTensor, output: KerasTensor) -> None:

@@ -22,6 +22,7 @@ def network(
     num_classes: int | None = None,
     input_shape: InputShape | None = None,
     representation: str | None = None,
+    stages: Sequence[str] | None = None,
 ) -> ImageClassifier:
     """The network of an artifact with its weights, adapted to what is asked for.
 
@@ -30,6 +31,7 @@ def network(
         num_classes: another number gets a fresh classifier, 0 none.
         input_shape: (height, width, channels); height and width may be None for any size.
         representation: another than the artifact's own; it and the classifier are then fresh.
+        stages: others of the trunk than the artifact's, for the representation to stand on; the same holds then.
 
     Raises:
         IntegrityError: the weights are not those that were published, or not of this network.
@@ -40,9 +42,14 @@ def network(
     description = artifact.description
     architecture, published_shape = described(artifact)
     labels = read_labels(artifact.directory, description)
-    changed = representation not in (None, architecture.representation)
+    own_stages = architecture.stages
+    asked = (
+        representation or architecture.representation,
+        own_stages if stages is None else registry.check_stages(stages),
+    )
+    changed = asked != (architecture.representation, own_stages)
     if changed:
-        architecture = _with_representation(architecture, representation)
+        architecture = _standing_on(architecture, *asked)
     classes = description.num_classes if num_classes is None else check_num_classes(num_classes)
     shape = published_shape if input_shape is None else check_input_shape(input_shape)
     if shape[2] != published_shape[2]:
@@ -64,8 +71,15 @@ def network(
             _require_buildable(artifact)
             raise
         stored = reading.result()
+    if changed and own_stages and not _of_features(model) <= stored.values.keys():
+        held = f"{description.name} holds the trunk up to {', '.join(own_stages)}"
+        raise InputError(f"{held}. Received: stages={list(architecture.stages)!r}, which go on behind them.")
     _place(model, stored, artifact)
     return model
+
+
+def _of_features(model: ImageClassifier) -> set[str]:
+    return {name for name in model.named_variables() if name.split("/")[0] == "features"}
 
 
 def fill(model: ImageClassifier, artifact: ResolvedArtifact, parts: Sequence[str]) -> None:
@@ -98,7 +112,7 @@ def _verified_weights(artifact: ResolvedArtifact, parts: Sequence[str]) -> Store
 
 
 def _place(model: ImageClassifier, stored: StoredWeights, artifact: ResolvedArtifact) -> None:
-    assign_weights(model, stored)
+    left = assign_weights(model, stored)
     names = tuple(model.named_variables())
     model.load_report = LoadReport(
         weights=artifact.description.name,
@@ -106,7 +120,7 @@ def _place(model: ImageClassifier, stored: StoredWeights, artifact: ResolvedArti
         trust=artifact.trust,
         loaded=tuple(name for name in names if name.split("/")[0] in stored.parts),
         fresh=tuple(name for name in names if name.split("/")[0] not in stored.parts),
-        unused=stored.unused,
+        unused=tuple(sorted({*stored.unused, *left})),
     )
 
 
@@ -125,11 +139,11 @@ def _architecture(description: ArtifactDescription) -> tuple[Architecture, Input
     return architecture, shape
 
 
-def _with_representation(architecture: Architecture, representation: str | None) -> Architecture:
-    """Another representation on the same backbone, whose options that differ from the table's stay as they are."""
+def _standing_on(architecture: Architecture, representation: str, stages: Sequence[str]) -> Architecture:
+    """Another representation, or other stages, of a backbone whose options that differ from the table's stay so."""
     table = registry.architecture(architecture.backbone, architecture.representation).features_options
     own = {key: value for key, value in architecture.features_options.items() if table.get(key) != value}
-    return registry.architecture(architecture.backbone, representation, {"features": own})
+    return registry.architecture(architecture.backbone, representation, {"features": own}, stages)
 
 
 def _require_buildable(artifact: ResolvedArtifact) -> None:

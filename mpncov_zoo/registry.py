@@ -1,6 +1,6 @@
 """The tables: what a model's name stands for. A backbone, a representation, a model is a row; no TensorFlow here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
@@ -73,7 +73,13 @@ class Representation:
 
 @dataclass(frozen=True)
 class Architecture:
-    """All that is needed to build a network, apart from the image size and the number of classes."""
+    """All that is needed to build a network, apart from the image size and the number of classes.
+
+    Attributes:
+        name, backbone, representation: keys of the tables.
+        features_options, representation_options, classifier_options: arguments of the parts' builders.
+        stages: of the backbone, on whose channels the representation stands, one vector each; none for its end.
+    """
 
     name: str
     backbone: str
@@ -81,10 +87,12 @@ class Architecture:
     features_options: Options
     representation_options: Options
     classifier_options: Options
+    stages: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, for configurations and model.json."""
-        return asdict(self)
+        """As plain data, for configurations and model.json; without stages it is as versions before them wrote it."""
+        values = asdict(self)
+        return values if self.stages else {name: value for name, value in values.items() if name != "stages"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Architecture":
@@ -92,7 +100,19 @@ class Architecture:
         plain: dict[str, Any] = {
             key: _tuples(key, value) if key.endswith("_options") else value for key, value in values.items()
         }
-        return cls(**plain)
+        return cls(**{**plain, "stages": check_stages(plain.get("stages", ()))})
+
+
+def check_stages(stages: Any) -> tuple[str, ...]:
+    """The names as a tuple; which ones a backbone has is known when it is built.
+
+    Raises:
+        InputError: they are no list of different names.
+    """
+    names = stages if isinstance(stages, list | tuple) else None
+    if names is None or not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
+        raise InputError(f"stages must be a list of different names, such as ['stage5']. Received: {stages!r}.")
+    return tuple(names)
 
 
 def _tuples(name: str, options: Any) -> Options:
@@ -242,14 +262,19 @@ def backbone_of(name: str) -> Backbone:
 
 
 def architecture(
-    name: str, representation: str | None = None, options: Mapping[str, Options] | None = None
+    name: str,
+    representation: str | None = None,
+    options: Mapping[str, Options] | None = None,
+    stages: Sequence[str] = (),
 ) -> Architecture:
-    """The architecture of a model, optionally with another representation or other options.
+    """The architecture of a model, optionally with another representation, other options or on other stages.
 
     Args:
         name: a model name or alias.
         representation: replaces the named model's own.
         options: overrides, by part: {"features": {...}, "representation": {...}, "classifier": {...}}.
+        stages: of the backbone, on whose own channels the representation stands: without the reduction and the hidden
+            layers of the published network, unless the options ask for them.
 
     Raises:
         UnknownModel, InputError: names that are not in the tables.
@@ -265,8 +290,9 @@ def architecture(
         backbone=backbone,
         representation=chosen,
         features_options={**row.options, **second_order},
-        representation_options=dict(row.representation.get(chosen, {})),
-        classifier_options=dict(row.classifier.get(chosen, {})),
+        representation_options={} if stages else dict(row.representation.get(chosen, {})),
+        classifier_options={} if stages else dict(row.classifier.get(chosen, {})),
+        stages=check_stages(stages),
     )
     return with_options(standard, options or {})
 

@@ -21,6 +21,7 @@ def build(
     num_classes: int | None = None,
     input_shape: InputShape | None = None,
     representation: str | None = None,
+    stages: Sequence[str] = (),
     options: Mapping[str, registry.Options] | None = None,
 ) -> ImageClassifier:
     """Build a freshly initialised network.
@@ -30,6 +31,9 @@ def build(
         num_classes: length of the logits, 0 for the representation; by default as published.
         input_shape: (height, width, channels); height and width may be None. By default as published.
         representation: "mpncov", "gap", "bcnn" or "cbp" instead of the named model's own.
+        stages: of the backbone, such as ["stage5", "stage6"], for the representation to stand on: one vector each,
+            joined, on the stage's own channels unless the options ask for a reduction. The backbone ends with the last
+            of them.
         options: architecture options by part, for example {"representation": {"dimension_reduction": 128}}.
 
     Raises:
@@ -43,7 +47,7 @@ def build(
     row = registry.backbone_of(registry.canonical_name(name))
     shape = (*row.input.size, row.input.channels) if input_shape is None else check_input_shape(input_shape)
     return ImageClassifier(
-        registry.architecture(name, representation, options),
+        registry.architecture(name, representation, options, stages),
         num_classes=row.num_classes if num_classes is None else num_classes,
         input_shape=shape,
         input_specification=row.input.for_shape(shape),
@@ -57,6 +61,7 @@ def load(
     num_classes: int | None = None,
     input_shape: InputShape | None = None,
     representation: str | None = None,
+    stages: Sequence[str] | None = None,
     hub: str | PathLike[str] | None = None,
     cache_dir: str | PathLike[str] | None = None,
     offline: bool | None = None,
@@ -71,6 +76,8 @@ def load(
         num_classes: another number gets a fresh classifier, 0 none: the output is the representation.
         input_shape: (height, width, channels); height and width may be None for any size.
         representation: another than the model's own; it and the classifier are then fresh.
+        stages: of the backbone, for the representation to stand on, as `build` takes them; it and the classifier are
+            then fresh, and the pretrained backbone ends with the last of them.
         hub: the only place to look for the weights: an artifact directory, a directory of `<model>.<tag>/` ones, an
             `https://` URL or `hf:owner/name@<40-hex commit>` of such. By default MPNCOV_ZOO_HUB, then the manifest's.
         cache_dir: where downloads and conversions are kept; by default MPNCOV_ZOO_CACHE or the platform's place.
@@ -96,13 +103,23 @@ def load(
     if pretrained is False and not is_path(name) and split_name(name, False)[1] is None:
         if hub is not None:
             raise InputError(f"hub={str(hub)!r} was given, but no weights were asked for: pass pretrained=True.")
-        loaded = build(name, num_classes=num_classes, input_shape=input_shape, representation=representation)
+        loaded = build(
+            name,
+            num_classes=num_classes,
+            input_shape=input_shape,
+            representation=representation,
+            stages=() if stages is None else stages,
+        )
     else:
         found = find(name, pretrained, hub=hub, cache_dir=cache_dir, offline=offline, put_off_variables=True)
         if found.is_trunk and representation is None:
             representation = registry.MODELS[found.model][1]
         loaded = network(
-            found.artifact, num_classes=num_classes, input_shape=input_shape, representation=representation
+            found.artifact,
+            num_classes=num_classes,
+            input_shape=input_shape,
+            representation=representation,
+            stages=stages,
         )
         if found.is_trunk and loaded.load_report.fresh:
             named = loaded.load_report.weights

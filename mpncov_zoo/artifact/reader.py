@@ -89,27 +89,33 @@ def stored_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
     return {name: tuple(shapes[key]) for name, key in _keys(reader).items()}
 
 
-def assign_weights(model: ImageClassifier, stored: StoredWeights) -> None:
+def assign_weights(model: ImageClassifier, stored: StoredWeights) -> tuple[str, ...]:
     """Fill a network from a checkpoint, by name.
 
-    Every variable of the checkpoint's parts, on both sides, is used exactly once, or nothing is assigned.
+    Every variable of the checkpoint's parts, on both sides, is used exactly once, or nothing is assigned. A network
+    that ends at a stage of the trunk leaves those behind it.
 
     Args:
         model: the network.
         stored: what was read; it is used up.
+
+    Returns:
+        The names that were left, sorted.
 
     Raises:
         IntegrityError: names, shapes or dtypes differ.
     """
     directory, values = stored.directory, stored.values
     wanted = {name: v for name, v in model.named_variables().items() if name.split("/")[0] in stored.parts}
-    _require_same_names(directory, wanted.keys() - values.keys(), values.keys() - wanted.keys())
+    behind = model.left_out & values.keys()
+    _require_same_names(directory, wanted.keys() - values.keys(), values.keys() - wanted.keys() - behind)
     for name, variable in wanted.items():
         found, expected, dtype = tuple(values[name].shape), tuple(variable.shape), values[name].dtype
         if found != expected or dtype != tf.float32:
             raise IntegrityError(f"{directory}: {name} is {dtype.name} {found}, the network needs float32 {expected}.")
     for name, variable in wanted.items():
         variable.assign(values.pop(name))
+    return tuple(sorted(behind))
 
 
 def require_written(model: ImageClassifier, directory: Path) -> None:

@@ -191,7 +191,8 @@ def _as_when_saving() -> Any:
 
 
 def _signatures(model: ImageClassifier, servable: Any) -> dict[str, Any]:
-    stages = FeatureExtractor(model, [name for name in ("covariance", "representation") if name in model.stages])
+    names = [name for name in model.stages if name.split("_")[0] in ("covariance", "representation")]
+    stages = FeatureExtractor(model, names)
 
     def answers(logits: tf.Tensor) -> dict[str, tf.Tensor]:
         return {

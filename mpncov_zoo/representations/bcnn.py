@@ -11,9 +11,9 @@ from mpncov_zoo.plausibility import check_layout
 SQRT_EPSILON = 1e-8
 
 
-def bcnn(features: KerasTensor) -> dict[str, KerasTensor]:
-    """The endpoint representation, (batch, channels^2)."""
-    return {"representation": BCNN(name="bcnn")(features)}
+def bcnn(features: KerasTensor, *, suffix: str = "") -> dict[str, KerasTensor]:
+    """The endpoint representation, (batch, channels^2), of a layer whose name ends with the suffix."""
+    return {"representation": BCNN(name=f"bcnn{suffix}")(features)}
 
 
 @keras.saving.register_keras_serializable(package="mpncov_zoo")

@@ -11,9 +11,9 @@ from mpncov_zoo.plausibility import check_layout
 from mpncov_zoo.representations.bcnn import flat_outer_products, normalize_signed_sqrt
 
 
-def cbp(features: KerasTensor, *, dimension: int = 8192) -> dict[str, KerasTensor]:
-    """The endpoint representation, (batch, dimension)."""
-    return {"representation": CBP(dimension, name="cbp")(features)}
+def cbp(features: KerasTensor, *, dimension: int = 8192, suffix: str = "") -> dict[str, KerasTensor]:
+    """The endpoint representation, (batch, dimension), of a layer whose name ends with the suffix."""
+    return {"representation": CBP(dimension, name=f"cbp{suffix}")(features)}
 
 
 @keras.saving.register_keras_serializable(package="mpncov_zoo")

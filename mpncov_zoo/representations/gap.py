@@ -8,23 +8,24 @@ from keras import KerasTensor, layers
 from mpncov_zoo.backbones.blocks import full_precision
 
 
-def gap(features: KerasTensor, *, dropout: float = 0.0) -> dict[str, KerasTensor]:
+def gap(features: KerasTensor, *, dropout: float = 0.0, suffix: str = "") -> dict[str, KerasTensor]:
     """The mean over positions.
 
     Args:
         features: (batch, height, width, channels).
         dropout: rate on the vector.
+        suffix: of the names of the layers.
 
     Returns:
         The endpoint representation, (batch, channels).
     """
-    x = GAP(name="gap")(features)
+    x = GAP(name=f"gap{suffix}")(features)
     if dropout:
-        x = layers.Dropout(dropout, dtype=full_precision(), name="dropout")(x)
+        x = layers.Dropout(dropout, dtype=full_precision(), name=f"dropout{suffix}")(x)
     return {"representation": x}
 
 
-def flatten(features: KerasTensor, *, size: int = 7) -> dict[str, KerasTensor]:
+def flatten(features: KerasTensor, *, size: int = 7, suffix: str = "") -> dict[str, KerasTensor]:
     """The published VGG's grid: averaged to size x size, flattened channels first as PyTorch does.
 
     Returns:
@@ -36,11 +37,11 @@ def flatten(features: KerasTensor, *, size: int = 7) -> dict[str, KerasTensor]:
         1,
         1,
     ):  # Keras 3.15 cannot make several of one position in a graph; of two equal ones it can
-        x = layers.UpSampling2D(single, name="repeat")(x)
+        x = layers.UpSampling2D(single, name=f"repeat{suffix}")(x)
     if x.shape[1:3] != (size, size):
-        x = layers.AdaptiveAveragePooling2D(size, name="adaptive_pool")(x)
-    x = layers.Permute((3, 1, 2), name="channels_first")(x)
-    return {"representation": layers.Flatten(data_format="channels_last", name="flatten")(x)}
+        x = layers.AdaptiveAveragePooling2D(size, name=f"adaptive_pool{suffix}")(x)
+    x = layers.Permute((3, 1, 2), name=f"channels_first{suffix}")(x)
+    return {"representation": layers.Flatten(data_format="channels_last", name=f"flatten{suffix}")(x)}
 
 
 @keras.saving.register_keras_serializable(package="mpncov_zoo")

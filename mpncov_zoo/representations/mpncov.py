@@ -18,7 +18,12 @@ from mpncov_zoo.representations.newton_schulz import ITERATIONS
 
 
 def mpncov(
-    features: KerasTensor, *, dimension_reduction: int | None = None, dropout: float = 0.0, **options: Any
+    features: KerasTensor,
+    *,
+    dimension_reduction: int | None = None,
+    dropout: float = 0.0,
+    suffix: str = "",
+    **options: Any,
 ) -> dict[str, KerasTensor]:
     """The published head as layers of their own: 1x1 reduction, covariance and its square root, triangle, dropout.
 
@@ -27,6 +32,7 @@ def mpncov(
         dimension_reduction: channels d after a 1x1 convolution, batch normalisation and ReLU; None for no reduction, or
             0, for recipes, which have no None.
         dropout: rate on the vector.
+        suffix: of the names of the layers.
         options: of `MPNCOV` (iterations, normalization, square_root, power, form, gradient).
 
     Returns:
@@ -35,11 +41,11 @@ def mpncov(
     """
     endpoints, x = {}, features
     if dimension_reduction:
-        endpoints["reduction"] = x = conv_bn(x, dimension_reduction, 1, prefix="reduction")
-    endpoints["covariance"] = x = MPNCOV(**options, vectorize=False, name="covariance")(x)
-    x = UpperTriangle(name="upper_triangle")(x)
+        endpoints["reduction"] = x = conv_bn(x, dimension_reduction, 1, prefix=f"reduction{suffix}")
+    endpoints["covariance"] = x = MPNCOV(**options, vectorize=False, name=f"covariance{suffix}")(x)
+    x = UpperTriangle(name=f"upper_triangle{suffix}")(x)
     if dropout:
-        x = layers.Dropout(dropout, dtype=full_precision(), name="dropout")(x)
+        x = layers.Dropout(dropout, dtype=full_precision(), name=f"dropout{suffix}")(x)
     return {**endpoints, "representation": x}
 
 

@@ -243,11 +243,11 @@ def _divided(recipe: Recipe, images: Split, replicas: int) -> dict[str, Split]:
         raise InputError(
             f"remainder='train' makes batches that {replicas} replicas cannot share equally: leave it out."
         )
-    for stage in recipe.stages():
-        batches = stage.epochs * len(epoch_sizes(recipe, len(training), replicas))
-        if batches < stage.optimizer.accumulate:
+    for phase in recipe.phases():
+        batches = phase.epochs * len(epoch_sizes(recipe, len(training), replicas))
+        if batches < phase.optimizer.accumulate:
             raise InputError(
-                f"optimizer.accumulate={stage.optimizer.accumulate} is more than the {batches} batches of a stage: "
+                f"optimizer.accumulate={phase.optimizer.accumulate} is more than the {batches} batches of a stage: "
                 "no step would be taken."
             )
     return {**parts, "train": training, **({HOLDOUT: holdout} if len(holdout) else {})}
@@ -273,8 +273,8 @@ def _initial(
     keras.utils.set_random_seed(recipe.seed)
     with devices.scope():
         model = build(recipe, class_names)
-    for stage in recipe.stages():
-        model.freeze(stage.freeze)  # refuses a stage that this network has not
+    for phase in recipe.phases():
+        model.freeze(phase.freeze)  # refuses a stage that this network has not
     if recipe.pretrained and not go_on:
         assign_pretrained(model, recipe, hub)
     return model
@@ -294,20 +294,20 @@ def _fit(model: ImageClassifier, session: _Session) -> list[Row]:
     recipe, state = session.recipe, session.run.state
     history = read_history(state)
     meet(session.devices, len(history))
-    stages = recipe.stages()
-    ends = [*accumulate(stage.epochs for stage in stages)]
+    phases = recipe.phases()
+    ends = [*accumulate(phase.epochs for phase in phases)]
     logger.info("training %s: %d of %d epochs are done", model.name, len(history), ends[-1])
     if history and is_chief(session.devices):
         write_log(session.run, history)
-    current = min(bisect_right(ends, len(history)), len(stages) - 1)
-    for number, (stage, end) in enumerate(zip(stages, ends, strict=True)):
+    current = min(bisect_right(ends, len(history)), len(phases) - 1)
+    for number, (phase, end) in enumerate(zip(phases, ends, strict=True)):
         if number < current:
             continue
-        model.freeze(stage.freeze)
+        model.freeze(phase.freeze)
         with session.devices.scope():
-            compile_for(model, stage, session.steps)
+            compile_for(model, phase, session.steps)
             if history and number == current:
-                restore_state(state, model, optimizer=len(history) > end - stage.epochs)
+                restore_state(state, model, optimizer=len(history) > end - phase.epochs)
         if len(history) < end and not stopped_early(recipe, history):
             _fit_stage(model, session, history, end)
     return history

@@ -24,7 +24,7 @@ def build(recipe: Recipe, class_names: tuple[str, ...]) -> ImageClassifier:
     """
     with precision(recipe.precision):
         return ImageClassifier(
-            registry.architecture(recipe.model, options=recipe.options),
+            registry.architecture(recipe.model, options=recipe.options, stages=recipe.stages),
             num_classes=len(class_names),
             input_shape=(*recipe.input.size, recipe.input.channels),
             input_specification=recipe.input,
@@ -50,7 +50,8 @@ def assign_pretrained(model: ImageClassifier, recipe: Recipe, hub: str | PathLik
     architecture, _ = described(artifact)
     stored = stored_shapes(artifact.directory)
     wanted = {name: tuple(variable.shape) for name, variable in model.named_variables().items()}
-    if _of_part(stored, "features") != _of_part(wanted, "features"):
+    met = {name: shape for name, shape in stored.items() if name not in model.left_out}
+    if _of_part(met, "features") != _of_part(wanted, "features"):
         raise InputError(
             f"The weights {artifact.description.name} are of other features than the recipe's {recipe.model} with the "
             f"options {recipe.options or '{}'}: change model, options or pretrained."

@@ -33,14 +33,14 @@ def overview(
         artifact: what will be written.
     """
     rows = [("network", model.name), *_of_images(recipe, splits), ("batches", _batches(splits["train"], sizes))]
-    for number, stage in enumerate(recipe.stages(), 1):
+    for number, phase in enumerate(recipe.phases(), 1):
         name = f"stage {number}: " if recipe.first_stage else ""
-        every = stage.optimizer.accumulate
+        every = phase.optimizer.accumulate
         change = f"; {every} of them make one change of the weights" if every > 1 else ""
         rows += [
-            ("epochs", f"{name}{stage.epochs:,}, together {_counted(stage.epochs * len(sizes), 'step')}{change}"),
-            ("learning rate", name + _rates(stage, len(sizes))),
-            ("frozen", name + _frozen(model, stage.freeze)),
+            ("epochs", f"{name}{phase.epochs:,}, together {_counted(phase.epochs * len(sizes), 'step')}{change}"),
+            ("learning rate", name + _rates(phase, len(sizes))),
+            ("frozen", name + _frozen(model, phase.freeze)),
         ]
     begins = f"nothing: the run goes on after epoch {done}" if done else _fresh(model)
     rows += [("fresh", begins), ("time", "is told after the first steps"), ("output", str(artifact))]
@@ -49,12 +49,12 @@ def overview(
 
 def warnings(recipe: Recipe, steps: int) -> Iterator[str]:
     """What is probably not meant in the schedules of a recipe whose epochs have `steps` batches."""
-    for stage in recipe.stages():
-        never = [epoch for epoch in stage.optimizer.step_epochs if epoch >= stage.epochs]
+    for phase in recipe.phases():
+        never = [epoch for epoch in phase.optimizer.step_epochs if epoch >= phase.epochs]
         if never:
             epochs = ", ".join(map(str, never))
-            yield f"the learning rate never falls after epochs {epochs}: there are {stage.epochs}"
-        if _rate(stage, steps, steps - 1) == 0:
+            yield f"the learning rate never falls after epochs {epochs}: there are {phase.epochs}"
+        if _rate(phase, steps, steps - 1) == 0:
             yield (
                 "the learning rate is 0 in all of epoch 1, whose only batch is the first one of the warm-up: take a "
                 "smaller batch_size, or --set optimizer.warmup_epochs=0"
@@ -120,18 +120,18 @@ def _batches(training: Split, sizes: np.ndarray) -> str:
     return f"{len(sizes):,} an epoch, of {images} images; {rest}"
 
 
-def _rate(stage: Recipe, steps: int, step: int) -> float:
+def _rate(phase: Recipe, steps: int, step: int) -> float:
     """The learning rate of a step of a stage, counted from 0; an epoch has `steps`."""
-    return float(keras.ops.convert_to_numpy(schedule(stage, steps)(step)))
+    return float(keras.ops.convert_to_numpy(schedule(phase, steps)(step)))
 
 
-def _rates(stage: Recipe, steps: int) -> str:
+def _rates(phase: Recipe, steps: int) -> str:
     """The first, highest and last learning rate, and those from which another one begins."""
-    settings, last = stage.optimizer, stage.epochs * steps - 1
+    settings, last = phase.optimizer, phase.epochs * steps - 1
     points = {0, settings.warmup_epochs * steps, *(epoch * steps for epoch in settings.step_epochs), last}
     told, before = [], None
     for step in sorted(point for point in points if point <= last):
-        rate = _rate(stage, steps, step)
+        rate = _rate(phase, steps, step)
         if rate != before:
             told.append(f"{rate:.3g} at step {step + 1:,} (epoch {step // steps + 1})")
         before = rate

@@ -173,10 +173,10 @@ def test_what_the_input_leaves_out_is_as_the_backbone_has_it() -> None:
 
 
 def test_two_stages_are_two_recipes() -> None:
-    alone, everything = load_recipe("cub_bcnn_vgg16_bn", ["ema=0.9", "freeze=stage1"]).stages()
+    alone, everything = load_recipe("cub_bcnn_vgg16_bn", ["ema=0.9", "freeze=stage1"]).phases()
     assert (alone.freeze, alone.optimizer.learning_rate, alone.epochs, alone.ema) == ("representation", 1.0, 25, 0)
     assert (everything.freeze, everything.optimizer.learning_rate, everything.ema) == ("stage1", 0.01, 0.9)
-    assert load_recipe("fashion_mnist").stages() == (load_recipe("fashion_mnist"),)
+    assert load_recipe("fashion_mnist").phases() == (load_recipe("fashion_mnist"),)
 
 
 def test_published_settings() -> None:

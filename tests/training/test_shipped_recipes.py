@@ -192,8 +192,8 @@ def test_a_recipe_builds_what_it_says(name: str, data: Callable[[str], Path]) ->
     recipe = load_recipe(name, smaller(name))
     training = read_dataset(recipe.dataset, data(recipe.dataset), "train")
     model = build(recipe, training.class_names)
-    for stage in recipe.stages():
-        model.freeze(stage.freeze)
+    for phase in recipe.phases():
+        model.freeze(phase.freeze)
         assert bool(model.trainable_variables) and len(training) >= recipe.batch_size
     if isinstance(recipe.pretrained, str):
         begins_with, own = (registry.architecture(n) for n in (recipe.pretrained.partition(".")[0], recipe.model))

@@ -134,6 +134,7 @@ class Recipe(StrictModel):
         seed: of the initial weights, the order of the images, augmentation and dropout.
         precision: Keras' dtype policy; weights, head and statistics are float32 under each.
         label_smoothing: share of each target that is spread over all classes.
+        stages: of the model's backbone, for the representation to stand on, as `mpncov_zoo.load` takes them.
         options: architecture options that differ from the registry's, by part.
         pretrained: the weights to begin with, a tag, or true for the default ones; the classifier is fresh, and so is
             the representation where the weights have none or another one.
@@ -165,6 +166,7 @@ class Recipe(StrictModel):
     seed: int = Field(default=0, ge=0, lt=2**32)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    stages: tuple[str, ...] = ()
     options: dict[str, dict[str, Any]] = {}
     pretrained: bool | Annotated[str, Field(min_length=1)] = False
     freeze: str | None = None
@@ -224,8 +226,8 @@ class Recipe(StrictModel):
         """How many of so many training images `holdout` keeps apart."""
         return self.holdout if isinstance(self.holdout, int) else max(1, round(self.holdout * images))
 
-    def stages(self) -> "tuple[Recipe, ...]":
-        """A recipe without `first_stage` for each of the stages, in order."""
+    def phases(self) -> "tuple[Recipe, ...]":
+        """A recipe without `first_stage` for the classifier alone, if there is one, and for what comes after it."""
         last = self.model_copy(update={"first_stage": None})
         if self.first_stage is None:
             return (last,)
