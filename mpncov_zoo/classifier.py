@@ -17,7 +17,8 @@ from mpncov_zoo.plausibility import check_images
 from mpncov_zoo.registry import PARTS, Architecture
 from mpncov_zoo.specification import InputShape, InputSpecification
 
-NOT_LEARNED = frozenset({"moving_mean", "moving_variance", "bins", "signs"})  # BatchNormalization's, CBP's hash tables
+DRAWN = frozenset({"bins", "signs"})  # CBP's hash tables, the same in every network
+NOT_LEARNED = DRAWN | {"moving_mean", "moving_variance"}  # BatchNormalization's
 
 
 @keras.saving.register_keras_serializable(package="mpncov_zoo")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from mpncov_zoo import registry
 from mpncov_zoo.artifact.reader import StoredWeights, assign_weights, read_labels, stored_weights
 from mpncov_zoo.assembly import check_num_classes, require_channels_last
-from mpncov_zoo.classifier import ImageClassifier
+from mpncov_zoo.classifier import DRAWN, ImageClassifier
 from mpncov_zoo.description import DESCRIPTION_FILE, ArtifactDescription
 from mpncov_zoo.errors import InputError, ManifestError
 from mpncov_zoo.hub.resolve import ResolvedArtifact
@@ -94,6 +94,27 @@ def fill(model: ImageClassifier, artifact: ResolvedArtifact, parts: Sequence[str
         IntegrityError: the weights are not those that were published, or not of this network.
     """
     _place(model, _verified_weights(artifact, parts), artifact)
+
+
+def require_pretrained(model: ImageClassifier, stage: str) -> None:
+    """Refuse to compute with random weights.
+
+    Args:
+        model: as it was loaded.
+        stage: what is to be computed, one of `model.stages`.
+
+    Raises:
+        InputError: weights of what computes the stage are fresh, so its values would be others in each run.
+    """
+    needed = PARTS[: PARTS.index(model.part_of(stage)) + 1]
+    fresh = [name for name in model.load_report.fresh if name.partition("/")[0] in needed]
+    if any(name.rpartition("/")[2] not in DRAWN for name in fresh):
+        trunk = ", ".join(name for name in model.stages if model.part_of(name) == "features")
+        raise InputError(
+            f"{model.name}: {stage!r} would be computed by random weights, which are others in each run: only "
+            f"{model.load_report.weights} is pretrained. What works without training is mpncov-zoo features with "
+            f"--stage {trunk}, also with --pool; or train the network, and give the path of its artifact"
+        )
 
 
 def described(artifact: ResolvedArtifact) -> tuple[Architecture, InputShape]:

@@ -480,10 +480,32 @@ def test_paths_that_a_format_cannot_hold(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_features_of_stages_are_pooled(capsys: Capture, artifact_hub: Path, found: list[str], tmp_path: Path) -> None:
+    """The stage's own maps, pooled by NumPy, are the truth; nothing in between is trained or random."""
+    maps, pooled = tmp_path / "maps.npz", tmp_path / "pooled.npz"
+    arguments = [NAME, *found[:2], "--hub", artifact_hub]
+    for stage, output in (("stage2", maps), ("stage3", tmp_path / "maps3.npz")):
+        assert run(capsys, "features", *arguments, "--output", output, "--stage", stage)[0] == 0
+    two, three = read_features(maps)[1], read_features(tmp_path / "maps3.npz")[1]
+    code, out, _ = run(
+        capsys, "features", *arguments, "--output", pooled, "--stage", "stage2", "stage3", "--pool", "gap"
+    )
+    assert code == 0 and "gap of stage2, stage3, of 96 values" in out
+    expected = np.concatenate([two.mean((1, 2)), three.mean((1, 2))], axis=1)
+    np.testing.assert_allclose(read_features(pooled)[1], expected, rtol=1e-4, atol=1e-5)
+    arguments += ["--output", pooled, "--json"]
+    code, out, _ = run(capsys, "features", *arguments, "--stage", "stage2", "--pool", "bcnn")
+    summary = json.loads(out)
+    assert (summary["stages"], summary["pool"], summary["shape"]) == (["stage2"], "bcnn", [32 * 32])
+    assert run(capsys, "features", *arguments, "--pool", "cbp")[0] == 0  # of the trunk's end
+    refused = run(capsys, "features", *arguments, "--stage", "stage2", "stage3")
+    assert_refused(refused, "join several stages by --pool")
+
+
 def test_parquet_without_pyarrow(capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     result = run(capsys, "features", NAME, __file__, "--output", tmp_path / "out.parquet")
-    assert_refused(result, "pip install 'mpncov-zoo[parquet]'")
+    assert_refused(result, "pip install 'mpncov-zoo[features]'")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,12 +19,25 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from mpncov_zoo.cli import cache, convert, data, evaluate, features, info, list_models, predict, publish, train, verify
+from mpncov_zoo.cli import (
+    cache,
+    convert,
+    data,
+    evaluate,
+    features,
+    info,
+    list_models,
+    predict,
+    probe,
+    publish,
+    train,
+    verify,
+)
 from mpncov_zoo.cli.options import PROGRAM, print_error
 from mpncov_zoo.errors import IntegrityError, ParityError, ZooError
 from mpncov_zoo.version import __version__
 
-COMMANDS = (list_models, info, predict, features, evaluate, train, data, convert, verify, cache, publish)
+COMMANDS = (list_models, info, predict, features, probe, evaluate, train, data, convert, verify, cache, publish)
 NO, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141  # the last two as a shell reports SIGINT and SIGPIPE
 
 

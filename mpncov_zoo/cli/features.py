@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpncov_zoo.cli.images import FOLDERS, find_images
-from mpncov_zoo.cli.options import PROGRAM, add_command, add_images, add_json, add_model, load_pretrained
+from mpncov_zoo.cli.options import PROGRAM, add_command, add_images, add_json, add_model, add_pool, load_pretrained
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.features.extraction import Extract
 from mpncov_zoo.features.files import FeatureFile, feature_file
@@ -15,6 +15,7 @@ from mpncov_zoo.features.reading import batches
 from mpncov_zoo.progress import progress_bar
 
 Shape = tuple[int, ...]
+REPRESENTATION = ["representation"]
 
 
 def add(commands: Any) -> None:
@@ -28,14 +29,20 @@ def add(commands: Any) -> None:
         "FILE.npz holds the arrays `paths` and `features`; FILE.parquet the columns `path` and `features`; FILE.npy\n"
         "the features alone, with the paths in FILE.paths.txt beside it. The file appears when all is done: after\n"
         "an error there is none, and an older one is as it was.",
-        example=f"{PROGRAM} features mpncov_cifar_resnet20 photos/ --output features.npz",
+        example=f"{PROGRAM} features mpncov_cifar_resnet20 photos/ --output features.npz\n"
+        f"{PROGRAM} features efficientnet_lite0 photos/ --stage stage5 stage6 --pool mpncov --output features.npz",
     )
     add_model(parser)
     add_images(parser)
     parser.add_argument("--output", required=True, metavar="FILE", help="its suffix, .npy, .npz or .parquet, decides")
     parser.add_argument(
-        "--stage", default="representation", metavar="STAGE", help="which features (default representation)"
+        "--stage",
+        nargs="+",
+        default=REPRESENTATION,
+        metavar="STAGE",
+        help="which features (default representation); several are joined by --pool",
     )
+    add_pool(parser)
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out what cannot be read, and say so")
     add_json(parser, "the summary as one JSON object")
 
@@ -45,14 +52,22 @@ def run(args: argparse.Namespace) -> int:
     paths = list(find_images(args.inputs))
     with feature_file(args.output, paths, argument="--output") as file:
         count, shape = _write(file, _extract(args), paths, args)
-    summary = {"output": args.output, "images": count, "stage": args.stage, "shape": shape}
+    named = f"{args.pool} of {', '.join(args.stage)}," if args.pool else args.stage[0]
+    stage = {"stage": args.stage[0]} if args.pool is None else {"stages": args.stage, "pool": args.pool}
+    summary = {"output": args.output, "images": count, **stage, "shape": shape}
     sizes = "x".join(map(str, shape))
-    print(json.dumps(summary) if args.json else f"{args.output}: {count} images, {args.stage} of {sizes} values")
+    print(json.dumps(summary) if args.json else f"{args.output}: {count} images, {named} of {sizes} values")
     return 0
 
 
 def _extract(args: argparse.Namespace) -> Extract:
-    return Extract(load_pretrained(args, args.stage), [args.stage])
+    if args.pool is None:
+        if len(args.stage) > 1:
+            joined = " ".join(args.stage)
+            raise InputError(f"--stage {joined}: join several stages by --pool, such as --pool mpncov.")
+        return Extract(load_pretrained(args, args.stage[0]), args.stage)
+    stages = [] if args.stage == REPRESENTATION else args.stage
+    return Extract(load_pretrained(args, "representation", num_classes=0, representation=args.pool, stages=stages))
 
 
 def _write(file: FeatureFile, extract: Extract, paths: Sequence[str], args: argparse.Namespace) -> tuple[int, Shape]:
@@ -66,7 +81,7 @@ def _write(file: FeatureFile, extract: Extract, paths: Sequence[str], args: argp
                     raise InputError(f"{error} (--skip-unreadable leaves such images out)")
                 bar.write(f"{PROGRAM}: left out: {error}", file=sys.stderr)
             if rows.read:
-                features = rows.features[args.stage]
+                (features,) = rows.features.values()
                 file.append([batch[index] for index in rows.read], features)
                 count, shape = count + len(features), features.shape[1:]
             bar.update(len(batch))

@@ -9,11 +9,10 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mpncov_zoo import registry
 from mpncov_zoo.catalog import split_name
-from mpncov_zoo.errors import InputError
 from mpncov_zoo.find import is_path
 from mpncov_zoo.quiet import import_tensorflow
+from mpncov_zoo.registry import REPRESENTATIONS
 
 if TYPE_CHECKING:
     from mpncov_zoo.classifier import ImageClassifier
@@ -65,6 +64,15 @@ def add_batch_size(parser: argparse.ArgumentParser, default: int) -> None:
     )
 
 
+def add_pool(parser: argparse.ArgumentParser) -> None:
+    """Add the option of how a stage's features become a vector."""
+    parser.add_argument(
+        "--pool",
+        choices=[name for name in REPRESENTATIONS if name != "flatten"],
+        help="pool the stages on their own channels: iSQRT-COV, average, bilinear or compact bilinear",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser, help: str) -> None:
     """Add the option of output for machines."""
     parser.add_argument("--json", action="store_true", help=help)
@@ -78,12 +86,13 @@ def positive(text: str) -> int:
     return number
 
 
-def load_pretrained(args: argparse.Namespace, stage: str = "logits") -> ImageClassifier:
+def load_pretrained(args: argparse.Namespace, stage: str = "logits", **changes: Any) -> ImageClassifier:
     """Load the network that the arguments of `add_model` name.
 
     Args:
         args: of the command.
         stage: whose values the command is about.
+        changes: arguments of `mpncov_zoo.load`.
 
     Raises:
         InputError: the weights of what computes the stage are fresh, so its values would be others in each run.
@@ -91,23 +100,12 @@ def load_pretrained(args: argparse.Namespace, stage: str = "logits") -> ImageCla
     if not is_path(args.model):
         split_name(args.model, True)  # a misspelt name is refused before TensorFlow's seconds
     import_tensorflow()
+    from mpncov_zoo.pretrained import require_pretrained
     from mpncov_zoo.zoo import load
 
-    model = load(args.model, True, hub=args.hub)
-    _require_pretrained(model, stage)
+    model = load(args.model, True, hub=args.hub, **changes)
+    require_pretrained(model, stage)
     return model
-
-
-def _require_pretrained(model: ImageClassifier, stage: str) -> None:
-    fresh = {name.partition("/")[0] for name in model.load_report.fresh}
-    needed = registry.PARTS[: registry.PARTS.index(model.part_of(stage)) + 1]
-    if fresh & {*needed}:
-        trunk = ", ".join(name for name in model.stages if model.part_of(name) == "features")
-        raise InputError(
-            f"{model.name}: {stage!r} would be computed by random weights, which are others in each run: only "
-            f"{model.load_report.weights} is pretrained. What works without training is {PROGRAM} features with "
-            f"--stage {trunk}; or train the network, and give the path of its artifact"
-        )
 
 
 def as_argument(path: str | os.PathLike[str]) -> str:

@@ -16,13 +16,17 @@ from mpncov_zoo.lazy import lazy_names
 if TYPE_CHECKING:
     from mpncov_zoo.features.extraction import Extract, Rows
     from mpncov_zoo.features.files import feature_file
+    from mpncov_zoo.features.probing import probe
     from mpncov_zoo.features.reading import find_images, read_batches
+    from mpncov_zoo.features.report import Report
 
-__all__ = ["Extract", "Rows", "feature_file", "find_images", "read_batches"]
+__all__ = ["Extract", "Report", "Rows", "feature_file", "find_images", "probe", "read_batches"]
 
 _HOMES = {
     "extraction": ("Extract", "Rows"),
     "files": ("feature_file",),
+    "probing": ("probe",),
+    "report": ("Report",),
     "reading": ("find_images", "read_batches"),
 }
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -94,7 +94,7 @@ class ParquetFile:
             import pyarrow
             import pyarrow.parquet
         except ImportError:
-            raise ZooError("Writing Parquet needs pyarrow: pip install 'mpncov-zoo[parquet]'.") from None
+            raise ZooError("Writing Parquet needs pyarrow: pip install 'mpncov-zoo[features]'.") from None
         self.arrow = pyarrow
         self.file = path.open("xb")
         self.writer: Any = None

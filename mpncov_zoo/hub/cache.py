@@ -31,6 +31,7 @@ from mpncov_zoo.errors import FetchError
 from mpncov_zoo.hub.verification import describe_files, sha256
 
 CACHE_VARIABLE = "MPNCOV_ZOO_CACHE"
+FEATURES = "features"  # the folder of what `mpncov_zoo.features` computed
 LONGEST_WAIT = 3600  # seconds for another process, before its work is done a second time
 TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of mpncov_zoo: see https://bford.info/cachedir/\n"
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from mpncov_zoo.description import FileEntry
 from mpncov_zoo.errors import IntegrityError, ManifestError
-from mpncov_zoo.hub.cache import Cache
+from mpncov_zoo.hub.cache import FEATURES, Cache
 from mpncov_zoo.hub.verification import describe_files, sha256
 from mpncov_zoo.manifest import Manifest
 
 STALE = 24 * 3600  # seconds after which what is under way is taken for abandoned
+UNUSED = 30 * 24 * 3600  # seconds after which features that nobody asked for again are let go
 YOUNG = 3600  # seconds in which a blob may belong to a download whose other files are still under way
 
 
@@ -57,7 +58,7 @@ def held(cache: Cache) -> list[Held]:
 
 
 def unneeded(cache: Cache, manifest: Manifest, *, everything: bool = False) -> list[Removal]:
-    """List what can be removed without a loss: interrupted downloads, and files that this version does not need.
+    """List what can be removed without a loss: interrupted downloads, and files that nothing needs or has used lately.
 
     Args:
         cache: to look at.
@@ -74,6 +75,9 @@ def unneeded(cache: Cache, manifest: Manifest, *, everything: bool = False) -> l
     for path in (*_children(cache.partial), *_hidden(cache)):
         if everything or _age(path) > STALE:
             found.append(Removal(path, _size(path), "broken off"))
+    for path in _children(cache.root / FEATURES):
+        if everything or _age(path) > UNUSED:
+            found.append(Removal(path, _size(path), "features, which can be computed again"))
     return found
 
 

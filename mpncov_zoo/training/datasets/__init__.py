@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.training.datasets import cifar, elpv, fine_grained, folders, idx, shards
+from mpncov_zoo.training.datasets import aid, cifar, dtd, elpv, fine_grained, folders, idx, shards
 from mpncov_zoo.training.datasets.division import divide
 from mpncov_zoo.training.datasets.idx import FASHION_MNIST_LABELS, fashion_mnist, read_idx
 from mpncov_zoo.training.datasets.splits import Files, Images, Split, require_usable, split_holdout
@@ -60,6 +60,8 @@ DATASETS: Mapping[str, Reader] = {
     "cub": Reader(fine_grained.read_cub, _always(*fine_grained.SPLITS)),
     "aircraft": Reader(fine_grained.read_aircraft, _always(*fine_grained.SPLITS)),
     "cars": Reader(fine_grained.read_cars, _always(*fine_grained.SPLITS)),
+    "aid": Reader(aid.read_aid, _always(*aid.SPLITS)),
+    "dtd": Reader(dtd.read_dtd, _always(*dtd.SPLITS)),
     "elpv": Reader(elpv.read_elpv, _always(*elpv.SPLITS)),
     "elpv_levels": Reader(elpv.read_elpv_levels, _always(*elpv.SPLITS)),
 }

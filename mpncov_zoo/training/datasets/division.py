@@ -28,6 +28,11 @@ def divide(images: Split, shares: Shares) -> dict[str, Split]:
         >>> len(divide(read_dataset("folders", "photos", "train"), Shares(test=0.2))["test"])
         9
     """
+    return {part: images.take(indices) for part, indices in positions(images, shares).items()}
+
+
+def positions(images: Split, shares: Shares) -> dict[str, np.ndarray]:
+    """What `divide` divides, as ascending positions in the split."""
     chosen: dict[str, list[np.ndarray]] = {"train": [], **{part: [] for part in shares.parts()}}
     counts = np.bincount(images.labels, minlength=len(images.class_names))
     by_class = np.split(np.argsort(images.labels, kind="stable"), np.cumsum(counts)[:-1])
@@ -38,7 +43,7 @@ def divide(images: Split, shares: Shares) -> dict[str, Split]:
             chosen[part].append(order[first : first + count])
             first += count
         chosen["train"].append(order[first:])
-    return {part: images.take(np.sort(np.concatenate(indices))) for part, indices in chosen.items()}
+    return {part: np.sort(np.concatenate(indices)) for part, indices in chosen.items()}
 
 
 def _key(seed: int, class_name: str, image: str) -> bytes:

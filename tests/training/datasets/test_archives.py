@@ -1,4 +1,4 @@
-"""CIFAR-100 and the fine-grained benchmarks: archives written here as they are published, file by file."""
+"""CIFAR-100, the fine-grained benchmarks, AID and DTD: archives written here as they are published, file by file."""
 
 import sys
 from pathlib import Path
@@ -200,3 +200,53 @@ def test_missing_scipy_is_said(cars: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "scipy.io", None)
     with pytest.raises(InputError, match=r"needs SciPy: pip install 'mpncov-zoo\[training\]'"):
         files("cars", cars, "train")
+
+
+# --- AID and DTD ------------------------------------------------------------------------------------------------------
+
+SCENES = ["Airport", *(f"Scene{number:02d}" for number in range(29))]
+
+
+def test_aid_is_one_split_of_thirty_scenes(tmp_path: Path) -> None:
+    touch(tmp_path / "AID", *(f"{name}/{name.lower()}_{number}.jpg" for name in SCENES for number in (1, 2)))
+    for directory in (tmp_path, tmp_path / "AID"):
+        assert dataset_splits("aid", directory) == ("train",)
+        found = files("aid", directory, "train")
+        assert found.class_names == tuple(SCENES) and np.bincount(found.labels).tolist() == [2] * 30
+        assert found.root == tmp_path / "AID" and found.paths[0] == "Airport/airport_1.jpg"
+
+
+def test_aid_that_lacks_a_class_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{name}/1.jpg" for name in SCENES[:-1]))
+    with pytest.raises(InputError, match="29 classes, and AID 30: unpack the archive again"):
+        read_dataset("aid", tmp_path, "train")
+    with pytest.raises(InputError, match=r"has the splits train\. Received: 'test'"):
+        read_dataset("aid", tmp_path, "test")
+
+
+@pytest.fixture
+def dtd(tmp_path: Path) -> Path:
+    root = tmp_path / "dtd"
+    lists = {name: [f"{kind}/{kind}_{name}.jpg" for kind in ("woven", "banded")] for name in ("train", "val", "test")}
+    touch(root, *(f"images/{path}" for paths in lists.values() for path in paths), "labels/train2.txt")
+    for name, paths in lists.items():
+        (root / "labels" / f"{name}1.txt").write_text("".join(f"{path}\n" for path in paths))
+    return root
+
+
+def test_dtd_has_the_first_division_of_its_authors(dtd: Path) -> None:
+    for directory in (dtd, dtd.parent):
+        assert dataset_splits("dtd", directory) == ("train", "val", "test")
+        for name in ("train", "val", "test"):
+            found = files("dtd", directory, name)
+            assert found.class_names == ("banded", "woven")
+            assert listed(found) == [(f"woven/woven_{name}.jpg", "woven"), (f"banded/banded_{name}.jpg", "banded")]
+
+
+def test_damaged_dtd_is_refused(dtd: Path) -> None:
+    (dtd / "labels" / "val1.txt").write_text("zigzagged/zigzagged_1.jpg\n")
+    with pytest.raises(InputError, match=r"the class 'zigzagged' is in val1\.txt, and not in train1\.txt"):
+        read_dataset("dtd", dtd, "val")
+    (dtd / "images" / "woven" / "woven_test.jpg").unlink()
+    with pytest.raises(InputError, match="lacks 1 of 2 listed images: woven/woven_test"):
+        read_dataset("dtd", dtd, "test")

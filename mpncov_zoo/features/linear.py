@@ -1,0 +1,179 @@
+"""A linear classifier on features: a support vector machine, its constant by cross-validation, its probabilities.
+
+scikit-learn does the fitting. Where there are more features than images, it gets coordinates of the images instead of
+their features: they have the same products, so the classifier is the same, and need memory for images by images only.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from mpncov_zoo.errors import InputError, ZooError
+
+CONSTANTS = (0.1, 1.0, 10.0, 100.0)  # C of the machine, for features of length 1
+FOLDS = 3
+BLOCK = 1000  # images whose features are in memory at once, as float32
+JITTERS = (1e-6, 1e-5, 1e-4, 1e-3)  # of the products' mean diagonal: what rounding may have cost
+
+
+@dataclass(frozen=True)
+class Linear:
+    """logits = x weights + bias, of float64.
+
+    Attributes:
+        weights: (features, classes).
+        bias: (classes,).
+        constant: the C that cross-validation chose.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    constant: float
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """(images, features) -> (images, classes)."""
+        return x @ self.weights + self.bias
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Images as rows whose products are those of their features.
+
+    Attributes:
+        training: (images, coordinates).
+        test: the same of other images.
+        factor: lower triangle L with training = L; None where the coordinates are the features themselves.
+    """
+
+    training: np.ndarray
+    test: np.ndarray
+    factor: np.ndarray | None
+
+    def in_features(self, found: Linear, features: np.ndarray) -> Linear:
+        """A classifier on coordinates as the same one on features; `features` are the training images'."""
+        if self.factor is None:
+            return found
+        from scipy.linalg import solve_triangular
+
+        dual = solve_triangular(self.factor, found.weights, lower=True, trans=1)
+        return replace(found, weights=sum(_rows(features, at).T @ dual[at] for at in _blocks(len(features))))
+
+
+def products(features: np.ndarray) -> np.ndarray | None:
+    """All products of images with one another, float32 (images, images); None where the features are fewer.
+
+    Args:
+        features: (images, features), float16, which may be on disk.
+    """
+    count, dimension = features.shape
+    if dimension <= count:
+        return None
+    result = np.empty((count, count), np.float32)
+    for first in _blocks(count):
+        rows = _rows(features, first)
+        for second in _blocks(first.stop):
+            result[first, second] = rows @ _rows(features, second).T
+            result[second, first] = result[first, second].T
+    return result
+
+
+def coordinates(features: np.ndarray, gram: np.ndarray | None, training: np.ndarray, test: np.ndarray) -> Coordinates:
+    """The images at these positions, in coordinates for `fit`; `gram` is of `products`."""
+    if gram is None or features.shape[1] <= len(training):
+        return Coordinates(features[training].astype(np.float64), features[test].astype(np.float64), None)
+    from scipy.linalg import cholesky, solve_triangular
+
+    own = gram[np.ix_(training, training)].astype(np.float64)
+    for jitter in JITTERS:
+        try:
+            factor = cholesky(own + jitter * np.trace(own) / len(own) * np.eye(len(own)), lower=True)
+            break
+        except np.linalg.LinAlgError:
+            continue
+    else:
+        raise InputError("The features of the training images are too much alike for a classifier.")
+    others = solve_triangular(factor, gram[np.ix_(training, test)].astype(np.float64), lower=True).T
+    return Coordinates(factor, others, factor)
+
+
+def fit(x: np.ndarray, labels: np.ndarray, classes: int, *, balanced: bool = False, seed: int = 0) -> Linear:
+    """Fit the machine, one class against the rest.
+
+    C is the one of CONSTANTS with the best accuracy in cross-validation. The logits are the machine's decisions times
+    one factor, so that their softmax is most likely for the images that were left out (temperature scaling: Guo,
+    Pleiss, Sun, Weinberger, ICML 2017); which class is the largest stays as it is.
+
+    Args:
+        x: (images, features), of about length 1.
+        labels: (images,), from 0.
+        classes: how many there are, each with two images or more.
+        balanced: weigh classes by the inverse of their size.
+        seed: of the folds.
+    """
+    left_out = {constant: np.empty((len(x), classes)) for constant in CONSTANTS}
+
+    def decide(constant: float, kept: np.ndarray, out: np.ndarray) -> None:
+        left_out[constant][out] = _machine(x[kept], labels[kept], constant, balanced, seed).logits(x[out])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # scikit-learn lets other threads work meanwhile
+        pairs = product(reversed(CONSTANTS), _folds(labels, seed))  # the longest first
+        list(pool.map(lambda pair: decide(pair[0], *pair[1]), pairs))
+    best = max(CONSTANTS, key=lambda constant: np.mean(left_out[constant].argmax(1) == labels))
+    factor = _temperature(left_out[best], labels)
+    machine = _machine(x, labels, best, balanced, seed)
+    return replace(machine, weights=machine.weights * factor, bias=machine.bias * factor)
+
+
+def require_scikit_learn() -> None:
+    """Refuse to begin without the library.
+
+    Raises:
+        ZooError: it is not installed.
+    """
+    try:
+        import sklearn  # noqa: F401
+    except ImportError:
+        raise ZooError("A probe needs scikit-learn: pip install 'mpncov-zoo[features]'.") from None
+
+
+def _machine(x: np.ndarray, labels: np.ndarray, constant: float, balanced: bool, seed: int) -> Linear:
+    from sklearn.svm import LinearSVC
+
+    weight = "balanced" if balanced else None
+    machine = LinearSVC(C=constant, class_weight=weight, random_state=seed, max_iter=2000).fit(x, labels)
+    weights, bias = machine.coef_.T, np.asarray(machine.intercept_)
+    if weights.shape[1] == 1:  # two classes have one decision
+        weights, bias = weights * [-0.5, 0.5], bias * [-0.5, 0.5]
+    return Linear(weights, bias, constant)
+
+
+def _folds(labels: np.ndarray, seed: int) -> list[tuple[Any, Any]]:
+    from sklearn.model_selection import StratifiedKFold
+
+    count = min(FOLDS, int(np.bincount(labels).min()))
+    return list(StratifiedKFold(count, shuffle=True, random_state=seed).split(labels, labels))
+
+
+def _temperature(decisions: np.ndarray, labels: np.ndarray) -> float:
+    """The factor with the highest likelihood."""
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    def loss(exponent: float) -> float:
+        return -log_softmax(np.exp(exponent) * decisions, axis=1)[np.arange(len(labels)), labels].mean()
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 6), method="bounded").x))
+
+
+def _blocks(count: int) -> list[slice]:
+    return [slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
+
+
+def _rows(features: np.ndarray, at: slice) -> np.ndarray:
+    return features[at].astype(np.float32)

@@ -1,0 +1,109 @@
+"""Features of a data set that were computed before, found again by the content of the images and of the network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpncov_zoo.complete import complete
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.features.extraction import Extract
+from mpncov_zoo.hub.cache import FEATURES, cache_root
+from mpncov_zoo.progress import progress_bar
+
+if TYPE_CHECKING:
+    from mpncov_zoo.classifier import ImageClassifier
+    from mpncov_zoo.training.datasets import Files, Images
+
+FORMAT = 1  # of the files: float16 (images, features)
+logger = logging.getLogger(__name__)
+
+
+def stored_features(
+    network: ImageClassifier,
+    images: Sequence[Files | Images],
+    *,
+    cache_dir: str | PathLike[str] | None = None,
+    batch_size: int = 32,
+    progress: bool = False,
+) -> np.ndarray:
+    """The representation of every image, computed or taken from the cache.
+
+    Args:
+        network: its weights, architecture and preprocessing are part of what the features are found by.
+        images: splits, one after the other; the content of every image is another part.
+        cache_dir: as `mpncov_zoo.load` takes it.
+        batch_size: images at once.
+        progress: show a bar on standard error.
+
+    Returns:
+        float16 (images, features), on disk: rows are read when they are needed.
+
+    Raises:
+        InputError: an image cannot be read; the cache cannot be written.
+    """
+    digest = hashlib.sha256(_identity(network))
+    for split in images:
+        for index in range(len(split)):
+            digest.update(hashlib.sha256(split.encoded(index)).digest())
+    path = Path(cache_root(cache_dir)) / FEATURES / f"{digest.hexdigest()}.npy"
+    if path.is_file():
+        logger.info("the features are in the cache: %s", path)
+        with suppress(OSError):  # of a cache that cannot be written
+            os.utime(path)  # `mpncov-zoo cache gc` removes what has not been used for long
+    else:
+        _write(path, network, images, batch_size, progress)
+    return np.load(path, mmap_mode="r")
+
+
+def _identity(network: ImageClassifier) -> bytes:
+    """What decides on the features of an image: the network up to its representation, and how images are read."""
+    digest = hashlib.sha256()
+    for name, variable in network.named_variables().items():
+        if not name.startswith("classifier/"):
+            digest.update(name.encode())
+            digest.update(np.asarray(variable.value).tobytes())
+    architecture = network.architecture.to_dict()
+    del architecture["classifier_options"]
+    facts = [FORMAT, architecture, list(network.input_shape), network.input_specification.model_dump(mode="json")]
+    return json.dumps([*facts, digest.hexdigest()]).encode()
+
+
+def _write(
+    path: Path, network: ImageClassifier, images: Sequence[Files | Images], batch_size: int, progress: bool
+) -> None:
+    from mpncov_zoo.classifier import FeatureExtractor
+
+    count, dimension = sum(map(len, images)), network.representation.output_shape[1]
+    extract = Extract(FeatureExtractor(network, ["representation"]))
+    with complete(path) as partial, progress_bar(count, "image", show=progress) as bar:
+        rows = np.lib.format.open_memmap(partial, "w+", np.float16, (count, dimension))
+        first = 0
+        for encoded, names in _batches(images, batch_size):
+            found = extract.rows(encoded, names)
+            if found.unreadable:
+                raise found.unreadable[0]
+            block = found.features["representation"].astype(np.float16)
+            if not np.isfinite(block).all():
+                raise InputError(f"{network.name}: its features are beyond what 16 bits hold: normalise them.")
+            rows[first : first + len(names)] = block
+            first += len(names)
+            bar.update(len(names))
+        rows.flush()
+        del rows
+
+
+def _batches(images: Sequence[Files | Images], batch_size: int) -> Iterator[tuple[list[bytes], list[str]]]:
+    for split in images:
+        for first in range(0, len(split), batch_size):
+            indices = range(first, min(first + batch_size, len(split)))
+            yield [split.encoded(index) for index in indices], [split.name(index) for index in indices]

@@ -1,0 +1,184 @@
+"""A probe from images to a classifier: what it measures, writes, finds in the cache, and refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mpncov_zoo
+from mpncov_zoo.description import parse_description
+from mpncov_zoo.errors import InputError, ZooError
+from mpncov_zoo.features import Report, linear, probe, stored
+from mpncov_zoo.training.datasets import Shares, divide, read_dataset
+from tests.command_line import Capture, assert_refused, run
+
+NAME = "mpncov_cifar_resnet20"
+CLASSES = ("columns", "dots", "rows")
+
+
+def texture(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """uint8 (28, 28): noise with stripes or dots, of any phase."""
+    y, x = np.mgrid[:28, :28] + rng.integers(0, 8, (2, 1, 1))
+    pattern = {"columns": x // 2 % 2, "rows": y // 2 % 2, "dots": (x // 3 % 2) * (y // 3 % 2)}[kind]
+    return (170 * pattern + rng.integers(0, 80, (28, 28))).astype(np.uint8)
+
+
+def write_textures(root: Path, count: int) -> Path:
+    rng = np.random.default_rng(0)
+    for kind in CLASSES:
+        (root / kind).mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(texture(kind, rng)).save(root / kind / f"{number:02d}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_textures(tmp_path_factory.mktemp("textures"), 12)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def made(photos: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    output = tmp_path_factory.mktemp("classifiers")
+    options = {"stages": ["stage2", "stage3"], "pool": "mpncov", "train": 0.5, "splits": 3}
+    return probe(NAME, photos, cache_dir=cache, output=output, **options)
+
+
+def test_textures_are_told_apart(made: Report) -> None:
+    assert (made.images, made.classes, made.dimension, made.train) == (36, 3, 32 * 33 // 2 + 64 * 65 // 2, 0.5)
+    assert made.model == NAME and made.stages == ("stage2", "stage3") and len(made.top1.splits) == 3
+    assert made.top1.mean == pytest.approx(np.mean(made.top1.splits)) and made.top1.mean > 0.9
+    assert made.top1.std == pytest.approx(np.std(made.top1.splits, ddof=1))
+    assert {*made.constants} <= {*linear.CONSTANTS}
+
+
+def test_the_artifact_predicts_as_the_classifier_did(made: Report, photos: Path) -> None:
+    """The network's own logits, from files, are those of the classifier on the features that the network extracts."""
+    assert made.artifact is not None
+    model = mpncov_zoo.load(made.artifact)
+    assert model.labels == CLASSES and model.architecture.representation_options == {"l2_normalize": True}
+    images = read_dataset("folders", photos, "train")
+    x = model.preprocess([photos / images.name(index) for index in range(len(images))])
+    features = np.asarray(mpncov_zoo.feature_extractor(model, ["representation"])(x)["representation"])
+    for vector in np.split(features, [528], axis=1):
+        np.testing.assert_allclose(np.linalg.norm(vector, axis=1), 1, atol=1e-5)
+    logits = np.asarray(model(x))
+    machine = linear.fit(features.astype(np.float16).astype(np.float64), images.labels, 3)
+    reference = machine.logits(features.astype(np.float64))
+    np.testing.assert_allclose(logits, reference, atol=0.02 * np.abs(reference).max())
+    assert (logits.argmax(1) == reference.argmax(1)).all() and (logits.argmax(1) == images.labels).mean() > 0.95
+    description = parse_description(Path(made.artifact) / "model.json")
+    assert description.metrics[0].value == pytest.approx(100 * made.top1.mean)
+    assert description.provenance["report"]["seed"] == 0 and "--stage stage2 stage3" in description.metrics[0].command
+
+
+def test_the_splits_are_those_of_division(
+    made: Report, photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`train` with `split.test=0.5 split.seed=1` keeps the same images apart as the second split of a probe."""
+    from mpncov_zoo.features import probing as module
+
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+    measure = module._measure  # type: ignore[attr-defined]
+    monkeypatch.setattr(module, "_measure", lambda *args: seen.append(args[3]) or measure(*args))
+    module.probe(NAME, photos, cache_dir=cache, stages=["stage2", "stage3"], pool="mpncov", train=0.5, splits=2)
+    images = read_dataset("folders", photos, "train")
+    parts = divide(images, Shares(test=0.5, seed=1))
+    training, test = seen[1]
+    assert [images.name(index) for index in test] == [parts["test"].name(index) for index in range(len(parts["test"]))]
+    assert not {*training} & {*test} and len(training) + len(test) == 36
+
+
+def test_a_second_probe_computes_no_features(
+    photos: Path, cache: Path, made: Report, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("features were computed again")
+
+    monkeypatch.setattr(stored, "_write", refuse)
+    options = {"stages": ["stage2", "stage3"], "pool": "mpncov", "train": 0.5, "splits": 3, "cache_dir": cache}
+    again = probe(NAME, photos, **options)
+    assert again.top1 == made.top1 and again.artifact is None
+    for change in ({"stages": ["stage3"]}, {"pool": "gap"}, {"size": 32}):  # what else decides on the features
+        with pytest.raises((AssertionError, InputError)):
+            probe(NAME, photos, **{**options, **change})
+    other = write_textures(tmp_path, 12)
+    (other / "dots" / "00.png").write_bytes((other / "rows" / "00.png").read_bytes())
+    with pytest.raises(AssertionError, match="computed again"):
+        probe(NAME, other, **options)
+
+
+def test_a_split_of_its_own_is_measured_on(photos: Path, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "train").symlink_to(photos)
+    write_textures(tmp_path / "test", 4)
+    found = probe(NAME, tmp_path, cache_dir=cache, stages=["stage3"], pool="gap")
+    assert found.train is None and found.images == 36 + 12 and len(found.top1.splits) == 1 and found.top1.std == 0
+    assert probe(NAME, tmp_path, cache_dir=cache, stages=["stage3"], pool="gap", train=0.5).images == 36
+
+
+def test_a_network_and_its_own_representation(photos: Path, cache: Path) -> None:
+    network = mpncov_zoo.load(NAME, pretrained=True)
+    found = probe(network, photos, cache_dir=cache, splits=1, train=0.5)
+    assert (found.model, found.stages, found.dimension) == (NAME, (), 2080)
+    with pytest.raises(InputError, match="is a network already: leave out stages"):
+        probe(network, photos, pool="gap")
+
+
+def test_command(
+    capsys: Capture, photos: Path, made: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    monkeypatch.setenv("MPNCOV_ZOO_CACHE", str(cache))
+    arguments = ["probe", NAME, "--data", photos, "--stage", "stage2", "stage3", "--pool", "mpncov", "--train", 0.5]
+    code, out, _ = run(capsys, *arguments, "--splits", 3, "--json")
+    found = json.loads(out)
+    assert code == 0 and found["top1"] == {"mean": made.top1.mean, "std": made.top1.std, "splits": [*made.top1.splits]}
+    code, out, _ = run(capsys, *arguments, "--splits", 1, "--output", tmp_path, "--tag", "textures")
+    lines = out.splitlines()
+    assert code == 0 and lines[0] == f"features           {NAME} of stage2, stage3, 2,608 values"
+    assert lines[1].endswith("36 of 3 classes, 50% of each class to learn from")
+    path = tmp_path / f"{NAME}.textures"
+    assert str(path) in lines[-1] and "mpncov-zoo predict" in lines[-1]
+    code, out, _ = run(capsys, "predict", path, photos / "dots" / "00.png", "--top", 1)
+    assert code == 0 and "dots" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--stage", "stage9"], "The trunk has the stages stem, stage1, stage2, stage3. Received: stage9."),
+        (["--train", "0.05"], "the class 'columns' has 1 images to learn from, and a probe needs 2"),
+        (["--train", "1.5"], "train is a share"),
+        (["--dataset", "nothing"], "No reader for the data set 'nothing'"),
+        (["--size", "1", "--pool", "mpncov"], "needs 2 positions or more"),
+        (["--stage", "stage2", "stage2"], "stages must be a list of different names"),
+    ],
+)
+def test_what_cannot_be_probed(capsys: Capture, photos: Path, arguments: list[str], message: str) -> None:
+    assert_refused(run(capsys, "probe", NAME, "--data", photos, *arguments), message)
+
+
+def test_an_unreadable_image_stops_it_and_leaves_nothing(photos: Path, tmp_path: Path) -> None:
+    textures = write_textures(tmp_path / "textures", 4)
+    (textures / "dots" / "01.png").write_bytes(b"broken")
+    with pytest.raises(InputError, match=r"dots/01\.png"):
+        probe(NAME, textures, train=0.5, cache_dir=tmp_path / "cache")
+    assert not [*(tmp_path / "cache").rglob("*.npy")]
+
+
+def test_fresh_weights_are_refused(photos: Path) -> None:
+    with pytest.raises(InputError, match="would be computed by random weights"):
+        probe(mpncov_zoo.build(NAME, input_shape=(28, 28, 1)), photos)
+
+
+def test_without_scikit_learn(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "sklearn", None)
+    with pytest.raises(ZooError, match=r"pip install 'mpncov-zoo\[features\]'"):
+        probe(NAME, photos)
