@@ -89,10 +89,11 @@ def coordinates(features: np.ndarray, gram: np.ndarray | None, training: np.ndar
         return Coordinates(features[training].astype(np.float64), features[test].astype(np.float64), None)
     from scipy.linalg import cholesky, solve_triangular
 
-    own = gram[np.ix_(training, training)].astype(np.float64)
     for jitter in JITTERS:
+        own = gram[np.ix_(training, training)].astype(np.float64)
+        own.flat[:: len(own) + 1] += jitter * np.trace(own) / len(own)
         try:
-            factor = cholesky(own + jitter * np.trace(own) / len(own) * np.eye(len(own)), lower=True)
+            factor = cholesky(own, lower=True, overwrite_a=True)
             break
         except np.linalg.LinAlgError:
             continue

@@ -15,7 +15,7 @@ import numpy as np
 
 from mpncov_zoo.description import Metric
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.features.linear import Linear, coordinates, fit, products, require_scikit_learn
+from mpncov_zoo.features.linear import coordinates, fit, products, require_scikit_learn
 from mpncov_zoo.features.report import Report, Score
 from mpncov_zoo.features.stored import stored_features
 from mpncov_zoo.registry import with_options
@@ -104,6 +104,9 @@ def probe(
     images = _read(dataset, data, train, splits, seed)
     loaded = _loaded(model, stages, pool, hub, cache_dir, offline)
     network = _normalising(loaded, len(images.class_names), size)
+    target = None if output is None else Path(output) / f"{network.architecture.name}.{tag}"
+    if target is not None and target.exists():
+        raise InputError(f"{target} exists already: give another output or tag.")
     started = time.perf_counter()
     features = stored_features(network, images.parts, cache_dir=cache_dir, batch_size=batch_size, progress=progress)
     computed = time.perf_counter()
@@ -123,21 +126,14 @@ def probe(
         constants=tuple(constant for _, _, constant in found),
         seconds={"features": computed - started, "classifiers": time.perf_counter() - computed},
     )
-    if output is None:
+    if target is None:
         return report
-    learned = np.arange(len(images.parts[0]))
-    place = coordinates(features, gram, learned, learned[:0])
-    machine = fit(place.training, images.labels[learned], report.classes, balanced=balanced, seed=seed)
-    _place(network, place.in_features(machine, features[: len(learned)]))
-    network.labels = images.class_names
+    _learn(network, features, gram, images, balanced, seed)
+    options = {"stage": stages, "pool": pool, "train": train, "splits": splits, "seed": seed, "size": size}
     named = model if isinstance(model, str | PathLike) else report.model
-    command = ["mpncov-zoo", "probe", named, "--data", data, "--dataset", dataset, "--seed", seed]
-    for option, value in (("--pool", pool), ("--train", train), ("--size", size)):
-        command += [] if value is None else [option, value]
-    command += ["--stage", *stages] if stages else []
-    command += ["--balanced"] if balanced else []
-    path = _write(network, Path(output), tag, report, shlex.join(map(str, [*command, "--splits", splits])))
-    return replace(report, artifact=str(path))
+    command = _command(named, data, {"dataset": dataset, **options, "balanced": () if balanced else None})
+    _write(network, target, report, command)
+    return replace(report, artifact=str(target))
 
 
 def _check(train: float | None, splits: int) -> None:
@@ -252,39 +248,46 @@ def _measure(
     return float(right.mean()), float(np.mean(shares)), machine.constant
 
 
-def _place(network: ImageClassifier, machine: Linear) -> None:
+def _learn(
+    network: ImageClassifier, features: np.ndarray, gram: np.ndarray | None, images: _Data, balanced: bool, seed: int
+) -> None:
+    """Give the network the classifier of all training images, and its classes their names."""
+    learned, classes = np.arange(len(images.parts[0])), len(images.class_names)
+    place = coordinates(features, gram, learned, learned[:0])
+    machine = fit(place.training, images.labels[learned], classes, balanced=balanced, seed=seed)
+    machine = place.in_features(machine, features[: len(learned)])
     classifier = network.classifier
     assert classifier is not None
     kernel, bias = classifier.get_layer("logits").weights
     kernel.assign(machine.weights.astype(np.float32))
     bias.assign(machine.bias.astype(np.float32))
+    network.labels = images.class_names
 
 
-def _write(network: ImageClassifier, output: Path, tag: str, report: Report, command: str) -> Path:
+def _command(model: str | PathLike[str], data: str | PathLike[str], options: dict[str, Any]) -> str:
+    """The command line that measures the same."""
+    words = ["mpncov-zoo", "probe", model, "--data", data]
+    for name, value in options.items():
+        if value is not None:
+            words += [f"--{name}", *(value if isinstance(value, list | tuple) else (value,))]
+    return shlex.join(map(str, words))
+
+
+def _write(network: ImageClassifier, path: Path, report: Report, command: str) -> None:
     from mpncov_zoo import artifact
 
-    learned = "the training images" if report.train is None else "all images"
-    own = (
-        "its own split"
-        if report.train is None
-        else f"{len(report.top1.splits)} random splits, {report.train:g} to train"
-    )
+    random = f"{len(report.top1.splits)} random splits with a share of {report.train} to learn from"
+    how, learned = (random, "all images") if report.train else ("its own split", "the training images")
     metric = Metric(
         name="top-1 accuracy",
         value=100 * report.top1.mean,
         dataset=report.dataset,
         split=OWN,
         views="single",
-        remark=f"a linear classifier on these features, {own}; these weights have learned from {learned}",
+        remark=f"a linear classifier on these features, {how}; these weights have learned from {learned}",
         origin="measured here",
         command=command,
     )
-    path = output / f"{network.architecture.name}.{tag}"
-    provenance = {
-        "kind": "probe",
-        "features": network.load_report.weights,
-        "command": command,
-        "report": report.to_dict(),
-    }
-    artifact.write(network, path, tag=tag, provenance=provenance, metrics=[metric])
-    return path
+    found = {"command": command, "report": report.to_dict()}
+    provenance = {"kind": "probe", "features": network.load_report.weights, **found}
+    artifact.write(network, path, tag=path.name.rpartition(".")[2], provenance=provenance, metrics=[metric])

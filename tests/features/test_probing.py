@@ -165,6 +165,13 @@ def test_what_cannot_be_probed(capsys: Capture, photos: Path, arguments: list[st
     assert_refused(run(capsys, "probe", NAME, "--data", photos, *arguments), message)
 
 
+def test_an_older_classifier_is_not_overwritten(made: Report, photos: Path, cache: Path) -> None:
+    before = (Path(made.artifact or "") / "model.json").read_bytes()
+    with pytest.raises(InputError, match="exists already: give another output or tag"):
+        probe(NAME, photos, cache_dir=cache, output=Path(made.artifact or "").parent)
+    assert (Path(made.artifact or "") / "model.json").read_bytes() == before
+
+
 def test_an_unreadable_image_stops_it_and_leaves_nothing(photos: Path, tmp_path: Path) -> None:
     textures = write_textures(tmp_path / "textures", 4)
     (textures / "dots" / "01.png").write_bytes(b"broken")
