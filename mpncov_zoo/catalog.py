@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from os import PathLike
+from pathlib import Path
+from typing import cast
 
 from mpncov_zoo import registry
-from mpncov_zoo.description import Metric
+from mpncov_zoo.description import DESCRIPTION_FILE, Metric, parse_description
 from mpncov_zoo.errors import InputError, UnknownModel
 from mpncov_zoo.hub.cache import Cache, cache_root
+from mpncov_zoo.hub.local import artifact_at, is_path
 from mpncov_zoo.hub.locations import of_source
 from mpncov_zoo.hub.resolve import BUNDLED
 from mpncov_zoo.hub.upstream import whereabouts
@@ -72,18 +76,21 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     return sorted(name for name in names if fnmatchcase(name, pattern))
 
 
-def info(name: str) -> ModelInfo:
-    """The facts about a model, and about its default weights or those of `<model>.<tag>`.
+def info(name: str | PathLike[str]) -> ModelInfo:
+    """The facts about a model, and about its default weights, those of `<model>.<tag>` or of an artifact's path.
 
     Raises:
         UnknownModel: no such model; the message lists close matches.
+        InputError: a path leads to no artifact.
         NoPretrainedWeights: the model has no weights of that tag.
 
     Example:
         >>> mpncov_zoo.info("mpncov_resnet101").parameters
         75921960
     """
-    model, tag = split_name(name, False)
+    if is_path(name):
+        return _info_of_artifact(artifact_at(name))
+    model, tag = split_name(cast(str, name), False)
     manifest = load_manifest()
     entries = sorted(manifest.for_model(model), key=lambda entry: (not entry.default, entry.tag))
     entry = manifest.published(model, tag) if tag or entries else None
@@ -101,6 +108,26 @@ def info(name: str) -> ModelInfo:
             "input": row.input,
             **facts,
         }
+    )
+
+
+def _info_of_artifact(directory: Path) -> ModelInfo:
+    """The facts that an artifact's model.json states; nothing is verified."""
+    described = parse_description(directory / DESCRIPTION_FILE)
+    return ModelInfo(
+        name=described.name,
+        model=described.model,
+        aliases=(),
+        backbone=str(described.architecture.get("backbone")),
+        representation=str(described.architecture.get("representation")),
+        weights=(described.name,),
+        num_classes=described.num_classes,
+        input=described.input,
+        parameters=described.parameters,
+        metrics=tuple(described.metrics),
+        source=str(directory),
+        available="here, in this directory",
+        size_bytes=sum(file.size for file in described.files),
     )
 
 

@@ -86,6 +86,16 @@ class ImageClassifier(keras.Model):
         check_images(x, self.input_specification)
         return super().predict(x, *args, **kwargs)
 
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Train, as every Keras model does; a warning as above."""
+        check_images(x, self.input_specification)
+        return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Measure, as every Keras model does; a warning as above."""
+        check_images(x, self.input_specification)
+        return super().evaluate(x, *args, **kwargs)
+
     @property
     def labels(self) -> tuple[str, ...] | None:
         """Names of the classes, in the order of the logits, or None.
@@ -278,9 +288,9 @@ def check_labels(labels: Sequence[str], num_classes: int) -> tuple[str, ...]:
     if isinstance(labels, str | bytes | Mapping | Set) or not isinstance(labels, Iterable):
         raise InputError(f"labels must be a list of names in the order of the logits. Received: {labels!r}.")
     names = tuple(labels)
-    wrong = next((name for name in names if not isinstance(name, str)), None)
-    if wrong is not None:
-        raise InputError(f"labels must be texts. Received: {wrong!r}, of type {type(wrong).__name__}.")
+    for name in names:
+        if not isinstance(name, str):
+            raise InputError(f"labels must be texts. Received: {name!r}, of type {type(name).__name__}.")
     if len(names) != num_classes:
         raise InputError(f"{num_classes} classes need as many labels. Received: {len(names)} labels.")
     return names
@@ -305,6 +315,11 @@ class FeatureExtractor(keras.Model):
         self._classifier_config = classifier.get_config()
         self.input_specification = classifier.input_specification
         self.load_report = classifier.load_report
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Compute the stages; images that cannot be meant are warned of."""
+        check_images(inputs, self.input_specification)
+        return super().__call__(inputs, *args, **kwargs)
 
     def preprocess(self, images: Any) -> np.ndarray:
         """What `ImageClassifier.preprocess` does."""

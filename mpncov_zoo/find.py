@@ -14,11 +14,9 @@ from mpncov_zoo.catalog import split_name
 from mpncov_zoo.description import DESCRIPTION_FILE, parse_description
 from mpncov_zoo.errors import InputError, UnknownModel
 from mpncov_zoo.first_use import convert_into
-from mpncov_zoo.hub.local import artifact_names
+from mpncov_zoo.hub.local import artifact_at, is_path
 from mpncov_zoo.hub.resolve import ResolvedArtifact, resolve
 from mpncov_zoo.manifest import load_manifest
-
-RUN_FILE = "recipe.json"  # which every run's directory holds from its beginning
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def find(
     if is_path(name):
         if hub is not None or isinstance(pretrained, str):
             raise InputError(f"{fspath(name)} is a path, which says all: leave out hub and the tag.")
-        hub = _artifact_directory(Path(os.path.expanduser(name)))
+        hub = artifact_at(name)
         description = parse_description(hub / DESCRIPTION_FILE)
         model, tag = description.model, description.tag
     else:
@@ -94,13 +92,6 @@ def find(
     return Found(model, artifact)
 
 
-def is_path(name: object) -> bool:
-    """Whether a name means a place on this machine: it is a path, begins with '~', or has a separator."""
-    if isinstance(name, str):
-        return name.startswith("~") or any(separator in name for separator in (os.sep, os.altsep) if separator)
-    return isinstance(name, PathLike)
-
-
 def _split(name: Any, pretrained: bool | str) -> tuple[str, str | None]:
     """The model and the tag that a name asks for; if it is a folder's name, the error says how to write that."""
     try:
@@ -111,23 +102,3 @@ def _split(name: Any, pretrained: bool | str) -> tuple[str, str | None]:
         raise UnknownModel(
             f"{error} The folder of that name here is written {os.path.join(os.curdir, name)!r}."
         ) from None
-
-
-def _artifact_directory(path: Path) -> Path:
-    """The artifact at a path, or the only one in the run or hub there."""
-    if not path.is_dir():
-        raise InputError(
-            f"{path}: no such directory. Allowed: an artifact directory, or a name of mpncov-zoo list; a URL is given "
-            "as hub="
-        )
-    if (path / DESCRIPTION_FILE).is_file():
-        return path
-    names = artifact_names(path)
-    if len(names) == 1:
-        return path / names[0]
-    if not names and (path / RUN_FILE).is_file():
-        raise InputError(
-            f"{path} is a run that has not ended: go on with mpncov-zoo train ... --output {path} --resume"
-        )
-    held = f"It is a directory of artifacts; give one of {', '.join(names)}" if names else "Give one that does"
-    raise InputError(f"{path} is no artifact: it holds no {DESCRIPTION_FILE}. {held}")

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +19,7 @@ ImageSource = (
 )
 
 EXIF_ORIENTATION = 0x0112
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 _ALLOWED = "a path, encoded bytes (JPEG, PNG ...), a PIL image or a uint8 array (height, width[, 1, 3 or 4])"
 _16_BIT_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
@@ -36,8 +38,9 @@ def read_image(source: ImageSource, channel_order: ChannelOrder = "RGB") -> Imag
     """Read one image, upright by its EXIF orientation, as 8-bit RGB or L (grey).
 
     Colours follow Pillow's `convert`, as in torchvision and timm: an alpha channel is dropped, not composited (do that
-    first, over a background of your choice, if hidden colours matter), and colour profiles are ignored. Only one thing
-    differs: 16-bit greys, which Pillow would clip, keep their upper 8 bits, as Pillow does with 16-bit colours.
+    first, over a background of your choice, if hidden colours matter), and colour profiles are ignored. Two things
+    differ: 16-bit greys, which Pillow would clip, keep their upper 8 bits, as Pillow does with 16-bit colours; and
+    CMYK becomes RGB as in TensorFlow, one level away.
 
     Args:
         source: a path, encoded bytes, a PIL image (left as it is), or a uint8 array (height, width), or
@@ -59,14 +62,15 @@ def read_image(source: ImageSource, channel_order: ChannelOrder = "RGB") -> Imag
         image = _decode(lambda: source, "the PIL image")
     elif isinstance(source, (str, os.PathLike)):
         encoded = _read_file(source)
-        image = _decode(lambda: Image.open(BytesIO(encoded)), _quoted(source))
+        image = _decode(lambda: _open(encoded), _quoted(source))
     elif isinstance(source, (bytes, bytearray, memoryview)):
-        image = _decode(lambda: Image.open(BytesIO(source)), f"the {len(source)} bytes given")
+        image = _decode(lambda: _open(source), f"the {len(source)} bytes given")
     elif hasattr(source, "__array__"):
         image = Image.fromarray(_checked_pixels(np.asarray(source)))
     else:
         raise InputError(f"received {_kind(source)} as an image; allowed: {_ALLOWED}")
-    converted = _convert(_upright(image), channel_order)
+    inverted = image.format == "JPEG" and "adobe" not in image.info
+    converted = _convert(_upright(image), channel_order, inverted=inverted)
     return converted.copy() if converted is source else converted
 
 
@@ -105,6 +109,26 @@ def _read_file(path: str | os.PathLike) -> bytes:
         raise InputError(f"{_quoted(path)} is a directory; give an image file, or a list of them") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise InputError(f"{_quoted(path)} cannot be read: {error}") from None
+
+
+def _open(encoded: bytes | bytearray | memoryview) -> Image.Image:
+    """Open the content of a file; a PNG that is cut off, or whose pixels are damaged, Pillow would take for whole."""
+    if bytes(encoded[:8]) == _PNG:
+        _require_whole(memoryview(encoded))
+    return Image.open(BytesIO(encoded))
+
+
+def _require_whole(png: memoryview) -> None:
+    """Look at a PNG's chunks, each a length (4 bytes), a name (4), content and a check sum (4), until its end."""
+    at, name = len(_PNG), b""
+    while name != b"IEND":
+        length, name = int.from_bytes(png[at : at + 4]), bytes(png[at + 4 : at + 8])
+        end = at + 8 + length
+        if end + 4 > len(png):
+            raise OSError("it ends before its last chunk")
+        if name[:1].isupper() and zlib.crc32(png[at + 4 : end]) != int.from_bytes(png[end : end + 4]):
+            raise OSError(f"the check sum of its chunk {name.decode('latin-1')} is another")
+        at = end + 4
 
 
 def _decode(open_image: Callable[[], Image.Image], name: str) -> Image.Image:
@@ -173,14 +197,23 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if transpose is None else image.transpose(transpose)
 
 
-def _convert(image: Image.Image, channel_order: ChannelOrder) -> Image.Image:
-    """Return an image of mode "RGB" or "L"; one that has the mode already is not copied."""
+def _convert(image: Image.Image, channel_order: ChannelOrder, *, inverted: bool = False) -> Image.Image:
+    """Return an image of mode "RGB" or "L"; one that has the mode already is not copied.
+
+    Args:
+        image: to be converted.
+        channel_order: the mode.
+        inverted: its inks, if it has any, are light.
+    """
     if image.mode == channel_order == "RGB":
         return image
     if image.mode in _16_BIT_MODES | {"I", "F"}:
         image = Image.fromarray(_to_8_bit(np.asarray(image), image.mode))
     elif image.mode == "P":
-        image = image.convert("RGBA")  # straight to RGB, Pillow warns about palettes with transparency
+        image = image.copy()
+        image.info.pop("transparency", None)  # of which Pillow would warn, or refuse one of the wrong length
+    elif image.mode == "CMYK":
+        image = Image.fromarray(_without_inks(np.asarray(image), inverted=inverted))
     try:
         rgb = image.convert("RGB")
     except ValueError:
@@ -189,6 +222,15 @@ def _convert(image: Image.Image, channel_order: ChannelOrder) -> Image.Image:
             f"received an image of mode {image.mode}, which Pillow cannot turn into RGB; {advice}"
         ) from None
     return rgb if channel_order == "RGB" else rgb.convert("L")
+
+
+def _without_inks(inks: np.ndarray, *, inverted: bool) -> np.ndarray:
+    """Turn cyan, magenta, yellow and black, uint8 (height, width, 4), into RGB as TensorFlow's decoder does.
+
+    Pillow's own conversion rounds otherwise, by one level; and it takes every JPEG for one with Adobe's inverted inks.
+    """
+    light = (inks if inverted else 255 - inks).astype(np.uint16)
+    return (light[..., :3] * light[..., 3:] // 255).astype(np.uint8)
 
 
 def _to_8_bit(values: np.ndarray, mode: str) -> np.ndarray:

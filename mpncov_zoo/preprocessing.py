@@ -6,6 +6,7 @@ shape since version 13; here it is always the same, so results don't depend on t
 
 The graph's arithmetic is Pillow's own, in fixed point, so its pixels are equal, not close. What remains different:
 - formats: the graph decodes JPEG, PNG, WebP and the first frame of a GIF, Pillow many more;
+- damage: beside the pixels, in a comment or in a frame after the first, one of the two may see what the other does not;
 - errors: a graph raises TensorFlow's errors, and refuses no elongated image.
 """
 

@@ -8,7 +8,8 @@ from mpncov_zoo import registry
 from mpncov_zoo.catalog import split_name
 from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.find import find, is_path
+from mpncov_zoo.find import find
+from mpncov_zoo.hub.local import is_path
 from mpncov_zoo.pretrained import network
 from mpncov_zoo.specification import InputShape, check_input_shape
 

@@ -407,7 +407,9 @@ def test_one_position_of_a_network_for_any_size_is_refused_when_it_is_called() -
         with pytest.raises(InputError, match="needs at least 2 positions"):
             call(tiny)
     graph = tf.function(lambda x: network(x), input_signature=[tf.TensorSpec((None, None, None, 3))])
-    assert np.isnan(graph(tiny)).all() and np.isfinite(graph(np.ones((1, 3, 2, 3), np.float32))).all()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="needs at least 2 positions"):
+        graph(tiny)
+    assert np.isfinite(graph(np.ones((1, 3, 2, 3), np.float32))).all()
 
 
 def test_labels_are_counted_when_they_are_set(model: ImageClassifier) -> None:
@@ -422,6 +424,7 @@ def test_labels_are_counted_when_they_are_set(model: ImageClassifier) -> None:
         ("ab", "a list of names in the order of the logits. Received: 'ab'"),
         (7, "a list of names in the order of the logits. Received: 7"),
         ([0, 1], "labels must be texts. Received: 0, of type int"),
+        (["a", None, "c", "d", "e"], "labels must be texts. Received: None, of type NoneType"),
     ):
         with pytest.raises(InputError, match=re.escape(message)):
             network.labels = labels

@@ -221,6 +221,19 @@ def test_info_shows_every_field(capsys: Capture) -> None:
     assert "top-1 error 22.14 %, imagenet_1k val, one view" in out and "(paper)\n" in out
 
 
+def test_info_of_an_artifact_by_its_path(capsys: Capture, artifact_hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = artifact_hub / f"{NAME}.test"
+    shown = {}
+    for place in (path, artifact_hub):  # the only one there is
+        code, out, _ = run(capsys, "info", place)
+        shown = dict(line.split(maxsplit=1) for line in out.splitlines())
+        assert (code, shown["name"], shown["num_classes"]) == (0, f"{NAME}.test", "10")
+        assert shown["source"] == str(path) and shown["available"] == "here, in this directory"
+    monkeypatch.chdir(path)
+    assert run(capsys, "info", ".")[0] == 0
+    assert_refused(run(capsys, "info", "./nothing"), "no such directory")
+
+
 def test_info_of_a_model_without_weights(capsys: Capture) -> None:
     fields = dict(line.split(maxsplit=1) for line in run(capsys, "info", "cifar_resnet1202")[1].splitlines())
     assert fields["weights"] == fields["citation"] == fields["parameters"] == "-"

@@ -7,7 +7,8 @@ import pytest
 
 import mpncov_zoo
 from mpncov_zoo.errors import FetchError, InputError, NoPretrainedWeights, UnknownModel
-from mpncov_zoo.find import find, is_path
+from mpncov_zoo.find import find
+from mpncov_zoo.hub.local import is_path
 from mpncov_zoo.hub.resolve import BUNDLED, TRUST_MANIFEST, TRUST_OWN
 
 MODEL = "mpncov_cifar_resnet20"

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from mpncov_zoo import plausibility
+from mpncov_zoo.classifier import FeatureExtractor
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.representations import BCNN, CBP, MPNCOV
 from tests import networks
@@ -29,7 +30,16 @@ def test_raw_pixels_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None
     model(model.preprocess(raw.astype(np.uint8)))
     model(np.random.default_rng(0).normal(0, 1, (2, 12, 12, 3)).astype(np.float32))
     assert said(caplog) == []
-    for call in (model, lambda x: model(tf.constant(x)), lambda x: model.predict(x, verbose=0)):
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    y = np.zeros(2, np.int32)
+    for call in (
+        model,
+        lambda x: model(tf.constant(x)),
+        lambda x: model.predict(x, verbose=0),
+        lambda x: model.evaluate(x, y, verbose=0),
+        lambda x: model.fit(x, y, verbose=0),
+        FeatureExtractor(model, ["stage2"]),
+    ):
         call(raw)
         (message,) = said(caplog)
         assert "wants them normalised" in message and "Take model.preprocess(images)" in message

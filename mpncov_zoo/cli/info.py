@@ -23,7 +23,11 @@ def add(commands: Any) -> None:
         help="show what is known of a model and of its default weights, or of NAME.TAG",
         example=f"{PROGRAM} info mpncov_resnet101",
     )
-    parser.add_argument("name", metavar="NAME", help="a name of `mpncov-zoo list`, an alias, or NAME.TAG")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        help="a name of `mpncov-zoo list`, an alias, NAME.TAG, or the path of an artifact or a run",
+    )
     add_json(parser, "one JSON object")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mpncov_zoo.catalog import split_name
-from mpncov_zoo.find import is_path
+from mpncov_zoo.hub.local import is_path
 from mpncov_zoo.quiet import import_tensorflow
 from mpncov_zoo.registry import REPRESENTATIONS
 

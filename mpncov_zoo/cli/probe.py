@@ -20,7 +20,7 @@ from mpncov_zoo.cli.options import (
 from mpncov_zoo.features.linear import require_scikit_learn
 from mpncov_zoo.features.probing import SPLITS, TRAIN, probe
 from mpncov_zoo.features.report import Report, Score
-from mpncov_zoo.find import is_path
+from mpncov_zoo.hub.local import is_path
 from mpncov_zoo.quiet import import_tensorflow
 
 

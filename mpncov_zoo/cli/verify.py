@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from mpncov_zoo.cli.options import PROGRAM, add_command, add_json
 from mpncov_zoo.description import DESCRIPTION_FILE
 from mpncov_zoo.errors import InputError, IntegrityError, ManifestError
-from mpncov_zoo.find import find, is_path
+from mpncov_zoo.find import find
+from mpncov_zoo.hub.local import is_path
 from mpncov_zoo.hub.resolve import ResolvedArtifact
 from mpncov_zoo.quiet import import_tensorflow
 

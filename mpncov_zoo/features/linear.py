@@ -147,7 +147,8 @@ def _machine(x: np.ndarray, labels: np.ndarray, constant: float, balanced: bool,
     from sklearn.svm import LinearSVC
 
     weight = "balanced" if balanced else None
-    machine = LinearSVC(C=constant, class_weight=weight, random_state=seed, max_iter=2000).fit(x, labels)
+    options = {"class_weight": weight, "dual": len(x) <= x.shape[1], "random_state": seed, "max_iter": 2000}
+    machine = LinearSVC(C=constant, **options).fit(x, labels)
     weights, bias = machine.coef_.T, np.asarray(machine.intercept_)
     if weights.shape[1] == 1:  # two classes have one decision
         weights, bias = weights * [-0.5, 0.5], bias * [-0.5, 0.5]

@@ -16,6 +16,12 @@ def end(data: tf.Tensor) -> tf.Tensor:
     return tf.size(data, tf.int64) - _PADDING
 
 
+def part(encoded: tf.Tensor, at: tf.Tensor, count: tf.Tensor | int) -> tf.Tensor:
+    """Return so many bytes of a file from an offset on, or fewer where it ends before: a string scalar."""
+    length = tf.cast(tf.strings.length(encoded), tf.int64)
+    return tf.strings.substr(encoded, tf.clip_by_value(at, 0, length), tf.maximum(tf.cast(count, tf.int64), 0))
+
+
 def number(data: tf.Tensor, at: tf.Tensor | int, count: int, little_endian: tf.Tensor | bool = False) -> tf.Tensor:
     """Return the unsigned numbers of `count` bytes that begin at the offsets `at`: int64 of the shape of `at`."""
     return _number(data, tf.cast(at, tf.int64), tf.cast(little_endian, tf.bool), count=count)

@@ -6,12 +6,14 @@ decoder is given the one plain image in it.
 """
 
 from functools import partial
+from typing import Any
 
 import tensorflow as tf
 
 from mpncov_zoo.graph_images import binary, exif
 
-_MAX_STEPS = 2**12  # of a walk through a file, which usually has ten chunks or blocks
+_MAX_STEPS = 2**16  # of a walk through a file, which usually has ten chunks or blocks
+_MAX_PIXELS = 178_956_970  # more Pillow refuses, too: such a file may be a decompression bomb
 
 Decoded = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # pixels; where the EXIF block begins and ends, equal without one
 
@@ -35,31 +37,38 @@ def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
 
 def _decode_jpeg(encoded: tf.Tensor, data: tf.Tensor) -> Decoded:
     # TensorFlow's default method, the fast inaccurate one, is up to 3 levels from Pillow.
-    return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"), *exif.jpeg_block(data)
+    height, width, _ = tf.unstack(tf.cast(tf.io.extract_jpeg_shape(encoded), tf.int64))
+    with _bounded(height, width):
+        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"), *exif.jpeg_block(data)
 
 
 def _decode_png(encoded: tf.Tensor, data: tf.Tensor) -> Decoded:
-    return _decode_plain(encoded), *exif.png_block(data)
+    with _bounded(binary.number(data, 20, 4), binary.number(data, 16, 4)):
+        return _decode_plain(encoded), *exif.png_block(encoded, data)
 
 
 def _decode_webp(encoded: tf.Tensor, data: tf.Tensor) -> Decoded:
     """Decode the first image of the chunks, as a file of its own, and put it on the canvas."""
     number = partial(binary.number, data, little_endian=True)
-    image, frame, metadata = _webp_chunks(data)
+    whole = tf.debugging.Assert(8 + number(4, 4) <= binary.end(data), ["a WebP file that is cut off"])
+    with tf.control_dependencies([whole]):
+        image, frame, metadata = _webp_chunks(data)
+    is_extended = binary.is_named(data, 12, b"VP8X")
     size = binary.padded(number(image + 4, 4))
     # A lossless image begins with a byte, its width and height less 1, and a bit that says whether there is alpha.
     start = binary.masked(number(image + 8, 5), binary.where(binary.is_named(data, image, b"VP8L"), ~(16 << 32), -1))
-    rest = tf.strings.substr(encoded, image + 13, size - 5)
-    chunk = tf.strings.join([tf.strings.substr(encoded, image, 8), binary.text(start, 5), rest])
-    rgb = _decode_plain(tf.strings.join([b"RIFF", binary.text(12 + size, 4), b"WEBP", chunk]))
-    is_extended = binary.is_named(data, 12, b"VP8X")
+    rest = binary.part(encoded, image + 13, size - 5)
+    chunk = tf.strings.join([binary.part(encoded, image, 8), binary.text(start, 5), rest])
+    with _bounded(1 + number(27, 3), 1 + number(24, 3), where=is_extended):
+        rgb = _decode_plain(tf.strings.join([b"RIFF", binary.text(12 + size, 4), b"WEBP", chunk]))
     frame_height, frame_width = _size(rgb)
-    height = binary.where(is_extended, 1 + number(27, 3), frame_height)
-    width = binary.where(is_extended, 1 + number(24, 3), frame_width)
+    is_placed = is_extended & (frame > 0)
+    height = binary.where(is_placed, 1 + number(27, 3), frame_height)
+    width = binary.where(is_placed, 1 + number(24, 3), frame_width)
     top, left = (binary.where(frame > 0, 2 * number(frame + at, 3), 0) for at in (11, 8))
-    block = metadata + binary.where(binary.is_named(data, metadata + 8, b"Exif"), 8 + 6, 8)
     has_block = (metadata > 0) & is_extended & (binary.masked(number(20, 1), 8) > 0)
-    end = binary.where(has_block, metadata + 8 + number(metadata + 4, 4), block)
+    block = metadata + 8
+    end = binary.where(has_block, block + number(metadata + 4, 4), block)
     return _on_canvas(rgb, top, left, height, width, [0, 0, 0]), block, end
 
 
@@ -99,15 +108,19 @@ def _decode_gif(encoded: tf.Tensor, data: tf.Tensor) -> Decoded:
     own, count_own = _gif_colours(data, frame + 9, 1)
     table, count = binary.where(count_own > 0, own, shared), binary.where(count_own > 0, count_own, count_shared)
     index = tf.range(256 * 3, dtype=tf.int64)
-    colours = binary.where(index < count, number(table + index, 1), index // 3)  # what the file does not state is grey
-    size = tf.strings.substr(encoded, frame + 5, 4)
+    stated = number(table + index, 1)
+    is_grey = tf.reduce_all((stated == index // 3) | (index >= count))
+    colours = binary.where(index < count, stated, binary.where(is_grey, index // 3, 0))  # as Pillow goes on with them
+    size = binary.part(encoded, frame + 5, 4)
     descriptor = [b",\0\0\0\0", size, binary.text(128 + 7 + binary.masked(flags, 64), 1), binary.text(colours, 1)]
-    pixels = tf.strings.substr(encoded, own + count_own, binary.end(data))
-    rgb = _decode_plain(tf.strings.join([b"GIF89a", size, bytes(3), *descriptor, pixels]))
+    pixels = binary.part(encoded, own + count_own, binary.end(data))
+    canvas_height = tf.maximum(number(8, 2), top + height)
+    canvas_width = tf.maximum(number(6, 2), left + width)
+    with _bounded(canvas_height, canvas_width):
+        rgb = _decode_plain(tf.strings.join([b"GIF89a", size, bytes(3), *descriptor, pixels]))
     fill = tf.gather(tf.reshape(colours, (256, 3)), transparent)
-    height, width = tf.maximum(number(8, 2), top + height), tf.maximum(number(6, 2), left + width)
     nowhere = tf.constant(0, tf.int64)
-    return _on_canvas(rgb, top, left, height, width, fill), nowhere, nowhere
+    return _on_canvas(rgb, top, left, canvas_height, canvas_width, fill), nowhere, nowhere
 
 
 def _gif_colours(data: tf.Tensor, flags: tf.Tensor | int, skip: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -140,6 +153,14 @@ def _gif_frame(data: tf.Tensor) -> list[tf.Tensor]:
     start = [table + count, tf.constant(False), tf.constant(0, tf.int64)]
     at, _, transparent = tf.while_loop(before, step, start, maximum_iterations=_MAX_STEPS)
     return [at, transparent]
+
+
+def _bounded(height: tf.Tensor, width: tf.Tensor, where: tf.Tensor | bool = True) -> Any:
+    """A context in which an image of more pixels than Pillow decodes is refused."""
+    message = [f"an image of more than {_MAX_PIXELS} pixels, perhaps a decompression bomb"]
+    return tf.control_dependencies(
+        [tf.debugging.Assert(tf.logical_not(where) | (height * width <= _MAX_PIXELS), message)]
+    )
 
 
 def _decode_plain(encoded: tf.Tensor) -> tf.Tensor:

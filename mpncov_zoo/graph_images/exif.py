@@ -8,7 +8,7 @@ import tensorflow as tf
 from mpncov_zoo.graph_images import binary
 from mpncov_zoo.images import EXIF_ORIENTATION
 
-_MAX_STEPS = 2**12  # of a walk through a file, which usually has ten segments
+_MAX_STEPS = 2**16  # of a walk through a file, which usually has ten segments
 _SIZES = [
     0,
     1,
@@ -29,6 +29,7 @@ _SIZES = [
     8,
     0,
 ]  # bytes of a value, by its type; 0: there is no such type
+_PREFIX = b"Exif\0\0"
 _INTEGERS = [3, 4, 6, 8, 9, 13, 16]  # types; to Pillow a BYTE, type 1, is no number
 
 
@@ -50,7 +51,10 @@ def orientation_of(data: tf.Tensor, start: tf.Tensor, end: tf.Tensor) -> tf.Tens
     The block is a TIFF file: byte order, 42, and where its directory is; that is a number of entries of a tag, a type,
     how many values, and the values or, where they take more than 4 bytes, where they are.
     """
-    little_endian = binary.number(data, start, 2) == int.from_bytes(b"II")
+    for _ in range(2):  # a prefix that JPEG has, and some writers repeat
+        is_prefixed = binary.number(data, start, 6) == int.from_bytes(_PREFIX)
+        start = binary.where(is_prefixed & (start + 6 <= end), start + 6, start)
+    little_endian = binary.is_named(data, start, b"II*\0", b"II\0*")
     number = partial(binary.number, data, little_endian=little_endian)
     is_block = (little_endian | binary.is_named(data, start, b"MM\0*", b"MM*\0")) & (start + 8 <= end)
     directory = start + number(start + 4, 4)
@@ -81,7 +85,9 @@ def jpeg_block(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """
 
     def is_exif(at: tf.Tensor) -> tf.Tensor:
-        return (binary.number(data, at, 2) == 0xFFE1) & (binary.number(data, at + 4, 6) == int.from_bytes(b"Exif\0\0"))
+        is_filled = binary.number(data, at + 2, 2) > 2 + len(_PREFIX)
+        is_named = binary.number(data, at + 4, 6) == int.from_bytes(_PREFIX)
+        return (binary.number(data, at, 2) == 0xFFE1) & is_named & is_filled
 
     def is_other(at: tf.Tensor) -> tf.Tensor:
         return (at < binary.end(data)) & (binary.number(data, at, 2) != 0xFFDA) & tf.logical_not(is_exif(at))
@@ -93,17 +99,33 @@ def jpeg_block(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return [at + binary.where(is_filling, 1, binary.where(is_alone, 2, 2 + binary.number(data, at + 2, 2)))]
 
     (at,) = tf.while_loop(is_other, step, [tf.constant(2, tf.int64)], maximum_iterations=_MAX_STEPS)
-    start = at + 10
+    start = at + 4
     return start, binary.where(is_exif(at), at + 2 + binary.number(data, at + 2, 2), start)
 
 
-def png_block(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def png_block(encoded: tf.Tensor, data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return where a PNG's EXIF block begins and ends: int64 scalars, equal where there is none.
 
-    It is the content of the chunk eXIf, before the pixels or after them. A walk through the chunks of the pixels would
-    take longer than their decoding, so its name is looked for, and the length (4 bytes) before that.
+    A PNG is 8 bytes and a row of chunks: length (4 bytes), name (4), content, check sum (4). EXIF is the last chunk
+    eXIf, before the pixels or after them; of an animation Pillow reads no chunk behind the first frame. The walk may
+    take longer than the decoding of the pixels, so it is not begun where the name is nowhere in the file.
     """
-    found = tf.where(data == ord("X"))[:, 0] - 1
-    found = tf.boolean_mask(found, binary.is_named(data, found, b"eXIf") & (found > 8))
-    start = tf.concat([[0], found + 4], axis=0)[-1]
-    return start, binary.where(start > 0, start + binary.number(data, start - 8, 4), start)
+    nowhere = tf.constant(0, tf.int64)
+
+    def inside(at: tf.Tensor, found: tf.Tensor, in_pixels: tf.Tensor) -> tf.Tensor:
+        is_next_frame = in_pixels & binary.is_named(data, at + 4, b"fcTL")
+        is_end = binary.is_named(data, at + 4, b"IEND") | is_next_frame
+        return (at + 12 <= binary.end(data)) & tf.logical_not(is_end)
+
+    def step(at: tf.Tensor, found: tf.Tensor, in_pixels: tf.Tensor) -> list[tf.Tensor]:
+        found = binary.where(binary.is_named(data, at + 4, b"eXIf"), at, found)
+        in_pixels |= binary.is_named(data, at + 4, b"IDAT")
+        return [at + 12 + binary.number(data, at, 4), found, in_pixels]
+
+    def walk() -> tf.Tensor:
+        start = [tf.constant(8, tf.int64), nowhere, tf.constant(False)]
+        return tf.while_loop(inside, step, start, maximum_iterations=_MAX_STEPS)[1]
+
+    is_somewhere = tf.strings.length(tf.strings.regex_replace(encoded, "eXIf", "")) < tf.strings.length(encoded)
+    at = tf.cond(is_somewhere, walk, lambda: nowhere)
+    return at + 8, binary.where(at > 0, at + 8 + binary.number(data, at, 4), at + 8)

@@ -2,13 +2,15 @@
 
 import os
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from mpncov_zoo.description import DESCRIPTION_FILE, parse_description
-from mpncov_zoo.errors import FetchError, NoPretrainedWeights
+from mpncov_zoo.errors import FetchError, InputError, NoPretrainedWeights
 from mpncov_zoo.manifest import Manifest, no_weights
 
 MOST_NAMED = 20
+RUN_FILE = "recipe.json"  # which every run's directory holds from its beginning
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,42 @@ class LocalHub:
         if tag not in (None, description.tag):
             no_weights(f"{self.path} holds other weights of {model!r}", tag, [description.tag])
         return description.name
+
+
+def is_path(name: object) -> bool:
+    """Whether a name means a place on this machine: it is a path, '.' or '..', begins with '~', or has a separator."""
+    if isinstance(name, str):
+        return (
+            name in (os.curdir, os.pardir)
+            or name.startswith("~")
+            or any(separator in name for separator in (os.sep, os.altsep) if separator)
+        )
+    return isinstance(name, PathLike)
+
+
+def artifact_at(name: str | PathLike[str]) -> Path:
+    """Return the artifact at a path, or the only one in the run or hub there.
+
+    Raises:
+        InputError: there is none, or there are several.
+    """
+    path = Path(os.path.expanduser(name))
+    if not path.is_dir():
+        raise InputError(
+            f"{path}: no such directory. Allowed: an artifact directory, or a name of mpncov-zoo list; a URL is given "
+            "as hub="
+        )
+    if (path / DESCRIPTION_FILE).is_file():
+        return path
+    names = artifact_names(path)
+    if len(names) == 1:
+        return path / names[0]
+    if not names and (path / RUN_FILE).is_file():
+        raise InputError(
+            f"{path} is a run that has not ended: go on with mpncov-zoo train ... --output {path} --resume"
+        )
+    held = f"It is a directory of artifacts; give one of {', '.join(names)}" if names else "Give one that does"
+    raise InputError(f"{path} is no artifact: it holds no {DESCRIPTION_FILE}. {held}")
 
 
 def artifact_names(directory: Path) -> list[str]:

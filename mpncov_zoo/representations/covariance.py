@@ -42,6 +42,7 @@ FORMS = ("auto", "covariance", "gram")
 NORMALIZATIONS = ("trace", "frobenius", None)
 GRADIENTS = ("analytic", "autodiff")
 LEAST_POSITIONS = 2
+_TOO_FEW = f"A covariance needs at least {LEAST_POSITIONS} positions: give larger images."
 
 
 def covariance(x: Any) -> Any:
@@ -49,7 +50,7 @@ def covariance(x: Any) -> Any:
 
     Raises:
         InputError: there is one position only, of which there is no covariance. Where a graph learns the size when it
-            runs, the result is NaN then.
+            runs, it stops with TensorFlow's InvalidArgumentError.
     """
     rows = _centered_rows(x)
     return ops.einsum("bni,bnj->bij", rows, rows) / _number_of_rows(rows)
@@ -222,10 +223,7 @@ def _centered_rows(x: Any) -> Any:
     """Positions as rows, their mean removed: (batch, height, width, d) -> (batch, N, d)."""
     shape, positions = ops.shape(x), _positions(x)
     if positions is not None and positions < LEAST_POSITIONS:
-        raise InputError(
-            f"A covariance needs at least {LEAST_POSITIONS} positions: give larger images. Received: features of "
-            f"{x.shape[1]}x{x.shape[2]}"
-        )
+        raise InputError(f"{_TOO_FEW} Received: features of {x.shape[1]}x{x.shape[2]}")
     rows = ops.reshape(x, (shape[0], positions or shape[1] * shape[2], x.shape[-1]))
     return _centered(rows)
 
@@ -241,12 +239,16 @@ def _positions(x: Any) -> int | None:
 
 
 def _number_of_rows(rows: Any) -> Any:
-    """N, as a number or a scalar of the rows' dtype; NaN where it turns out too small for a covariance."""
+    """N, as a number or a scalar of the rows' dtype; the graph stops where it turns out too small for a covariance."""
     static = rows.shape[1]
     if static is not None:
         return float(static)
-    count = ops.cast(ops.shape(rows)[1], rows.dtype)
-    return ops.where(count < LEAST_POSITIONS, ops.full_like(count, float("nan")), count)
+    import tensorflow as tf  # of the backends it alone has graphs for unknown sizes
+
+    count = tf.shape(rows)[1]
+    enough = tf.debugging.Assert(count >= LEAST_POSITIONS, [_TOO_FEW, "Received positions:", count])
+    with tf.control_dependencies([enough]):
+        return tf.cast(count, rows.dtype)
 
 
 def _is_gram_cheaper(x: Any, iterations: int) -> Any:

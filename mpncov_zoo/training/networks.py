@@ -9,7 +9,8 @@ from mpncov_zoo.artifact.reader import stored_shapes
 from mpncov_zoo.assembly import precision
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.find import find, is_path
+from mpncov_zoo.find import find
+from mpncov_zoo.hub.local import is_path
 from mpncov_zoo.pretrained import described, fill
 from mpncov_zoo.training.recipes import Recipe
 

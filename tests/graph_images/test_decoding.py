@@ -11,6 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from mpncov_zoo import graph_images
+from mpncov_zoo.errors import InputError
 from mpncov_zoo.images import read_image
 from tests.photos import encode, photo_image
 
@@ -125,6 +126,9 @@ ODD_EXIF = {
     "empty": [(0xFFE1, b"Exif\0\0")],
     "directory past the end": [(0xFFE1, b"Exif\0\0MM\0*\xff\xff\xff\xff")],
     "after a thousand segments": [*[(0xFFE5, b"")] * 1000, (0xFFE1, TURNED)],
+    "prefix twice": [(0xFFE1, b"Exif\0\0" + TURNED)],
+    "behind an empty block": [(0xFFE1, b"Exif\0\0"), (0xFFE1, TURNED)],
+    "of no TIFF file": [(0xFFE1, TURNED.replace(b"II*\0", b"II+\1"))],
     "as BYTE, which Pillow takes for text": [(0xFFE1, tiff_block(6, "big", kind="B"))],
     "stated twice": [(0xFFE1, TURNED), (0xFFE1, tiff_block(3, "big"))],
     "behind a value that is cut off": [(0xFFE1, tiff_block(6, "big", others=((0x010F, 2, 40, b"\0\0\0\x20"),)))],
@@ -242,3 +246,81 @@ def test_a_gif_of_its_own_colours_and_one_of_none() -> None:
 def test_a_file_without_an_image_is_an_error(content: bytes) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError):
         decode(content)
+
+
+def png_chunk(name: bytes, content: bytes) -> bytes:
+    checked = name + content
+    return struct.pack(">L", len(content)) + checked + struct.pack(">L", zlib.crc32(checked))
+
+
+def test_only_a_png_files_own_exif_counts() -> None:
+    png, block = png_with(TURNED, after_pixels=False), TURNED.removeprefix(b"Exif\0\0")
+    text = png_chunk(b"tEXt", b"Comment\0eXIf" + block)
+    upright = encode(photo_image(37, 53), "PNG")
+    frames = encode(photo_image(37, 53), "PNG", save_all=True, append_images=[photo_image(37, 53, "L").convert("RGB")])
+    for encoded, shape in (
+        (png[:-12] + text + png[-12:], (53, 37, 3)),
+        (png[:33] + text + png[33:], (53, 37, 3)),
+        (upright[:33] + text + upright[33:], (37, 53, 3)),
+        (upright + png, (37, 53, 3)),
+        (frames[:-12] + png_chunk(b"eXIf", block) + frames[-12:], (37, 53, 3)),
+        (png_with(b"Exif\0\0" + TURNED, after_pixels=True), (53, 37, 3)),
+    ):
+        assert decode(encoded).shape == shape
+        require_equal(encoded)
+
+
+@pytest.mark.parametrize("cut", [1, 5, 12, 13, 16])
+def test_a_png_that_is_cut_off_is_refused_by_both(cut: int) -> None:
+    require_refused(encode(photo_image(37, 53), "PNG")[:-cut])
+
+
+def test_damaged_pixels_are_refused_by_both() -> None:
+    png = bytearray(encode(photo_image(37, 53), "PNG"))
+    png[-17] ^= 1  # in the check sum of the pixels
+    require_refused(bytes(png))
+    webp = encode(photo_image(37, 53), "WEBP", exif=TURNED)
+    for cut in (3, len(webp) - 20, len(webp) - 13):
+        require_refused(webp[:-cut])
+
+
+def require_refused(encoded: bytes) -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode(encoded)
+    with pytest.raises(InputError):
+        read_image(encoded)
+
+
+def test_a_canvas_that_no_memory_holds_is_refused_by_both() -> None:
+    bomb = gif(5)
+    bomb[6:10] = struct.pack("<HH", 20_000, 15_000)
+    require_refused(bytes(bomb))
+    png = bytearray(encode(photo_image(9, 9), "PNG"))
+    png[16:24] = struct.pack(">LL", 20_000, 15_000)
+    png[29:33] = struct.pack(">L", zlib.crc32(png[12:29]))
+    require_refused(bytes(png))
+
+
+def test_inks_are_inverted_where_the_file_says_so() -> None:
+    """Adobe's marker says that a JPEG's inks are light; Pillow takes those of any file for that."""
+    noise = np.random.default_rng(0).integers(0, 256, (37, 53, 4), np.uint8)
+    cyan = np.broadcast_to(np.array([200, 0, 0, 0], np.uint8), (37, 53, 4))
+    for inks in (noise, cyan):
+        jpeg = encode(Image.fromarray(inks, "CMYK"), "JPEG", quality=95, subsampling=0)
+        at = jpeg.index(b"\xff\xee")
+        for encoded in (jpeg, jpeg[:at] + jpeg[at + 16 :]):
+            require_equal(encoded)
+    assert np.abs(decode(jpeg).numpy()[20, 20] - [55.0, 255.0, 255.0]).max() < 5 and decode(encoded).numpy().max() < 5
+
+
+@pytest.mark.parametrize("greys", [False, True])
+def test_an_index_beyond_a_gifs_colours(greys: bool) -> None:
+    encoded = gif(16, transparent=200, greys=greys)
+    encoded[6:10] = struct.pack("<HH", 20, 17)
+    require_equal(bytes(encoded))
+
+
+def test_a_palette_with_more_transparencies_than_colours() -> None:
+    png = encode(photo_image(37, 53).quantize(8), "PNG")
+    at = png.index(b"IDAT") - 4
+    require_equal(png[:at] + png_chunk(b"tRNS", bytes(300)) + png[at:])

@@ -48,7 +48,7 @@ def problem(encoded: bytes) -> str | None:
     try:
         _decode(tf.constant(encoded))
         return None
-    except tf.errors.OpError:
+    except (tf.errors.OpError, UnicodeDecodeError):  # TensorFlow quotes bytes, which may be no text
         pass
     try:
         read_image(encoded)
