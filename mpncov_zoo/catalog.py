@@ -27,6 +27,7 @@ class ModelInfo:
         model: canonical name of the architecture.
         aliases: other spellings that are understood.
         backbone, representation: the parts.
+        stages: of the backbone, on which the representation stands; none for its end.
         weights: names of all its sets of weights; the default one first.
         num_classes: length of the logits.
         input: how images become the network's input.
@@ -58,6 +59,7 @@ class ModelInfo:
     available: str | None = None
     size_bytes: int | None = None
     trunk_only: bool = False
+    stages: tuple[str, ...] = ()
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
@@ -82,6 +84,7 @@ def info(name: str | PathLike[str]) -> ModelInfo:
     Raises:
         UnknownModel: no such model; the message lists close matches.
         InputError: a path leads to no artifact.
+        ManifestError: the model.json of that artifact is malformed.
         NoPretrainedWeights: the model has no weights of that tag.
 
     Example:
@@ -128,6 +131,7 @@ def _info_of_artifact(directory: Path) -> ModelInfo:
         source=str(directory),
         available="here, in this directory",
         size_bytes=sum(file.size for file in described.files),
+        stages=registry.check_stages(described.architecture.get("stages", ())),
     )
 
 

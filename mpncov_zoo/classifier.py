@@ -44,7 +44,7 @@ class ImageClassifier(keras.Model):
     Attributes:
         features, representation, classifier: the sub-models (`classifier` is None for 0 classes).
         load_report: what was loaded and what is fresh, a `LoadReport`.
-        left_out: names of the weights that the whole trunk has behind the last of the architecture's `stages`.
+        behind_stages: names of the weights that the whole trunk has behind the last of the architecture's `stages`.
 
     Example:
         >>> model = mpncov_zoo.build("mpncov_cifar_resnet20", num_classes=10)
@@ -72,27 +72,27 @@ class ImageClassifier(keras.Model):
         self.features = parts.features.model
         self.representation = parts.representation.model
         self.classifier = parts.classifier.model if parts.classifier is not None else None
-        self.left_out = parts.features.left_out
+        self.behind_stages = parts.features.left_out
         self._endpoints = {"features": parts.features.endpoints, "representation": parts.representation.endpoints}
         self.load_report = LoadReport(fresh=tuple(self.named_variables()))
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Compute the outputs, as every Keras model does; images that cannot be meant are warned of."""
+        """Compute the outputs, as every Keras model does; raw pixels are warned of once."""
         check_images(inputs, self.input_specification)
         return super().__call__(inputs, *args, **kwargs)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """Compute the outputs batch by batch, as every Keras model does; a warning as above."""
+        """Compute the outputs batch by batch, as every Keras model does; raw pixels are warned of once."""
         check_images(x, self.input_specification)
         return super().predict(x, *args, **kwargs)
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Train, as every Keras model does; a warning as above."""
+        """Train, as every Keras model does; raw pixels are warned of once."""
         check_images(x, self.input_specification)
         return super().fit(x, *args, **kwargs)
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Measure, as every Keras model does; a warning as above."""
+        """Measure, as every Keras model does; raw pixels are warned of once."""
         check_images(x, self.input_specification)
         return super().evaluate(x, *args, **kwargs)
 
@@ -317,9 +317,14 @@ class FeatureExtractor(keras.Model):
         self.load_report = classifier.load_report
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Compute the stages; images that cannot be meant are warned of."""
+        """Compute the stages; raw pixels are warned of once."""
         check_images(inputs, self.input_specification)
         return super().__call__(inputs, *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Compute the stages batch by batch, as every Keras model does; raw pixels are warned of once."""
+        check_images(x, self.input_specification)
+        return super().predict(x, *args, **kwargs)
 
     def preprocess(self, images: Any) -> np.ndarray:
         """What `ImageClassifier.preprocess` does."""

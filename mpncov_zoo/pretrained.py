@@ -110,9 +110,11 @@ def require_pretrained(model: ImageClassifier, stage: str) -> None:
     fresh = [name for name in model.load_report.fresh if name.partition("/")[0] in needed]
     if any(name.rpartition("/")[2] not in DRAWN for name in fresh):
         trunk = ", ".join(name for name in model.stages if model.part_of(name) == "features")
+        known = model.load_report.weights
+        only = f"only {known} is pretrained" if known else "nothing is pretrained"
         raise InputError(
-            f"{model.name}: {stage!r} would be computed by random weights, which are others in each run: only "
-            f"{model.load_report.weights} is pretrained. What works without training is mpncov-zoo features with "
+            f"{model.name}: {stage!r} would be computed by random weights, which are others in each run: {only}. "
+            f"What works without training is mpncov-zoo features with "
             f"--stage {trunk}, also with --pool; or train the network, and give the path of its artifact"
         )
 

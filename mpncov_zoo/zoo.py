@@ -35,7 +35,8 @@ def build(
         stages: of the backbone, such as ["stage5", "stage6"], for the representation to stand on: one vector each,
             joined, on the stage's own channels unless the options ask for a reduction. The backbone ends with the last
             of them.
-        options: architecture options by part, for example {"representation": {"dimension_reduction": 128}}.
+        options: architecture options by part, for example {"representation": {"dimension_reduction": 128}}; every
+            representation takes {"l2_normalize": True}, which makes each vector one of length 1.
 
     Raises:
         UnknownModel: no such model; the message lists close matches.

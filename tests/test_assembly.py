@@ -100,7 +100,7 @@ def test_the_trunk_ends_with_the_last_stage() -> None:
     model = build(stages=["stage2"])
     assert model.stages == ("stem", "stage1", "stage2", "covariance_stage2", "representation", "logits")
     assert not any("stage3" in name for name in model.named_variables())
-    assert model.left_out == {name for name in build().named_variables() if name.startswith("features/stage3")}
+    assert model.behind_stages == {name for name in build().named_variables() if name.startswith("features/stage3")}
 
 
 def test_it_is_reloaded_from_every_form(model: ImageClassifier, directory: Path, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_pretrained_weights_of_the_trunk_up_to_the_stage(whole: Path) -> None:
     report = model.load_report
     assert {name.split("/")[0] for name in report.fresh} == {"classifier"}
     assert {*report.loaded} == {name for name in model.named_variables() if name.startswith("features/")}
-    assert {*report.unused} == {*model.left_out, "classifier/logits/kernel", "classifier/logits/bias"}
+    assert {*report.unused} == {*model.behind_stages, "classifier/logits/kernel", "classifier/logits/bias"}
 
 
 def test_fewer_stages_of_an_artifact_and_none_behind_it(model: ImageClassifier, directory: Path) -> None:

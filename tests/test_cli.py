@@ -510,7 +510,11 @@ def test_features_of_stages_are_pooled(capsys: Capture, artifact_hub: Path, foun
     code, out, _ = run(capsys, "features", *arguments, "--stage", "stage2", "--pool", "bcnn")
     summary = json.loads(out)
     assert (summary["stages"], summary["pool"], summary["shape"]) == (["stage2"], "bcnn", [32 * 32])
-    assert run(capsys, "features", *arguments, "--pool", "cbp")[0] == 0  # of the trunk's end
+    behind = ["--stage", "stage3", *found[:2]]  # the inputs may come last
+    code, out, _ = run(capsys, "features", NAME, *arguments[3:], *behind)
+    assert (code, json.loads(out)["images"], json.loads(out)["stage"]) == (0, 2, "stage3")
+    assert_refused(run(capsys, "features", NAME, *arguments[3:]), "No INPUT: give image files or folders")
+    assert_refused(run(capsys, "features", *arguments, "--pool", "cbp"), "--pool cbp needs a stage of the trunk")
     refused = run(capsys, "features", *arguments, "--stage", "stage2", "stage3")
     assert_refused(refused, "join several stages by --pool")
 

@@ -107,7 +107,7 @@ def assign_weights(model: ImageClassifier, stored: StoredWeights) -> tuple[str, 
     """
     directory, values = stored.directory, stored.values
     wanted = {name: v for name, v in model.named_variables().items() if name.split("/")[0] in stored.parts}
-    behind = model.left_out & values.keys()
+    behind = model.behind_stages & values.keys()
     _require_same_names(directory, wanted.keys() - values.keys(), values.keys() - wanted.keys() - behind)
     for name, variable in wanted.items():
         found, expected, dtype = tuple(values[name].shape), tuple(variable.shape), values[name].dtype

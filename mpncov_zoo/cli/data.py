@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CORRUPT = 1  # exit code
 PACKED = "tfrecord"
 READERS = ", ".join(DATASETS)
+FILES = ", ".join(name for name in DATASETS if name != PACKED)
 
 FOLDERS = (
     "folders: train/CLASS/, and val/CLASS/ or test/CLASS/; or CLASS/ alone: all of that is the split train, unless\n"
@@ -63,7 +64,7 @@ def _add_pack(below: Any) -> None:
         "pack",
         run_pack,
         help="write a data set as TFRecord shards, with its labels and class names; prints the files of the index",
-        details=f"DATASET is one of {', '.join(name for name in DATASETS if name != PACKED)}.\n"
+        details=f"DATASET is one of {FILES}.\n"
         'Training on shards needs no other files: `dataset = "tfrecord"`, --data DIR. A run that was stopped goes on\n'
         "where it was when the command is given again. Every shard is read back when it is written.",
         example=f"{PROGRAM} data pack imagenet --data /data/imagenet --output /data/packed --size 256 --shards 128",

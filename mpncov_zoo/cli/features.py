@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +34,7 @@ def add(commands: Any) -> None:
         f"{PROGRAM} features efficientnet_lite0 photos/ --stage stage5 stage6 --pool mpncov --output features.npz",
     )
     add_model(parser)
-    add_images(parser)
+    add_images(parser, nargs="*")  # `run` looks for them among the stages, too
     parser.add_argument("--output", required=True, metavar="FILE", help="its suffix, .npy, .npz or .parquet, decides")
     parser.add_argument(
         "--stage",
@@ -49,7 +50,8 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the file and print what it holds."""
-    paths = list(find_images(args.inputs))
+    args.stage = list(args.stage)
+    paths = list(find_images(args.inputs or _inputs_among(args.stage)))
     with feature_file(args.output, paths, argument="--output") as file:
         count, shape = _write(file, _extract(args), paths, args)
     named = f"{args.pool} of {', '.join(args.stage)}," if args.pool else args.stage[0]
@@ -60,14 +62,29 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _inputs_among(stages: list[str]) -> list[str]:
+    """Take from the end of --stage what are inputs, for `--stage stage3 photos/`; what is left are the stages.
+
+    Raises:
+        InputError: there is none.
+    """
+    inputs = []
+    while len(stages) > 1 and (stages[-1] == "-" or os.path.exists(stages[-1])):
+        inputs.insert(0, stages.pop())
+    if not inputs:
+        raise InputError("No INPUT: give image files or folders, or '-' for paths on standard input.")
+    return inputs
+
+
 def _extract(args: argparse.Namespace) -> Extract:
     if args.pool is None:
         if len(args.stage) > 1:
             joined = " ".join(args.stage)
             raise InputError(f"--stage {joined}: join several stages by --pool, such as --pool mpncov.")
         return Extract(load_pretrained(args, args.stage[0]), args.stage)
-    stages = [] if args.stage == REPRESENTATION else args.stage
-    return Extract(load_pretrained(args, "representation", num_classes=0, representation=args.pool, stages=stages))
+    if args.stage == REPRESENTATION:
+        raise InputError(f"--pool {args.pool} needs a stage of the trunk to pool, such as --stage stage2.")
+    return Extract(load_pretrained(args, "representation", num_classes=0, representation=args.pool, stages=args.stage))
 
 
 def _write(file: FeatureFile, extract: Extract, paths: Sequence[str], args: argparse.Namespace) -> tuple[int, Shape]:

@@ -49,10 +49,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_images(parser: argparse.ArgumentParser) -> None:
+def add_images(parser: argparse.ArgumentParser, *, nargs: str = "+") -> None:
     """Add the arguments that name images, and how many are computed at once."""
     parser.add_argument(
-        "inputs", metavar="INPUT", nargs="+", help="image files, folders, '-' for paths on standard input, one a line"
+        "inputs", metavar="INPUT", nargs=nargs, help="image files, folders, '-' for paths on standard input, one a line"
     )
     add_batch_size(parser, 32)
 
@@ -68,7 +68,7 @@ def add_pool(parser: argparse.ArgumentParser) -> None:
     """Add the option of how a stage's features become a vector."""
     parser.add_argument(
         "--pool",
-        choices=[name for name in REPRESENTATIONS if name != "flatten"],
+        choices=[name for name, row in REPRESENTATIONS.items() if not row.fixes_size],
         help="pool the stages on their own channels: iSQRT-COV, average, bilinear or compact bilinear",
     )
 

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from mpncov_zoo.catalog import split_name
-from mpncov_zoo.cli.data import FOLDERS, READERS
+from mpncov_zoo.cli.data import FILES, FOLDERS
 from mpncov_zoo.cli.options import (
     PROGRAM,
     add_batch_size,
@@ -17,9 +17,10 @@ from mpncov_zoo.cli.options import (
     as_argument,
     positive,
 )
+from mpncov_zoo.features.divisions import TRAIN
 from mpncov_zoo.features.linear import require_scikit_learn
-from mpncov_zoo.features.probing import SPLITS, TRAIN, probe
-from mpncov_zoo.features.report import Report, Score
+from mpncov_zoo.features.probing import SPLITS, probe
+from mpncov_zoo.features.report import ProbeReport, Score
 from mpncov_zoo.hub.local import is_path
 from mpncov_zoo.quiet import import_tensorflow
 
@@ -31,7 +32,7 @@ def add(commands: Any) -> None:
         "probe",
         run,
         help="measure a linear classifier on frozen features, and make a classifier for one's own photos",
-        details=f"DATASET is the layout of the files: {READERS}.\n{FOLDERS}\n"
+        details=f"DATASET is the layout of the files: {FILES}.\n{FOLDERS}\n"
         "The classifier is a linear support vector machine (scikit-learn). Features stay in the cache, so that a\n"
         "second probe of the same images is quick.",
         example=f"{PROGRAM} probe efficientnet_lite0 --data photos --stage stage5 --pool mpncov --output classifiers",
@@ -45,8 +46,8 @@ def add(commands: Any) -> None:
         "--train",
         type=float,
         metavar="SHARE",
-        help="of each class, to learn from, in random splits (default: the data set's own split "
-        f"test is measured on; where it has none, {TRAIN:g})",
+        help="the share of each class that the classifier learns from, in random splits of all images (default: the "
+        f"data set's own test split is measured on; {TRAIN:g} if it has none)",
     )
     parser.add_argument(
         "--splits", type=positive, default=SPLITS, metavar="N", help=f"random splits (default {SPLITS})"
@@ -91,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _lines(report: Report) -> list[str]:
+def _lines(report: ProbeReport) -> list[str]:
     where = f" of {', '.join(report.stages)}" if report.stages else ""
     own = "the data set's own split" if report.train is None else f"{report.train:.0%} of each class to learn from"
     lines = [

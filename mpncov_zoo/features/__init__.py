@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from mpncov_zoo.features.files import feature_file
     from mpncov_zoo.features.probing import probe
     from mpncov_zoo.features.reading import find_images, read_batches
-    from mpncov_zoo.features.report import Report
+    from mpncov_zoo.features.report import ProbeReport
 
-__all__ = ["Extract", "Report", "Rows", "feature_file", "find_images", "probe", "read_batches"]
+__all__ = ["Extract", "ProbeReport", "Rows", "feature_file", "find_images", "probe", "read_batches"]
 
 _HOMES = {
     "extraction": ("Extract", "Rows"),
     "files": ("feature_file",),
     "probing": ("probe",),
-    "report": ("Report",),
+    "report": ("ProbeReport",),
     "reading": ("find_images", "read_batches"),
 }
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

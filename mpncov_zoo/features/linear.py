@@ -1,13 +1,14 @@
 """A linear classifier on features: a support vector machine, its constant by cross-validation, its probabilities.
 
 scikit-learn does the fitting. Where there are more features than images, it gets coordinates of the images instead of
-their features: they have the same products, so the classifier is the same, and need memory for images by images only.
+their features. These have the same products up to rounding, so the classifier is the same. They need memory for images
+by images only.
 """
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+import logging
+import warnings
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -19,6 +20,7 @@ from mpncov_zoo.errors import InputError, ZooError
 CONSTANTS = (0.1, 1.0, 10.0, 100.0)  # C of the machine, for features of length 1
 FOLDS = 3
 BLOCK = 1000  # images whose features are in memory at once, as float32
+logger = logging.getLogger(__name__)
 JITTERS = (1e-6, 1e-5, 1e-4, 1e-3)  # of the products' mean diagonal: what rounding may have cost
 
 
@@ -115,16 +117,14 @@ def fit(x: np.ndarray, labels: np.ndarray, classes: int, *, balanced: bool = Fal
         labels: (images,), from 0.
         classes: how many there are, each with two images or more.
         balanced: weigh classes by the inverse of their size.
-        seed: of the folds.
+        seed: of the folds and of the machine.
+
+    Returns:
+        The classifier, whose weights are (features, classes).
     """
     left_out = {constant: np.empty((len(x), classes)) for constant in CONSTANTS}
-
-    def decide(constant: float, kept: np.ndarray, out: np.ndarray) -> None:
+    for constant, (kept, out) in product(CONSTANTS, _folds(labels, seed)):  # threads would share scikit-learn's seed
         left_out[constant][out] = _machine(x[kept], labels[kept], constant, balanced, seed).logits(x[out])
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # scikit-learn lets other threads work meanwhile
-        pairs = product(reversed(CONSTANTS), _folds(labels, seed))  # the longest first
-        list(pool.map(lambda pair: decide(pair[0], *pair[1]), pairs))
     best = max(CONSTANTS, key=lambda constant: np.mean(left_out[constant].argmax(1) == labels))
     factor = _temperature(left_out[best], labels)
     machine = _machine(x, labels, best, balanced, seed)
@@ -144,11 +144,16 @@ def require_scikit_learn() -> None:
 
 
 def _machine(x: np.ndarray, labels: np.ndarray, constant: float, balanced: bool, seed: int) -> Linear:
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVC
 
     weight = "balanced" if balanced else None
     options = {"class_weight": weight, "dual": len(x) <= x.shape[1], "random_state": seed, "max_iter": 2000}
-    machine = LinearSVC(C=constant, **options).fit(x, labels)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        machine = LinearSVC(C=constant, **options).fit(x, labels)
+    if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
+        logger.info("C %g: the machine has not converged after %d steps", constant, options["max_iter"])
     weights, bias = machine.coef_.T, np.asarray(machine.intercept_)
     if weights.shape[1] == 1:  # two classes have one decision
         weights, bias = weights * [-0.5, 0.5], bias * [-0.5, 0.5]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,30 +15,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpncov_zoo.description import Metric
+from mpncov_zoo.documents import NAME
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.features.divisions import OWN, Divided, divided
 from mpncov_zoo.features.linear import coordinates, fit, products, require_scikit_learn
-from mpncov_zoo.features.report import Report, Score
+from mpncov_zoo.features.report import ProbeReport, Score
 from mpncov_zoo.features.stored import stored_features
 from mpncov_zoo.registry import with_options
-from mpncov_zoo.training.datasets import Files, Images, Shares, dataset_splits, read_dataset
-from mpncov_zoo.training.datasets.division import positions
+from mpncov_zoo.training.datasets import require_outside
 
 if TYPE_CHECKING:
     from mpncov_zoo.classifier import ImageClassifier
 
-TRAIN, SPLITS = 0.2, 5
-OWN = "test"  # the split of a data set that is its own, on which it is measured
+SPLITS = 5
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Data:
-    """The images of a data set in one row, their classes, and how they are divided, once for each split."""
-
-    parts: Sequence[Files | Images]
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-    divisions: Sequence[tuple[np.ndarray, np.ndarray]]
 
 
 def probe(
@@ -59,21 +50,20 @@ def probe(
     cache_dir: str | PathLike[str] | None = None,
     offline: bool | None = None,
     progress: bool = False,
-) -> Report:
+) -> ProbeReport:
     """Measure a linear classifier on the frozen features of a network.
 
     The features of every stage are normalised to length 1. The classifier is a linear support vector machine whose C
-    is chosen by cross-validation on the training images of each split, as in the fine-grained protocol of iSQRT-COV
-    (Li et al., CVPR 2018, Sec. 4.3).
+    is chosen by cross-validation on the training images of each split.
 
     Args:
-        model: a pretrained network, by its name or path, or a network.
+        model: a pretrained network, by its name or path, or a network, whose weights are then taken as they are.
         data: the directory of the images.
         dataset: their layout, a name of `mpncov_zoo.training.datasets.DATASETS`.
         stages: of the trunk, for the pooling to stand on; by default its end.
-        pool: the representation: "mpncov", "gap", "bcnn" or "cbp"; by default the network's own.
-        train: the share of each class to learn from, in random splits; by default the data set's own split "test" is
-            measured on, or, where it has none, 0.2 is taken.
+        pool: the representation of these stages, "mpncov", "gap", "bcnn" or "cbp"; by default that of the network.
+        train: the share of each class to learn from, in random splits of all images; by default the data set's own
+            split "test" is measured on, and its "train" learned from, or, where it has no "test", 0.2 is taken.
         splits: how many random splits.
         seed: of the splits.
         balanced: weigh classes by the inverse of their size.
@@ -100,26 +90,31 @@ def probe(
         >>> mpncov_zoo.load(report.artifact)
     """
     require_scikit_learn()
-    _check(train, splits)
-    images = _read(dataset, data, train, splits, seed)
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1. Received: {batch_size!r}.")
+    if not re.fullmatch(NAME, tag):
+        raise InputError(f"A tag is lower-case letters, digits, '_' and '-'. Received: {tag!r}.")
+    images = divided(dataset, data, train=train, splits=splits, seed=seed)
     loaded = _loaded(model, stages, pool, hub, cache_dir, offline)
     network = _normalising(loaded, len(images.class_names), size)
     target = None if output is None else Path(output) / f"{network.architecture.name}.{tag}"
-    if target is not None and target.exists():
-        raise InputError(f"{target} exists already: give another output or tag.")
+    if target is not None:
+        require_outside(dataset, data, target)
+        if target.exists():
+            raise InputError(f"{target} exists already: give another output or tag.")
     started = time.perf_counter()
     features = stored_features(network, images.parts, cache_dir=cache_dir, batch_size=batch_size, progress=progress)
     computed = time.perf_counter()
     gram = products(features)
     found = [_measure(features, gram, images, division, balanced, seed) for division in images.divisions]
-    report = Report(
+    report = ProbeReport(
         model=network.name,
         stages=network.architecture.stages,
         dimension=features.shape[1],
         dataset=dataset,
         images=len(images.labels),
         classes=len(images.class_names),
-        train=None if len(images.parts) > 1 else train or TRAIN,
+        train=images.train,
         seed=seed,
         top1=Score.of([top1 for top1, _, _ in found]),
         balanced_accuracy=Score.of([accuracy for _, accuracy, _ in found]),
@@ -129,53 +124,13 @@ def probe(
     if target is None:
         return report
     _learn(network, features, gram, images, balanced, seed)
-    options = {"stage": stages, "pool": pool, "train": train, "splits": splits, "seed": seed, "size": size}
-    named = model if isinstance(model, str | PathLike) else report.model
-    command = _command(named, data, {"dataset": dataset, **options, "balanced": () if balanced else None})
-    _write(network, target, report, command)
+    command = None
+    if isinstance(model, str | PathLike):
+        where = {"dataset": dataset, "hub": hub, "stage": stages, "pool": pool, "size": size}
+        how = {"train": train, "splits": splits, "seed": seed, "balanced": () if balanced else None}
+        command = _command(model, data, {**where, **how})
+    _write(network, target, tag, report, command)
     return replace(report, artifact=str(target))
-
-
-def _check(train: float | None, splits: int) -> None:
-    if train is not None and not 0 < train < 1:
-        raise InputError(f"train is a share of the images of each class, above 0 and below 1. Received: {train!r}.")
-    if splits < 1:
-        raise InputError(f"splits must be at least 1. Received: {splits!r}.")
-
-
-def _read(dataset: str, data: str | PathLike[str], train: float | None, splits: int, seed: int) -> _Data:
-    own = train is None and OWN in dataset_splits(dataset, data)
-    parts = [_images(dataset, data, name) for name in (("train", OWN) if own else ("train",))]
-    labels = np.concatenate([part.labels for part in parts])
-    first = len(parts[0])
-    if own:
-        divisions = [(np.arange(first), np.arange(first, len(labels)))]
-    else:
-        divisions = list(_random_splits(parts[0], train or TRAIN, splits, seed))
-    for training, _ in divisions:
-        counts = np.bincount(labels[training], minlength=len(parts[0].class_names))
-        if counts.min() < 2:
-            name = parts[0].class_names[counts.argmin()]
-            raise InputError(
-                f"{data}: the class {name!r} has {counts.min()} images to learn from, and a probe needs 2: add images, "
-                "remove the class, or take a larger share, --train."
-            )
-    return _Data(parts, labels, parts[0].class_names, divisions)
-
-
-def _images(dataset: str, data: str | PathLike[str], split: str) -> Files | Images:
-    found = read_dataset(dataset, data, split)
-    if not isinstance(found, Files | Images):
-        raise InputError(f"A probe reads image files. Received: {data}, which is packed: give what it was packed from.")
-    return found
-
-
-def _random_splits(
-    images: Files | Images, train: float, splits: int, seed: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for number in range(splits):
-        parts = positions(images, Shares(test=1 - train, seed=seed + number))
-        yield parts["train"], parts["test"]
 
 
 def _loaded(
@@ -187,13 +142,19 @@ def _loaded(
     offline: bool | None,
 ) -> ImageClassifier:
     from mpncov_zoo.classifier import ImageClassifier
+    from mpncov_zoo.pretrained import require_pretrained
     from mpncov_zoo.zoo import load
 
     if isinstance(model, ImageClassifier):
         if any(value is not None for value in (stages, pool, hub, offline)):
             raise InputError(f"{model.name} is a network already: leave out stages, pool, hub and offline.")
         return model
-    return load(
+    if pool is not None and not stages:
+        raise InputError(
+            f"pool={pool!r} needs stages to stand on, such as stages=['stage5']; leave both out for the "
+            "representation that the network has."
+        )
+    found = load(
         model,
         True,
         num_classes=0,
@@ -203,14 +164,14 @@ def _loaded(
         cache_dir=cache_dir,
         offline=offline,
     )
+    require_pretrained(found, "representation")
+    return found
 
 
 def _normalising(model: ImageClassifier, classes: int, size: int | None) -> ImageClassifier:
     """The same network for images of this size, with vectors of length 1, and a dense classifier, still empty."""
     from mpncov_zoo.classifier import ImageClassifier
-    from mpncov_zoo.pretrained import require_pretrained
 
-    require_pretrained(model, "representation")
     options = {"representation": {"l2_normalize": True}}
     height, width, channels = model.input_shape[1:]
     shape = (height, width, channels) if size is None else (size, size, channels)
@@ -232,7 +193,7 @@ def _normalising(model: ImageClassifier, classes: int, size: int | None) -> Imag
 def _measure(
     features: np.ndarray,
     gram: np.ndarray | None,
-    images: _Data,
+    images: Divided,
     division: tuple[np.ndarray, np.ndarray],
     balanced: bool,
     seed: int,
@@ -249,10 +210,10 @@ def _measure(
 
 
 def _learn(
-    network: ImageClassifier, features: np.ndarray, gram: np.ndarray | None, images: _Data, balanced: bool, seed: int
+    network: ImageClassifier, features: np.ndarray, gram: np.ndarray | None, images: Divided, balanced: bool, seed: int
 ) -> None:
     """Give the network the classifier of all training images, and its classes their names."""
-    learned, classes = np.arange(len(images.parts[0])), len(images.class_names)
+    learned, classes = images.learned, len(images.class_names)
     place = coordinates(features, gram, learned, learned[:0])
     machine = fit(place.training, images.labels[learned], classes, balanced=balanced, seed=seed)
     machine = place.in_features(machine, features[: len(learned)])
@@ -273,21 +234,26 @@ def _command(model: str | PathLike[str], data: str | PathLike[str], options: dic
     return shlex.join(map(str, words))
 
 
-def _write(network: ImageClassifier, path: Path, report: Report, command: str) -> None:
+def _write(network: ImageClassifier, path: Path, tag: str, report: ProbeReport, command: str | None) -> None:
+    """Write the artifact; what was measured is among its metrics where a command measures it again."""
     from mpncov_zoo import artifact
 
     random = f"{len(report.top1.splits)} random splits with a share of {report.train} to learn from"
     how, learned = (random, "all images") if report.train else ("its own split", "the training images")
-    metric = Metric(
-        name="top-1 accuracy",
-        value=100 * report.top1.mean,
-        dataset=report.dataset,
-        split=OWN,
-        views="single",
-        remark=f"a linear classifier on these features, {how}; these weights have learned from {learned}",
-        origin="measured here",
-        command=command,
-    )
+    metrics = []
+    if command is not None:
+        metrics.append(
+            Metric(
+                name="top-1 accuracy",
+                value=100 * report.top1.mean,
+                dataset=report.dataset,
+                split=OWN,
+                views="single",
+                remark=f"a linear classifier on these features, {how}; these weights have learned from {learned}",
+                origin="measured here",
+                command=command,
+            )
+        )
     found = {"command": command, "report": report.to_dict()}
     provenance = {"kind": "probe", "features": network.load_report.weights, **found}
-    artifact.write(network, path, tag=path.name.rpartition(".")[2], provenance=provenance, metrics=[metric])
+    artifact.write(network, path, tag=tag, provenance=provenance, metrics=metrics)

@@ -23,7 +23,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Report:
+class ProbeReport:
     """What a probe found.
 
     Attributes:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mpncov_zoo.classifier import ImageClassifier
     from mpncov_zoo.training.datasets import Files, Images
 
-FORMAT = 1  # of the files: float16 (images, features)
+FORMAT = 2  # to be raised when images are read in another way, or features written: float16 (images, features)
 logger = logging.getLogger(__name__)
 
 
@@ -74,7 +74,8 @@ def _identity(network: ImageClassifier) -> bytes:
             digest.update(np.asarray(variable.value).tobytes())
     architecture = network.architecture.to_dict()
     del architecture["classifier_options"]
-    facts = [FORMAT, architecture, list(network.input_shape), network.input_specification.model_dump(mode="json")]
+    specification = network.input_specification.model_dump(mode="json")
+    facts = [FORMAT, network.dtype_policy.name, architecture, list(network.input_shape), specification]
     return json.dumps([*facts, digest.hexdigest()]).encode()
 
 

@@ -25,12 +25,12 @@ def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
     file hides there. 16 bits become their upper 8. Of an animation the first frame is taken, on the whole canvas. BMP
     is refused: TensorFlow decodes palettes to wrong colours.
     """
-    start = tf.strings.substr(encoded, 0, 2)
+    magic = tf.strings.substr(encoded, 0, 2)
     message = "received a BMP image; allowed: JPEG, PNG, WebP or GIF"
-    with tf.control_dependencies([tf.debugging.Assert(start != b"BM", [message])]):
+    with tf.control_dependencies([tf.debugging.Assert(magic != b"BM", [message])]):
         data = binary.content(encoded)
     decoders = {b"\xff\xd8": _decode_jpeg, b"RI": _decode_webp, b"GI": _decode_gif}
-    branches = [(start == magic, partial(decoder, encoded, data)) for magic, decoder in decoders.items()]
+    branches = [(magic == known, partial(decoder, encoded, data)) for known, decoder in decoders.items()]
     rgb, start, end = tf.case(branches, partial(_decode_png, encoded, data))
     return exif.upright(tf.ensure_shape(rgb, (None, None, 3)), exif.orientation_of(data, start, end))
 
@@ -43,7 +43,8 @@ def _decode_jpeg(encoded: tf.Tensor, data: tf.Tensor) -> Decoded:
 
 
 def _decode_png(encoded: tf.Tensor, data: tf.Tensor) -> Decoded:
-    with _bounded(binary.number(data, 20, 4), binary.number(data, 16, 4)):
+    is_png = binary.is_named(data, 0, b"\x89PNG")  # another file than those is for the decoder to refuse
+    with _bounded(binary.number(data, 20, 4), binary.number(data, 16, 4), where=is_png):
         return _decode_plain(encoded), *exif.png_block(encoded, data)
 
 
@@ -53,23 +54,34 @@ def _decode_webp(encoded: tf.Tensor, data: tf.Tensor) -> Decoded:
     whole = tf.debugging.Assert(8 + number(4, 4) <= binary.end(data), ["a WebP file that is cut off"])
     with tf.control_dependencies([whole]):
         image, frame, metadata = _webp_chunks(data)
-    is_extended = binary.is_named(data, 12, b"VP8X")
+    is_extended, is_lossless = binary.is_named(data, 12, b"VP8X"), binary.is_named(data, image, b"VP8L")
     size = binary.padded(number(image + 4, 4))
     # A lossless image begins with a byte, its width and height less 1, and a bit that says whether there is alpha.
-    start = binary.masked(number(image + 8, 5), binary.where(binary.is_named(data, image, b"VP8L"), ~(16 << 32), -1))
+    start = binary.masked(number(image + 8, 5), binary.where(is_lossless, ~(16 << 32), -1))
     rest = binary.part(encoded, image + 13, size - 5)
     chunk = tf.strings.join([binary.part(encoded, image, 8), binary.text(start, 5), rest])
-    with _bounded(1 + number(27, 3), 1 + number(24, 3), where=is_extended):
+    bits = number(image + 9, 4)  # a lossless image has 14 for its width less 1, then as many for its height
+    image_width, image_height = (
+        binary.where(is_lossless, 1 + _size_bits(lossless), _size_bits(number(image + at, 2)))
+        for lossless, at in ((bits, 14), (tf.bitwise.right_shift(bits, 14), 16))
+    )
+    canvas_height = binary.where(is_extended, 1 + number(27, 3), image_height)
+    canvas_width = binary.where(is_extended, 1 + number(24, 3), image_width)
+    with _bounded(canvas_height, canvas_width), _bounded(image_height, image_width):
         rgb = _decode_plain(tf.strings.join([b"RIFF", binary.text(12 + size, 4), b"WEBP", chunk]))
     frame_height, frame_width = _size(rgb)
     is_placed = is_extended & (frame > 0)
-    height = binary.where(is_placed, 1 + number(27, 3), frame_height)
-    width = binary.where(is_placed, 1 + number(24, 3), frame_width)
+    height = binary.where(is_placed, canvas_height, frame_height)
+    width = binary.where(is_placed, canvas_width, frame_width)
     top, left = (binary.where(frame > 0, 2 * number(frame + at, 3), 0) for at in (11, 8))
     has_block = (metadata > 0) & is_extended & (binary.masked(number(20, 1), 8) > 0)
     block = metadata + 8
     end = binary.where(has_block, block + number(metadata + 4, 4), block)
     return _on_canvas(rgb, top, left, height, width, [0, 0, 0]), block, end
+
+
+def _size_bits(number: tf.Tensor) -> tf.Tensor:
+    return binary.masked(number, 2**14 - 1)
 
 
 def _webp_chunks(data: tf.Tensor) -> list[tf.Tensor]:

@@ -53,8 +53,10 @@ class Removal:
 
 
 def held(cache: Cache) -> list[Held]:
-    """List every directory of the cache, sorted by name."""
-    return [Held(tree.name.rpartition("@")[0], tree, _size(tree)) for tree in _trees(cache)]
+    """List every directory of the cache, sorted by name, and that of the features of images, if there are any."""
+    features = cache.root / FEATURES
+    kept = [Held("features of images", features, _size(features))] if _children(features) else []
+    return [*(Held(tree.name.rpartition("@")[0], tree, _size(tree)) for tree in _trees(cache)), *kept]
 
 
 def unneeded(cache: Cache, manifest: Manifest, *, everything: bool = False) -> list[Removal]:
@@ -76,8 +78,10 @@ def unneeded(cache: Cache, manifest: Manifest, *, everything: bool = False) -> l
         if everything or _age(path) > STALE:
             found.append(Removal(path, _size(path), "broken off"))
     for path in _children(cache.root / FEATURES):
-        if everything or _age(path) > UNUSED:
-            found.append(Removal(path, _size(path), "features, which can be computed again"))
+        is_whole = not path.name.startswith(".")
+        if everything or _age(path) > (UNUSED if is_whole else STALE):
+            because = "features, which can be computed again" if is_whole else "broken off"
+            found.append(Removal(path, _size(path), because))
     return found
 
 

@@ -51,7 +51,7 @@ def assign_pretrained(model: ImageClassifier, recipe: Recipe, hub: str | PathLik
     architecture, _ = described(artifact)
     stored = stored_shapes(artifact.directory)
     wanted = {name: tuple(variable.shape) for name, variable in model.named_variables().items()}
-    met = {name: shape for name, shape in stored.items() if name not in model.left_out}
+    met = {name: shape for name, shape in stored.items() if name not in model.behind_stages}
     if _of_part(met, "features") != _of_part(wanted, "features"):
         raise InputError(
             f"The weights {artifact.description.name} are of other features than the recipe's {recipe.model} with the "

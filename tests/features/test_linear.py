@@ -81,3 +81,10 @@ def test_features_that_are_all_zero_make_no_classifier() -> None:
     x = np.zeros((6, 10), np.float16)
     with pytest.raises(InputError, match="too much alike"):
         coordinates(x, products(x), np.arange(6), np.arange(0))
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    x, labels = classes(60, 80, 3)
+    first, second = (fit(x.astype(np.float64), labels, 3, seed=4) for _ in range(2))
+    np.testing.assert_array_equal(first.weights, second.weights)
+    np.testing.assert_array_equal(first.bias, second.bias)

@@ -11,7 +11,7 @@ from PIL import Image
 import mpncov_zoo
 from mpncov_zoo.description import parse_description
 from mpncov_zoo.errors import InputError, ZooError
-from mpncov_zoo.features import Report, linear, probe, stored
+from mpncov_zoo.features import ProbeReport, linear, probe, stored
 from mpncov_zoo.training.datasets import Shares, divide, read_dataset
 from tests.command_line import Capture, assert_refused, run
 
@@ -46,13 +46,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(photos: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
+def made(photos: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> ProbeReport:
     output = tmp_path_factory.mktemp("classifiers")
     options = {"stages": ["stage2", "stage3"], "pool": "mpncov", "train": 0.5, "splits": 3}
     return probe(NAME, photos, cache_dir=cache, output=output, **options)
 
 
-def test_textures_are_told_apart(made: Report) -> None:
+def test_textures_are_told_apart(made: ProbeReport) -> None:
     assert (made.images, made.classes, made.dimension, made.train) == (36, 3, 32 * 33 // 2 + 64 * 65 // 2, 0.5)
     assert made.model == NAME and made.stages == ("stage2", "stage3") and len(made.top1.splits) == 3
     assert made.top1.mean == pytest.approx(np.mean(made.top1.splits)) and made.top1.mean > 0.9
@@ -60,7 +60,7 @@ def test_textures_are_told_apart(made: Report) -> None:
     assert {*made.constants} <= {*linear.CONSTANTS}
 
 
-def test_the_artifact_predicts_as_the_classifier_did(made: Report, photos: Path) -> None:
+def test_the_artifact_predicts_as_the_classifier_did(made: ProbeReport, photos: Path) -> None:
     """The network's own logits, from files, are those of the classifier on the features that the network extracts."""
     assert made.artifact is not None
     model = mpncov_zoo.load(made.artifact)
@@ -81,7 +81,7 @@ def test_the_artifact_predicts_as_the_classifier_did(made: Report, photos: Path)
 
 
 def test_the_splits_are_those_of_division(
-    made: Report, photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    made: ProbeReport, photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`train` with `split.test=0.5 split.seed=1` keeps the same images apart as the second split of a probe."""
     from mpncov_zoo.features import probing as module
@@ -98,7 +98,7 @@ def test_the_splits_are_those_of_division(
 
 
 def test_a_second_probe_computes_no_features(
-    photos: Path, cache: Path, made: Report, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    photos: Path, cache: Path, made: ProbeReport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def refuse(*_: Any) -> None:
         raise AssertionError("features were computed again")
@@ -121,7 +121,7 @@ def test_a_split_of_its_own_is_measured_on(photos: Path, cache: Path, tmp_path: 
     write_textures(tmp_path / "test", 4)
     found = probe(NAME, tmp_path, cache_dir=cache, stages=["stage3"], pool="gap")
     assert found.train is None and found.images == 36 + 12 and len(found.top1.splits) == 1 and found.top1.std == 0
-    assert probe(NAME, tmp_path, cache_dir=cache, stages=["stage3"], pool="gap", train=0.5).images == 36
+    assert probe(NAME, tmp_path, cache_dir=cache, stages=["stage3"], pool="gap", train=0.5).images == 36 + 12
 
 
 def test_a_network_and_its_own_representation(photos: Path, cache: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_network_and_its_own_representation(photos: Path, cache: Path) -> None
 
 
 def test_command(
-    capsys: Capture, photos: Path, made: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+    capsys: Capture, photos: Path, made: ProbeReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     monkeypatch.setenv("MPNCOV_ZOO_CACHE", str(cache))
     arguments = ["probe", NAME, "--data", photos, "--stage", "stage2", "stage3", "--pool", "mpncov", "--train", 0.5]
@@ -154,10 +154,13 @@ def test_command(
     ("arguments", "message"),
     [
         (["--stage", "stage9"], "The trunk has the stages stem, stage1, stage2, stage3. Received: stage9."),
-        (["--train", "0.05"], "the class 'columns' has 1 images to learn from, and a probe needs 2"),
+        (["--train", "0.05"], "the class 'columns' would have 1 of its images to learn from"),
         (["--train", "1.5"], "train is a share"),
         (["--dataset", "nothing"], "No reader for the data set 'nothing'"),
-        (["--size", "1", "--pool", "mpncov"], "needs 2 positions or more"),
+        (["--size", "1"], "needs 2 positions or more"),
+        (["--pool", "gap"], "pool='gap' needs stages to stand on"),
+        (["--seed", "-1"], "seed 0 or more"),
+        (["--output", "classifiers", "--tag", "no name!"], "A tag is lower-case letters"),
         (["--stage", "stage2", "stage2"], "stages must be a list of different names"),
     ],
 )
@@ -165,7 +168,7 @@ def test_what_cannot_be_probed(capsys: Capture, photos: Path, arguments: list[st
     assert_refused(run(capsys, "probe", NAME, "--data", photos, *arguments), message)
 
 
-def test_an_older_classifier_is_not_overwritten(made: Report, photos: Path, cache: Path) -> None:
+def test_an_older_classifier_is_not_overwritten(made: ProbeReport, photos: Path, cache: Path) -> None:
     before = (Path(made.artifact or "") / "model.json").read_bytes()
     with pytest.raises(InputError, match="exists already: give another output or tag"):
         probe(NAME, photos, cache_dir=cache, output=Path(made.artifact or "").parent)
@@ -180,9 +183,16 @@ def test_an_unreadable_image_stops_it_and_leaves_nothing(photos: Path, tmp_path:
     assert not [*(tmp_path / "cache").rglob("*.npy")]
 
 
-def test_fresh_weights_are_refused(photos: Path) -> None:
-    with pytest.raises(InputError, match="would be computed by random weights"):
-        probe(mpncov_zoo.build(NAME, input_shape=(28, 28, 1)), photos)
+def test_random_weights_are_refused_but_not_those_of_a_network(photos: Path, cache: Path) -> None:
+    with pytest.raises(InputError, match=r"would be computed by random weights.*only efficientnet_lite0\.imagenet"):
+        probe("mpncov_efficientnet_lite0", photos, cache_dir=cache)
+    given = mpncov_zoo.build("cifar_resnet20", input_shape=(28, 28, 1), options={"features": {"repeats": 1}})
+    assert probe(given, photos, cache_dir=cache, splits=1, train=0.5).dimension == 64  # it may have been trained
+
+
+def test_output_among_the_images_is_refused(photos: Path) -> None:
+    with pytest.raises(InputError, match="is among the class folders"):
+        probe(NAME, photos, output=photos)
 
 
 def test_without_scikit_learn(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

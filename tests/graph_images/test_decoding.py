@@ -56,6 +56,11 @@ def test_decoding_is_pillows(name: str) -> None:
     require_equal(FILES[name])
 
 
+def test_what_is_another_file_is_not_taken_for_a_large_image() -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Unknown image file format"):
+        decode(b"<!doctype html><html><head><title>404 Not Found</title></head></html>")
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8", b"<html>", encode(photo_image(9, 9), "JPEG")[:300]])
 def test_what_is_no_image_is_an_error(content: bytes) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError):
@@ -295,6 +300,10 @@ def test_a_canvas_that_no_memory_holds_is_refused_by_both() -> None:
     bomb = gif(5)
     bomb[6:10] = struct.pack("<HH", 20_000, 15_000)
     require_refused(bytes(bomb))
+    webp = bytearray(encode(photo_image(9, 9), "WEBP", lossless=True))
+    assert webp[12:16] == b"VP8L"
+    webp[21:25] = struct.pack("<L", 16_383 | 16_383 << 14)  # width and height less 1
+    require_refused(bytes(webp))
     png = bytearray(encode(photo_image(9, 9), "PNG"))
     png[16:24] = struct.pack(">LL", 20_000, 15_000)
     png[29:33] = struct.pack(">L", zlib.crc32(png[12:29]))

@@ -3,7 +3,7 @@
 Data sets are found and listed without TensorFlow.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -38,10 +38,12 @@ class Reader:
     Attributes:
         read: (directory, split) -> the split.
         splits: directory -> the names of its splits, the one to train on first.
+        homes: directory -> the folders whose own folders are taken for classes.
     """
 
     read: Callable[[Path, str], Split]
     splits: Callable[[Path], tuple[str, ...]]
+    homes: Callable[[Path], Iterable[Path]] = lambda directory: ()
 
 
 PARTS = ("test", "val")  # what can be taken from the training images
@@ -52,15 +54,15 @@ def _always(*names: str) -> Callable[[Path], tuple[str, ...]]:
 
 
 DATASETS: Mapping[str, Reader] = {
-    "folders": Reader(folders.read_folders, folders.split_folders),
+    "folders": Reader(folders.read_folders, folders.split_folders, folders.homes),
     "tfrecord": Reader(shards.read_shards, shards.packed_splits),
     "fashion_mnist": Reader(fashion_mnist, _always(*idx.SPLITS)),
     "cifar100": Reader(cifar.read_cifar100, _always(*cifar.SPLITS)),
-    "imagenet": Reader(folders.read_imagenet, folders.split_folders),
+    "imagenet": Reader(folders.read_imagenet, folders.split_folders, folders.homes),
     "cub": Reader(fine_grained.read_cub, _always(*fine_grained.SPLITS)),
     "aircraft": Reader(fine_grained.read_aircraft, _always(*fine_grained.SPLITS)),
     "cars": Reader(fine_grained.read_cars, _always(*fine_grained.SPLITS)),
-    "aid": Reader(aid.read_aid, _always(*aid.SPLITS)),
+    "aid": Reader(aid.read_aid, _always(*aid.SPLITS), aid.homes),
     "dtd": Reader(dtd.read_dtd, _always(*dtd.SPLITS)),
     "elpv": Reader(elpv.read_elpv, _always(*elpv.SPLITS)),
     "elpv_levels": Reader(elpv.read_elpv_levels, _always(*elpv.SPLITS)),
@@ -115,10 +117,8 @@ def require_outside(name: str, directory: str | PathLike[str], output: str | Pat
     Raises:
         InputError: the output is among class folders.
     """
-    reader, output = _reader(name), Path(output).resolve()
-    if reader.splits is not folders.split_folders:
-        return
-    for home in folders.class_homes(Path(directory)).values():
+    output = Path(output).resolve()
+    for home in _reader(name).homes(Path(directory)):
         if output.is_relative_to(home.resolve()):
             raise InputError(f"{output} is among the class folders of {home}. Give a directory outside of it.")
 

@@ -21,12 +21,20 @@ def read_aid(directory: Path, split: str) -> Files:
         directory: AID, or what holds it.
         split: "train", all images.
 
+    Returns:
+        The images and their classes, sorted by name.
+
     Raises:
         InputError: a class is missing, something is no image, or there is no such split.
     """
     require_split("AID", split, SPLITS)
-    root = unpacked(directory, "AID", FIRST)
+    (root,) = homes(directory)
     found = read_folders(root, split)
     if len(found.class_names) != CLASSES:
         raise InputError(f"{root} holds {len(found.class_names)} classes, and AID {CLASSES}: unpack the archive again.")
     return found
+
+
+def homes(directory: Path) -> tuple[Path]:
+    """The folder that holds the class folders."""
+    return (unpacked(directory, "AID", FIRST),)

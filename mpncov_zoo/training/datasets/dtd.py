@@ -18,6 +18,9 @@ def read_dtd(directory: Path, split: str) -> Files:
         directory: dtd, or what holds it.
         split: "train", "val" or "test".
 
+    Returns:
+        The images and their classes, sorted by name.
+
     Raises:
         InputError: a file is missing or not what it should be, or there is no such split.
     """

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
@@ -77,6 +77,11 @@ def split_folders(directory: Path) -> tuple[str, ...]:
         InputError: there is no `train/`, which names the classes, and no class folder either.
     """
     return tuple(class_homes(directory))
+
+
+def homes(directory: Path) -> Collection[Path]:
+    """The folders that hold the class folders of each split."""
+    return class_homes(directory).values()
 
 
 def class_homes(directory: Path) -> Mapping[str, Path]:
