@@ -55,9 +55,9 @@ def test_prefetch_list_gc(capsys: Capture, cache: Path, server: FaultServer) -> 
     assert NAME in run(capsys, "cache", "list")[1]
     assert run(capsys, "cache", "gc") == (0, "      0.0 MB freed\n", "")
     code, out, _ = run(capsys, "cache", "gc", "--all", "--dry-run")
-    assert code == 0 and str(directory) in out and out.endswith("2.5 MB would be freed\n") and directory.is_dir()
+    assert code == 0 and str(directory) in out and out.endswith("2.9 MB would be freed\n") and directory.is_dir()
     code, out, _ = run(capsys, "cache", "gc", "--all")
-    assert code == 0 and out.endswith("2.5 MB freed\n") and not directory.exists()
+    assert code == 0 and out.endswith("2.9 MB freed\n") and not directory.exists()
     assert run(capsys, "cache", "list")[:2] == (1, "")
 
 

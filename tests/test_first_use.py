@@ -20,11 +20,11 @@ import pytest
 import mpncov_zoo
 from conversion import converter
 from conversion.writers.pytorch import write_pth
-from mpncov_zoo.cli.options import _require_pretrained
 from mpncov_zoo.errors import ConversionError, FetchError, InputError, IntegrityError, OfflineError, ZooError
 from mpncov_zoo.hub.cache import CACHE_VARIABLE
 from mpncov_zoo.hub.upstream import LOCAL_VARIABLE
 from mpncov_zoo.manifest import Manifest, load_manifest
+from mpncov_zoo.pretrained import require_pretrained
 from tests.conversion.checkpoints import CLASSES, MODEL, tensors
 
 NAME, FILE = f"{MODEL}.imagenet", "mpncovresnet18-stand-in.pth"
@@ -344,10 +344,12 @@ def test_the_trunk_with_a_fresh_covariance_head(cache: Path, caplog: pytest.LogC
         "mpncov_efficientnet_lite0: only the trunk is pretrained (efficientnet_lite0.imagenet); "
         "the rest is fresh, to be trained: random values, others in each run"
     )
-    _require_pretrained(model, "head")
+    require_pretrained(model, "head")
     for stage in ("covariance", "logits"):
-        with pytest.raises(InputError, match=f"'{stage}' would be computed by random weights.*--stage stem, .*head;"):
-            _require_pretrained(model, stage)
+        with pytest.raises(
+            InputError, match=f"'{stage}' would be computed by random weights.*--stage stem, .*head, also with --pool;"
+        ):
+            require_pretrained(model, stage)
     parts = {part: {name for name in model.named_variables() if name.startswith(f"{part}/")} for part in PARTS}
     report = model.load_report
     assert (model.architecture.representation, model.labels) == ("mpncov", None)

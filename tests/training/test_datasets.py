@@ -12,13 +12,12 @@ from mpncov_zoo.specification import InputSpecification
 from mpncov_zoo.training.datasets import (
     FASHION_MNIST_LABELS,
     Images,
-    evaluation_batches,
     fashion_mnist,
     read_dataset,
     read_idx,
     split_holdout,
-    training_batches,
 )
+from mpncov_zoo.training.datasets.pipelines import evaluation_batches, training_batches
 from mpncov_zoo.training.recipes import Augmentation
 from tests.fashion import idx, write_fashion, write_idx
 from tests.photos import photo

@@ -108,7 +108,7 @@ def smaller(name: str) -> list[str]:
     repeats = row.options.get("repeats", ())
     settings = ["epochs=1", "optimizer.warmup_epochs=0", f"batch_size={IMAGES // 2}"]
     if recipe.input.size[0] > 32:
-        side = 48 if recipe.dataset.startswith("elpv") else 64
+        side = 48 if recipe.dataset.startswith("elpv") else 32 if "vgg" in recipe.model else 64
         settings += [f"input.size=[{side}, {side}]"]
     if repeats:
         settings += [f"options.features.repeats={1 if isinstance(repeats, int) else [1] * len(repeats)}"]
