@@ -21,8 +21,52 @@ DRAWN = frozenset({"bins", "signs"})  # CBP's hash tables, the same in every net
 NOT_LEARNED = DRAWN | {"moving_mean", "moving_variance"}  # BatchNormalization's
 
 
+class OfImages(keras.Model):
+    """A model of preprocessed images: it preprocesses them, and warns once of raw pixels.
+
+    Attributes:
+        input_specification: how images become its input.
+    """
+
+    input_specification: InputSpecification
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Compute the outputs, as every Keras model does; raw pixels are warned of once."""
+        check_images(inputs, self.input_specification)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Compute the outputs batch by batch, as every Keras model does; raw pixels are warned of once."""
+        check_images(x, self.input_specification)
+        return super().predict(x, *args, **kwargs)
+
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Train, as every Keras model does; raw pixels are warned of once."""
+        check_images(x, self.input_specification)
+        return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Measure, as every Keras model does; raw pixels are warned of once."""
+        check_images(x, self.input_specification)
+        return super().evaluate(x, *args, **kwargs)
+
+    def preprocess(self, images: Any) -> np.ndarray:
+        """Images as the network wants them.
+
+        Args:
+            images: a path, encoded bytes, PIL image or uint8 array, or a list of these.
+
+        Returns:
+            float32 (batch, height, width, channels).
+
+        Raises:
+            InputError: something is not an image, or of a form that cannot be used.
+        """
+        return preprocessing.preprocess(images, self.input_specification)
+
+
 @keras.saving.register_keras_serializable(package="mpncov_zoo")
-class ImageClassifier(keras.Model):
+class ImageClassifier(OfImages):
     """A network of three sub-models: images -> features -> representation -> logits.
 
     A functional Keras model: it trains under `fit`, and saves and reloads as `.keras`.
@@ -75,26 +119,6 @@ class ImageClassifier(keras.Model):
         self.behind_stages = parts.features.left_out
         self._endpoints = {"features": parts.features.endpoints, "representation": parts.representation.endpoints}
         self.load_report = LoadReport(fresh=tuple(self.named_variables()))
-
-    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Compute the outputs, as every Keras model does; raw pixels are warned of once."""
-        check_images(inputs, self.input_specification)
-        return super().__call__(inputs, *args, **kwargs)
-
-    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """Compute the outputs batch by batch, as every Keras model does; raw pixels are warned of once."""
-        check_images(x, self.input_specification)
-        return super().predict(x, *args, **kwargs)
-
-    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Train, as every Keras model does; raw pixels are warned of once."""
-        check_images(x, self.input_specification)
-        return super().fit(x, *args, **kwargs)
-
-    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Measure, as every Keras model does; raw pixels are warned of once."""
-        check_images(x, self.input_specification)
-        return super().evaluate(x, *args, **kwargs)
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -176,20 +200,6 @@ class ImageClassifier(keras.Model):
         else:
             self.features.trainable = False
             _freeze_between(self.representation.input, self._endpoints["representation"][stage])
-
-    def preprocess(self, images: Any) -> np.ndarray:
-        """Images as the network wants them.
-
-        Args:
-            images: a path, encoded bytes, PIL image or uint8 array, or a list of these.
-
-        Returns:
-            float32 (batch, height, width, channels).
-
-        Raises:
-            InputError: something is not an image, or of a form that cannot be used.
-        """
-        return preprocessing.preprocess(images, self.input_specification)
 
     def decode(self, logits: Any, top: int = 5) -> list[list[tuple[str, float]]]:
         """The most probable classes of every image: [[(label, probability), ...], ...], best first.
@@ -297,7 +307,7 @@ def check_labels(labels: Sequence[str], num_classes: int) -> tuple[str, ...]:
 
 
 @keras.saving.register_keras_serializable(package="mpncov_zoo")
-class FeatureExtractor(keras.Model):
+class FeatureExtractor(OfImages):
     """An ImageClassifier up to some of its stages; the layers are shared with it.
 
     Args:
@@ -315,20 +325,6 @@ class FeatureExtractor(keras.Model):
         self._classifier_config = classifier.get_config()
         self.input_specification = classifier.input_specification
         self.load_report = classifier.load_report
-
-    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Compute the stages; raw pixels are warned of once."""
-        check_images(inputs, self.input_specification)
-        return super().__call__(inputs, *args, **kwargs)
-
-    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """Compute the stages batch by batch, as every Keras model does; raw pixels are warned of once."""
-        check_images(x, self.input_specification)
-        return super().predict(x, *args, **kwargs)
-
-    def preprocess(self, images: Any) -> np.ndarray:
-        """What `ImageClassifier.preprocess` does."""
-        return preprocessing.preprocess(images, self.input_specification)
 
     def get_config(self) -> dict[str, Any]:
         """Plain data from which `from_config` builds the same network."""

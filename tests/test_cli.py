@@ -315,6 +315,8 @@ def test_predict_without_any_image(
     assert_refused(run(capsys, "predict", NAME, tmp_path / "folder"), "No image in the folder", ".png")
     monkeypatch.setattr(sys, "stdin", StringIO("\n"))
     assert_refused(run(capsys, "predict", NAME, "-", "--hub", artifact_hub), "standard input named none")
+    monkeypatch.setattr(sys, "stdin", StringIO("\udcff\udcfea\x00.\x00p\x00n\x00g\x00\n"))
+    assert_refused(run(capsys, "predict", NAME, "-", "--hub", artifact_hub), "UTF-16, which PowerShell's > writes")
 
 
 def test_numbers_that_must_be_positive(capsys: Capture) -> None:

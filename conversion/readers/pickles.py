@@ -162,7 +162,10 @@ def _look_at(head: io.BytesIO) -> bool:
     try:
         for opcode, argument, position in pickletools.genops(head):
             if opcode.name not in OPCODES:
-                raise Refused(f"its pickle has the instruction {opcode.name}, which PyTorch does not write")
+                raise Refused(
+                    f"its pickle has the instruction {opcode.name}, which PyTorch does not write by default: "
+                    "save it again without pickle_protocol="
+                )
             if opcode.name == "FRAME":
                 ends.append((position or 0) + FRAME_HEADER + (argument or 0))
             whole_model |= argument == MODULES

@@ -33,6 +33,11 @@ def find_images(inputs: Sequence[str]) -> Iterator[str]:
 def _from_stdin() -> Iterator[str]:
     count = 0
     for line in sys.stdin:
+        if "\0" in line:
+            raise InputError(
+                "Standard input has zero bytes, as text in UTF-16 has, which PowerShell's > writes. It takes paths in "
+                "UTF-8, one a line: ... | Out-File -Encoding utf8 paths.txt"
+            )
         if path := line.rstrip("\r\n").removeprefix("" if count else "\ufeff"):
             count += 1
             yield path
