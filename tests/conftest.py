@@ -1,9 +1,6 @@
 """What several test files need once a session: an artifact, a tiny data set, and a run trained on it."""
 
-import gc
 import os
-import sys
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,7 +21,6 @@ TINY_RECIPE = [
 ]
 
 
-LARGE = 2**28  # bytes that a file's tests may leave behind
 LONG = (  # files that take longest begin first, so that two workers end together
     "test_distribution.py",
     "test_notebooks.py",
@@ -56,24 +52,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Whatever the tests fetch or convert, the user's own cache is left alone."""
     os.environ["MPNCOV_ZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _forget() -> Iterator[None]:
-    """Networks hold on to one another: where the tests of a file have made many, they are let go at its end."""
-    before = _resident()
-    yield
-    if "keras" in sys.modules and _resident() - before > LARGE:
-        sys.modules["keras"].backend.clear_session()
-        gc.collect()
-
-
-def _resident() -> int:
-    """Bytes of memory that this process has, 0 where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
 
 
 @pytest.fixture(scope="session")

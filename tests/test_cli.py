@@ -316,7 +316,7 @@ def test_predict_without_any_image(
     monkeypatch.setattr(sys, "stdin", StringIO("\n"))
     assert_refused(run(capsys, "predict", NAME, "-", "--hub", artifact_hub), "standard input named none")
     monkeypatch.setattr(sys, "stdin", StringIO("\udcff\udcfea\x00.\x00p\x00n\x00g\x00\n"))
-    assert_refused(run(capsys, "predict", NAME, "-", "--hub", artifact_hub), "UTF-16, which PowerShell's > writes")
+    assert_refused(run(capsys, "predict", NAME, "-", "--hub", artifact_hub), "as text in UTF-16 has")
 
 
 def test_numbers_that_must_be_positive(capsys: Capture) -> None:
