@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+MAX_STEPS = 2**16  # of a walk through a file, which usually has ten segments, chunks or blocks
 _PADDING = 8
 _BYTES = [bytes([value]) for value in range(256)]
 

@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from mpncov_zoo.graph_images import binary, exif
 
-_MAX_STEPS = 2**16  # of a walk through a file, which usually has ten chunks or blocks
 _MAX_PIXELS = 178_956_970  # more Pillow refuses, too: such a file may be a decompression bomb
 
 Decoded = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # pixels; where the EXIF block begins and ends, equal without one
@@ -107,7 +106,7 @@ def _webp_chunks(data: tf.Tensor) -> list[tf.Tensor]:
         return [following, *first]
 
     start = [tf.constant(place, tf.int64) for place in (12, 0, 0, 0)]
-    return tf.while_loop(inside, step, start, maximum_iterations=_MAX_STEPS)[1:]
+    return tf.while_loop(inside, step, start, maximum_iterations=binary.MAX_STEPS)[1:]
 
 
 def _decode_gif(encoded: tf.Tensor, data: tf.Tensor) -> Decoded:
@@ -163,7 +162,7 @@ def _gif_frame(data: tf.Tensor) -> list[tf.Tensor]:
         return [following, begins | (in_extension & (value > 0)), transparent]
 
     start = [table + count, tf.constant(False), tf.constant(0, tf.int64)]
-    at, _, transparent = tf.while_loop(before, step, start, maximum_iterations=_MAX_STEPS)
+    at, _, transparent = tf.while_loop(before, step, start, maximum_iterations=binary.MAX_STEPS)
     return [at, transparent]
 
 

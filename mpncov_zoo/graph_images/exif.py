@@ -8,27 +8,7 @@ import tensorflow as tf
 from mpncov_zoo.graph_images import binary
 from mpncov_zoo.images import EXIF_ORIENTATION
 
-_MAX_STEPS = 2**16  # of a walk through a file, which usually has ten segments
-_SIZES = [
-    0,
-    1,
-    1,
-    2,
-    4,
-    8,
-    1,
-    1,
-    2,
-    4,
-    8,
-    4,
-    8,
-    4,
-    0,
-    0,
-    8,
-    0,
-]  # bytes of a value, by its type; 0: there is no such type
+_SIZES = [0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 0]  # bytes of a value, by its type; 0: no such type
 _PREFIX = b"Exif\0\0"
 _INTEGERS = [3, 4, 6, 8, 9, 13, 16]  # types; to Pillow a BYTE, type 1, is no number
 
@@ -98,7 +78,7 @@ def jpeg_block(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         is_alone = (marker == 0xFF00) | ((marker >= 0xFFD0) & (marker <= 0xFFD9))
         return [at + binary.where(is_filling, 1, binary.where(is_alone, 2, 2 + binary.number(data, at + 2, 2)))]
 
-    (at,) = tf.while_loop(is_other, step, [tf.constant(2, tf.int64)], maximum_iterations=_MAX_STEPS)
+    (at,) = tf.while_loop(is_other, step, [tf.constant(2, tf.int64)], maximum_iterations=binary.MAX_STEPS)
     start = at + 4
     return start, binary.where(is_exif(at), at + 2 + binary.number(data, at + 2, 2), start)
 
@@ -124,7 +104,7 @@ def png_block(encoded: tf.Tensor, data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
 
     def walk() -> tf.Tensor:
         start = [tf.constant(8, tf.int64), nowhere, tf.constant(False)]
-        return tf.while_loop(inside, step, start, maximum_iterations=_MAX_STEPS)[1]
+        return tf.while_loop(inside, step, start, maximum_iterations=binary.MAX_STEPS)[1]
 
     is_somewhere = tf.strings.length(tf.strings.regex_replace(encoded, "eXIf", "")) < tf.strings.length(encoded)
     at = tf.cond(is_somewhere, walk, lambda: nowhere)
