@@ -99,7 +99,8 @@ def prepare(
         plan = make_plan(recognition, stored.tensors, network)
         plan = replace(plan, key=stored.key, notes=_notes(recognition, stored))
     except ConversionError as error:
-        raise ConversionError(f"{path}: {error}") from None
+        beside = f" {_beside(stored)}" if stored.passed_over else ""
+        raise ConversionError(f"{path}: {error}{beside}") from None
     return PreparedConversion(network, recognition, plan, path, stored.tensors, stored.format)
 
 
@@ -110,7 +111,17 @@ def _notes(recognition: Recognition, stored: StoredTensors) -> tuple[str, ...]:
         notes.append(f"All names in the file begin with {recognition.prefix!r}, which was left out.")
     if stored.others:
         notes.append(f"Beside the tensors lie values that are none, which were passed over: {listed(stored.others)}.")
+    if stored.passed_over:
+        notes.append(_beside(stored))
     return tuple(notes)
+
+
+def _beside(stored: StoredTensors) -> str:
+    """What else the file holds, for whoever saved the parts of a network under keys of their own."""
+    return (
+        f"The tensors under the key {shown(stored.key or '')} were read, and these were passed over: "
+        f"{listed(stored.passed_over)}. If all belong to one network, save them in one state_dict, under its names."
+    )
 
 
 def _labels(given: str | Path | None, entry: WeightsEntry | None, classes: int) -> Sequence[str] | None:

@@ -1,7 +1,7 @@
 """Recognises the family and the network that the names in a file belong to, or says what comes closest."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from conversion.maps import UNUSED_LEAVES, Family, Step, families_of
@@ -123,11 +123,13 @@ def _refusal(found: list[str], closest: _Reading) -> str:
 
 def _hint(found: list[str], asked: _Reading) -> str:
     """What to do, or which model of the zoo comes closest; and whose lists follow."""
-    part = next(_parts_that_fit(found, asked), None)
-    if part is not None:
+    parts = _parts_that_fit(found, asked)
+    if parts:
+        one, *more = map(repr, parts)
+        several = f" So are those that begin with {' or '.join(more)}." if more else ""
         return (
-            f"Those that begin with {part!r} are: save them alone, torch.save({{k: v for k, v in state_dict.items() if "
-            f"k.startswith({part!r})}}, 'weights.pth'). Of the whole file, there are"
+            f"Those that begin with {one} are: save them alone, torch.save({{k: v for k, v in state_dict.items() if "
+            f"k.startswith({one})}}, 'weights.pth').{several} Of the whole file, there are"
         )
     models = (registry.architecture(name) for name in registry.model_names())
     others = (_closest(found, architecture) for architecture in models if families_of(architecture))
@@ -142,16 +144,18 @@ def _hint(found: list[str], asked: _Reading) -> str:
     return f"Of the zoo's models, {best.model} comes closest: {count}. For {asked.model}, there are"
 
 
-def _parts_that_fit(found: list[str], asked: _Reading) -> Iterator[str]:
-    """The prefixes under which the network asked for lies, beside other tensors."""
+def _parts_that_fit(found: list[str], asked: _Reading) -> list[str]:
+    """The prefixes under which the network asked for lies, beside other tensors; the shortest for the same tensors."""
     parts = (name.split(".")[:-1] for name in found)
     prefixes = Counter(
-        "".join(f"{part}." for part in names[:n]) for names in parts for n in range(1, min(len(names), 4))
+        "".join(f"{part}." for part in names[:n]) for names in parts for n in range(1, min(len(names), DEEPEST) + 1)
     )
+    fitting: dict[tuple[str, ...], str] = {}
     for prefix, count in prefixes.items():
-        inner = [name for name in found if name.startswith(prefix)] if count >= len(asked.steps) else []
-        if inner and _closest(inner, registry.architecture(asked.model)).fits:
-            yield prefix
+        inner = tuple(name for name in found if name.startswith(prefix)) if count >= len(asked.steps) else ()
+        if inner and inner not in fitting and _closest(list(inner), registry.architecture(asked.model)).fits:
+            fitting[inner] = prefix
+    return list(fitting.values())
 
 
 def shown(name: str) -> str:

@@ -1,7 +1,7 @@
 """Reads checkpoint files without the libraries that wrote them. Nothing in a file is run or trusted."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,28 +10,13 @@ from conversion.readers.hdf5 import read_h5
 from conversion.readers.mat import read_mat
 from conversion.readers.pickles import PROTOCOLS
 from conversion.readers.pytorch import ZIP_MAGIC, read_pth
-from conversion.readers.reading import Content, short
+from conversion.readers.reading import StoredTensors, short
 from conversion.readers.safetensors import read_safetensors
 from mpncov_zoo.errors import ConversionError
 
 __all__ = ["FORMATS", "StoredTensors", "read_checkpoint"]
 
-
-@dataclass(frozen=True)
-class StoredTensors:
-    """The tensors of a file, and its format.
-
-    Attributes:
-        tensors: read-only arrays by name, in the order, types and layouts of the file.
-        format: name of the file's format, one of FORMATS.
-        key: where in the file they are, with dots; None where they are all that it holds.
-        others: the names beside them, of values that are no tensors.
-    """
-
-    tensors: dict[str, np.ndarray]
-    format: str
-    key: str | None = None
-    others: tuple[str, ...] = ()
+Reader = Callable[[Path, str | None], StoredTensors]
 
 
 @dataclass(frozen=True)
@@ -41,19 +26,19 @@ class _Format:
     name: str
     offset: int
     magic: bytes
-    read: Callable[[Path, str | None], Content]
+    read: Reader
 
 
-def _without_keys(name: str, read: Callable[[Path], dict[str, np.ndarray]]) -> Callable[[Path, str | None], Content]:
+def _without_keys(name: str, read: Callable[[Path], dict[str, np.ndarray]]) -> Reader:
     """The reader of a format whose files hold one list of tensors and nothing else."""
 
-    def read_all(path: Path, key: str | None) -> Content:
+    def read_all(path: Path, key: str | None) -> StoredTensors:
         if key is not None:
             raise ConversionError(
                 f"{path}: only PyTorch's files hold tensors under a key, and this is of the format {name}. Leave out "
                 f"the key {short(key)}."
             )
-        return Content(read(path))
+        return StoredTensors(read(path))
 
     return read_all
 
@@ -84,7 +69,7 @@ def read_checkpoint(path: Path, key: str | None = None) -> StoredTensors:
     content = kind.read(path, key)
     if not content.tensors:
         raise ConversionError(f"{path} holds no tensors.")
-    return StoredTensors(content.tensors, kind.name, content.key, content.others)
+    return replace(content, format=kind.name)
 
 
 def known_format(path: Path) -> _Format:

@@ -14,7 +14,7 @@ import numpy as np
 
 from conversion.readers.names import OtherTensor, Storage, Tensor
 from conversion.readers.pickles import MAX_PICKLE, unpickle
-from conversion.readers.reading import KERAS_SAVE, Content, Refused, mapped, reading, short
+from conversion.readers.reading import KERAS_SAVE, Refused, StoredTensors, mapped, reading, short
 from conversion.readers.state_dicts import find_state_dict
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -24,7 +24,7 @@ LEGACY_PROTOCOL = 1001
 Elements = Callable[[Storage], np.ndarray]
 
 
-def read_pth(path: Path, key: str | None = None) -> Content:
+def read_pth(path: Path, key: str | None = None) -> StoredTensors:
     """Read the tensors of a `.pth`, `.pt` or `.pth.tar` file, by name, in the file's order.
 
     Args:
@@ -42,9 +42,10 @@ def read_pth(path: Path, key: str | None = None) -> Content:
     with reading(path, "PyTorch"), open(path, "rb") as file:
         data = mapped(path)
         content, elements = (_open_zip if data[:4] == ZIP_MAGIC else _open_legacy)(file, data)
-        found = find_state_dict(content, key)
+        found, passed_over = find_state_dict(content, key)
         arrays = {name: _array(name, tensor, elements) for name, tensor in found.tensors.items()}
-        return Content(arrays, found.key if found.path or key else None, found.others)
+        named = found.key if found.path or key else None
+        return StoredTensors(arrays, named, found.others, tuple(map(str, passed_over)))
 
 
 def _open_zip(file: BinaryIO, data: memoryview) -> tuple[Any, Elements]:

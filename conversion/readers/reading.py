@@ -36,18 +36,22 @@ KERAS_SAVE = "mpncov_zoo.artifact.write(model, DIRECTORY, tag='mine', provenance
 
 
 @dataclass(frozen=True)
-class Content:
-    """What a file holds.
+class StoredTensors:
+    """The tensors of a file.
 
     Attributes:
-        tensors: read-only arrays by name.
-        key: where in the file they are; None where they are all that it holds.
+        tensors: read-only arrays by name, in the order, types and layouts of the file.
+        key: where in the file they are, with dots; None where they are all that it holds.
         others: the names beside them, of values that are no tensors.
+        passed_over: what lies under other keys and is no network by itself, such as "'head' (2 tensors)".
+        format: name of the file's format, one of `conversion.readers.FORMATS`.
     """
 
     tensors: dict[str, np.ndarray]
     key: str | None = None
     others: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
+    format: str = ""
 
 
 class Refused(Exception):

@@ -1,11 +1,13 @@
 """Finds the state_dicts in what a PyTorch file holds, and takes the one that is meant: of several, the user says which.
 
 A training checkpoint holds more than weights: other state_dicts, such as averaged weights, the moments of an optimizer,
-and plain values. A state_dict is a dictionary of tensors by name; those of a network are called `<layer>.<leaf>`.
+and plain values. A state_dict is a dictionary of tensors by name; those of a network are called `<layer>.<leaf>`. Some
+keep averaged weights as a list, in the order of the parameters. Such a list is named in messages, so that nobody takes
+other weights unawares, and refused, for only the network knows the order.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from shlex import quote
 from typing import Any
@@ -14,11 +16,14 @@ from conversion.readers.names import OtherTensor, Tensor
 from conversion.readers.reading import Refused, short
 
 TOP = "."  # the key of what lies in no other dictionary
-MAX_DEPTH = 5  # of dictionaries within dictionaries
-MAX_NAME = 200  # letters; a longer key is not followed
+MAX_DEPTH = 20  # of dictionaries within dictionaries
 MAX_CONTAINERS = 100_000
 MOST = 10  # in a message
+MAX_NAME = 80  # letters of a key in a message
 OPTIMIZER = re.compile(r"optimi[sz]er|(^|_)opt(im)?(_|s?$)", re.IGNORECASE)
+OF_A_NETWORK = re.compile(  # what a key says that lies at an optimizer's and holds a network all the same
+    r"(^|_)(ema|swa|averaged?|shadow|teacher|student|model|net|network|weights)(_|$)", re.IGNORECASE
+)
 OF_OPTIMIZERS = frozenset(
     ("param_groups", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "acc_delta")
 )
@@ -34,11 +39,13 @@ class StateDict:
         path: the keys that lead to them; there is none where the file holds nothing around them.
         tensors: by name, in the file's order.
         others: the names beside them, of values that are no tensors.
+        named: whether they have names. Otherwise they are a list, or are called by numbers.
     """
 
     path: Path
     tensors: dict[str, Tensor | OtherTensor]
     others: tuple[str, ...]
+    named: bool
 
     @property
     def key(self) -> str:
@@ -47,24 +54,38 @@ class StateDict:
 
     @property
     def is_network(self) -> bool:
-        """Whether the tensors lie in layers, and are not, for example, a mean and a standard deviation."""
-        return any("." in name for name in self.tensors)
+        """Whether the tensors may be a network's, and are not, for example, a mean and a standard deviation."""
+        if self.named:
+            return any("." in name for name in self.tensors)
+        return len(self.tensors) > 1 and any(_is_weight(tensor) for tensor in self.tensors.values())
 
     def __str__(self) -> str:
         count = len(self.tensors)
-        return f"{short(self.key)} ({count} tensor{'s' if count != 1 else ''})"
+        return f"{short(self.key)} ({count} tensor{'s' if count != 1 else ''}{'' if self.named else ' without names'})"
 
 
-def find_state_dict(content: Any, key: str | None = None) -> StateDict:
-    """The state_dict that is meant.
+def find_state_dict(content: Any, key: str | None = None) -> tuple[StateDict, tuple[StateDict, ...]]:
+    """The state_dict that is meant, and those that were passed over without being asked for.
 
     Args:
         content: what a file holds.
         key: the path to the state_dict, with dots; None where the file holds only one.
 
     Raises:
-        Refused: there is none, or none under this key; or there are several, and no key was given.
+        Refused: there is none, or none under this key; or there are several, and no key was given; or its tensors have
+            no names.
     """
+    chosen, passed_over = _choose(content, key)
+    if not chosen.named:
+        raise Refused(
+            f"the {len(chosen.tensors)} tensors under the key {short(chosen.key)} have no names, and only the network "
+            "knows whose they are. In PyTorch, give them to the network's parameters and save that: for p, t in "
+            "zip(model.parameters(), tensors): p.data.copy_(t); torch.save(model.state_dict(), 'weights.pth')"
+        )
+    return chosen, passed_over
+
+
+def _choose(content: Any, key: str | None) -> tuple[StateDict, tuple[StateDict, ...]]:
     found = list(_found(content))
     if not found:
         held = short(content) if isinstance(content, str | int | float | None) else f"a {type(content).__name__}"
@@ -72,12 +93,12 @@ def find_state_dict(content: Any, key: str | None = None) -> StateDict:
             f"it holds {held} where a state_dict was expected: no tensors by name, apart from an optimizer's, are in it"
             ". In PyTorch, save them: torch.save(model.state_dict(), 'weights.pth')"
         )
-    networks = [one for one in found if one.is_network] or found
+    networks = [one for one in found if one.is_network] or [one for one in found if one.named] or found
     if key is None:
-        return _only(networks)
+        return _only(networks), tuple(one for one in found if one.named and one not in networks)
     chosen = [one for one in found if one.key == key]
     if len(chosen) == 1:
-        return chosen[0]
+        return chosen[0], ()
     if not any(one.path for one in found):
         raise Refused(f"its {len(found[0].tensors)} tensors are under no key; leave out the key {short(key)}")
     problem = f"it has {len(chosen)} state_dicts" if chosen else "it has no state_dict"
@@ -88,11 +109,24 @@ def _only(networks: list[StateDict]) -> StateDict:
     """The one there is. Two dictionaries of the same tensors are one."""
     first = networks[0]
     if any(one.tensors != first.tensors for one in networks[1:]):
+        example = next((one for one in reversed(networks) if one.named), first).key[:MAX_NAME]
         raise Refused(
-            f"it holds {_listed(networks)}; say which of them is meant, for example by --key "
-            f"{quote(networks[-1].key)} on the command line, or key={short(networks[-1].key)} in Python"
+            f"it holds {_listed(networks)}; say which of them is meant, for example by --key {quote(example)} on the "
+            f"command line, or key={short(example)} in Python{_joined(networks)}"
         )
     return first
+
+
+def _joined(networks: list[StateDict]) -> str:
+    """How to put the parts of one network together, which share no name."""
+    names = [name for one in networks for name in one.tensors]
+    if len(set(names)) < len(names) or not all(one.named for one in networks):
+        return ""
+    parts = ", ".join(f"**file{''.join(f'[{short(name)}]' for name in one.path)}" for one in networks[:MOST])
+    return (
+        ". They share no name: if they are the parts of one network, join them in PyTorch: file = torch.load(FILE); "
+        f"torch.save({{{parts}}}, 'weights.pth')"
+    )
 
 
 def _listed(found: list[StateDict]) -> str:
@@ -102,48 +136,57 @@ def _listed(found: list[StateDict]) -> str:
 
 
 def _found(content: Any) -> Iterator[StateDict]:
-    """Every dictionary of tensors, those of an optimizer excepted, the outer ones first; one in two places is twice.
+    """Every dictionary or list of tensors, those of an optimizer excepted, the outer first; one in two places is twice.
 
     Each container is looked into once, for a file of a few bytes can hold an endless one.
     """
     pending: list[tuple[Path, Any]] = [((), content)]
-    known: dict[int, tuple[dict[str, Tensor | OtherTensor], tuple[str, ...]]] = {}  # by the container's id
+    known: dict[int, tuple[dict[str, Tensor | OtherTensor], tuple[str, ...], bool]] = {}  # by the container's id
     for path, value in pending:
         if id(value) not in known:
             known[id(value)] = _tensors(value)
-            for name, inner in _inner(value) if len(path) < MAX_DEPTH else ():
+            for name, inner in _inner(value):
+                if len(path) == MAX_DEPTH:
+                    raise Refused(f"its lists and dictionaries lie more than {MAX_DEPTH} deep in each other")
                 if len(pending) == MAX_CONTAINERS:
                     raise Refused(f"it holds more than {MAX_CONTAINERS} lists and dictionaries")
                 pending.append(((*path, name), inner))
-        tensors, others = known[id(value)]
-        if tensors:
-            yield StateDict(path, tensors, others)
+        if known[id(value)][0] and not _is_of_an_optimizer(path):
+            yield StateDict(path, *known[id(value)])
 
 
-def _tensors(value: Any) -> tuple[dict[str, Tensor | OtherTensor], tuple[str, ...]]:
-    """The tensors of a dictionary by name, and the names of what else is in it."""
-    if not isinstance(value, dict) or _has_moments(value):
-        return {}, ()
-    tensors = {name: t for name, t in value.items() if isinstance(name, str) and isinstance(t, Tensor | OtherTensor)}
-    if not any(
-        isinstance(tensor, OtherTensor) or tensor.shape for tensor in tensors.values()
-    ):  # single numbers, such as an accuracy
-        return {}, ()
-    return tensors, tuple(str(name) for name in value if name not in tensors)
+def _tensors(value: Any) -> tuple[dict[str, Tensor | OtherTensor], tuple[str, ...], bool]:
+    """The tensors of a container by name, the names of what else is in a dictionary, and whether they are names."""
+    items = list(_items(value))
+    tensors = {name: inner for name, inner in items if isinstance(inner, Tensor | OtherTensor)}
+    named = {name: tensor for name, tensor in tensors.items() if isinstance(name, str)}
+    if not any(isinstance(tensor, OtherTensor) or tensor.shape for tensor in tensors.values()):
+        return {}, (), True  # single numbers, such as an accuracy
+    if not named:
+        return {str(name): tensor for name, tensor in tensors.items()}, (), False
+    return named, tuple(str(name) for name, _ in items if name not in named), True
 
 
 def _inner(value: Any) -> Iterator[tuple[str, Any]]:
     """The containers in a container, by name; in a list they are called by their place."""
-    if isinstance(value, dict) and not _has_moments(value):
-        items = ((name, inner) for name, inner in value.items() if isinstance(name, str))
-    elif isinstance(value, list | tuple):
-        items = ((str(place), inner) for place, inner in enumerate(value))
-    else:
-        return
-    for name, inner in items:
-        if isinstance(inner, dict | list | tuple) and len(name) <= MAX_NAME and not OPTIMIZER.search(name):
-            yield name, inner
+    for name, inner in _items(value):
+        if isinstance(inner, dict | list | tuple) and inner:
+            yield str(name), inner
 
 
-def _has_moments(value: dict[Any, Any]) -> bool:
-    return any(name in value for name in OF_OPTIMIZERS)
+def _items(value: Any) -> Iterable[tuple[Any, Any]]:
+    """What a container holds, by name or place; nothing of an optimizer's moments."""
+    if isinstance(value, dict):
+        return () if any(name in value for name in OF_OPTIMIZERS) else value.items()
+    return enumerate(value) if isinstance(value, list | tuple) else ()
+
+
+def _is_of_an_optimizer(path: Path) -> bool:
+    """Whether a key says so, and neither this key nor one behind it speaks of a network."""
+    first = next((place for place, name in enumerate(path) if OPTIMIZER.search(name)), len(path))
+    return first < len(path) and not any(OF_A_NETWORK.search(name) for name in path[first:])
+
+
+def _is_weight(tensor: Tensor | OtherTensor) -> bool:
+    """Whether it may be a layer's weights: numbers with a point, in two dimensions or more."""
+    return isinstance(tensor, OtherTensor) or (len(tensor.shape) > 1 and tensor.storage.dtype.kind not in "iub")

@@ -181,6 +181,22 @@ def test_what_was_left_out_of_the_names_is_said(
     assert list(plan.notes) == notes and f"note: {notes[0]}" in str(plan).splitlines()
 
 
+def test_a_head_under_a_key_of_its_own_is_said(weights: Names, tmp_path: Path) -> None:
+    """A file of the parts of one network: its head's names have no layer, and so it is no network by itself."""
+    body = {name: array for name, array in weights.items() if not name.startswith("fc.")}
+    head = {name.removeprefix("fc."): array for name, array in weights.items() if name.startswith("fc.")}
+    beside = (
+        "The tensors under the key backbone were read, and these were passed over: 'head' (2 tensors). If all belong "
+        "to one network, save them in one state_dict, under its names."
+    )
+    save({"backbone": body, "head": head}, tmp_path / "parts.pth")
+    with pytest.raises(ConversionError, match="2 variables without a tensor: classifier") as caught:
+        conversion.plan(tmp_path / "parts.pth", model=MODEL)
+    assert str(caught.value).endswith(beside)
+    save({"backbone": weights, "head": head}, tmp_path / "more.pth")
+    assert conversion.plan(tmp_path / "more.pth", model=MODEL).notes == (beside,)
+
+
 def test_of_several_state_dicts_none_is_guessed(training: Path, weights: Names, tmp_path: Path) -> None:
     message = rf"2 state_dicts: 'state_dict' \({len(weights)} tensors\), 'state_dict_ema' \({len(weights)} tensors\)"
     with pytest.raises(ConversionError, match=message):

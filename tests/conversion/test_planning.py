@@ -91,8 +91,11 @@ def test_a_prefix_of_some_names_is_not_guessed(upstream: Names) -> None:
         recognise(names, ARCHITECTURE)
     assert f"Those that begin with 'model.' are: save them alone, {advice}." in str(caught.value)
     both = [f"{part}.{name}" for part in ("student", "teacher") for name in upstream]
-    with pytest.raises(ConversionError, match=r"Those that begin with 'student\.' are"):
+    with pytest.raises(ConversionError, match=r"Those that begin with 'student\.' are.* So are .* 'teacher\.'\. Of"):
         recognise(both, ARCHITECTURE)
+    deep = [f"nets.{name}" for name in both] + ["nets.temperature", "step.count"]
+    with pytest.raises(ConversionError, match=r"'nets\.student\.' are: .* So are .* 'nets\.teacher\.'\. Of"):
+        recognise(deep, ARCHITECTURE)
 
 
 @pytest.mark.parametrize("family", [family.name for family in families_of(ARCHITECTURE)])

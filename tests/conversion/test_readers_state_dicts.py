@@ -51,6 +51,14 @@ def read(content: Any, folder: Path, key: str | None = None):
         ({"adam": {"exp_avg": weights(9), "exp_avg_sq": weights(9)}, "model": weights()}, "model"),
         ({"normalization": {"mean": np.ones(3), "std": np.ones(3)}, "model": weights()}, "model"),
         ({"loss": {"centers": np.ones((2, 3))}, "model": weights()}, "model"),
+        ({"snapshots": {10: weights()}}, "snapshots.10"),
+        ({0: weights()}, "0"),
+        ({"a": {"b": {"c": {"d": {"e": {"f": weights()}}}}}}, "a.b.c.d.e.f"),
+        ({"opt": {"ema": weights()}}, "opt.ema"),
+        ({"optimizer": {"state_dict": {"lr": 0.1}, "momentum": weights(9)}, "model": weights()}, "model"),
+        ({"optimizer": {"flat": [np.ones((2, 3)), np.ones(2)]}, "model": weights()}, "model"),
+        ({"rng": [np.ones((8, 8), np.uint8)] * 2, "model": weights()}, "model"),
+        ({"prototypes": [np.ones((2, 3))], "model": weights()}, "model"),
     ],
 )
 def test_the_only_state_dict_needs_no_key(content: Any, key: str | None, tmp_path: Path) -> None:
@@ -70,6 +78,9 @@ PAIRS = [
     ("student", "teacher"),
     ("model.last", "model.best"),
     ("0", "1"),
+    ("model", "opt.ema"),
+    ("model", "optimizer.averaged_model"),
+    ("model", "a.b.c.d.e.f.g"),
 ]
 
 
@@ -91,6 +102,48 @@ def test_of_several_the_user_chooses(one: str, other: str, tmp_path: Path) -> No
     for key, value in ((one, 1), (other, 2)):
         stored = read(content, tmp_path, key)
         assert (stored.key, stored.tensors["fc.bias"].tolist()) == (key, [value, value])
+
+
+TORCH_EMA = {"decay": 0.99, "num_updates": 7, "shadow_params": list(weights(2).values()), "collected_params": None}
+
+
+@pytest.mark.parametrize(
+    ("ema", "key"),
+    [
+        (TORCH_EMA, "ema.shadow_params"),
+        (list(weights(2).values()), "ema"),
+        (dict(enumerate(weights(2).values())), "ema"),
+    ],
+)
+def test_averaged_weights_without_names(ema: Any, key: str, tmp_path: Path) -> None:
+    """They are neither passed over without a word nor guessed at: their order is known to the network alone."""
+    content = {"model": weights(), "ema": ema}
+    with pytest.raises(ConversionError) as caught:
+        read(content, tmp_path)
+    said = f"it holds 2 state_dicts: 'model' (2 tensors), '{key}' (2 tensors without names); say which of them is meant"
+    assert said in str(caught.value) and "--key model on" in str(caught.value)
+    assert read(content, tmp_path, "model").tensors["fc.bias"].tolist() == [1, 1]
+    for held, asked in ((content, key), ({"ema": ema}, None)):
+        with pytest.raises(ConversionError, match=f"the 2 tensors under the key '{key}' have no names.* p.data.copy_"):
+            read(held, tmp_path, asked)
+
+
+def test_a_key_that_is_a_number_and_the_same_as_text(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match=r"2 state_dicts under the key 'epochs\.1'"):
+        read({"epochs": {1: weights(1), "1": weights(2)}}, tmp_path, "epochs.1")
+    assert read({"epochs": {1: weights(1), 2: weights(2)}}, tmp_path, "epochs.2").tensors["fc.bias"].tolist() == [2, 2]
+
+
+def test_parts_of_one_network(tmp_path: Path) -> None:
+    body = {"conv1.weight": np.ones((2, 3), np.float32)}
+    with pytest.raises(ConversionError) as caught:
+        read({"nets": {"backbone": body, "head": weights()}}, tmp_path)
+    joined = "torch.save({**file['nets']['backbone'], **file['nets']['head']}, 'weights.pth')"
+    assert "They share no name: if they are the parts of one network, join them" in str(caught.value)
+    assert joined in str(caught.value)
+    stored = read({"backbone": body, "head": {"weight": np.ones((2, 3)), "bias": np.ones(2)}}, tmp_path)
+    assert (stored.key, stored.passed_over) == ("backbone", ("'head' (2 tensors)",))
+    assert read({"backbone": body, "head": {"weight": np.ones((2, 3))}}, tmp_path, "backbone").passed_over == ()
 
 
 def test_one_dictionary_under_two_keys_is_one(tmp_path: Path) -> None:
@@ -176,7 +229,7 @@ def test_containers_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     level: list[Any] = [weights()]
     for _ in range(64):
         level = [level, level]
-    with pytest.raises(ConversionError, match="where a state_dict was expected"):
+    with pytest.raises(ConversionError, match="more than 20 deep in each other"):
         read(level, tmp_path)
     monkeypatch.setattr(state_dicts, "MAX_CONTAINERS", 100)
     with pytest.raises(ConversionError, match="more than 100 lists and dictionaries"):
