@@ -65,6 +65,10 @@ class _ThenRegister(Loader):
     def __init__(self, loader: Any, finder: _AfterKeras) -> None:
         self.loader, self.finder = loader, finder
 
+    def __getattr__(self, name: str) -> Any:
+        """What else Python and others ask of a loader, such as `get_data`."""
+        return getattr(self.loader, name)
+
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
 

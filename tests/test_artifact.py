@@ -390,6 +390,14 @@ def test_selftest_against_a_record_that_is_not_finite(model: ImageClassifier, di
     assert errors["stage1"] == np.inf and errors["stage2"] < 1e-5
 
 
+def test_selftest_of_a_network_that_computes_in_another_type(directory: Path) -> None:
+    """Its weights are intact: the environment is at fault."""
+    with precision("float64"):
+        model = networks.tiny()
+    with pytest.raises(InputError, match=r"computes in float64, as floatx in keras\.json or the dtype policy"):
+        selftest.differences(model, directory)
+
+
 def test_selftest_of_another_network(directory: Path) -> None:
     with pytest.raises(IntegrityError, match=r"selftest\.npz does not describe"):
         selftest.differences(networks.tiny(num_classes=3), directory)

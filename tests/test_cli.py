@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ import mpncov_zoo
 from mpncov_zoo import cli, quiet
 from mpncov_zoo.cli import features as features_command
 from mpncov_zoo.cli import list_models
+from mpncov_zoo.cli.images import find_images
 from mpncov_zoo.cli.train import next_commands
 from mpncov_zoo.features import files as feature_files
 from mpncov_zoo.hub.cache import CACHE_VARIABLE
@@ -305,6 +306,13 @@ def test_predict_goes_on_after_an_image_that_is_none(
         assert reported == f"mpncov-zoo: error: {line['error']}" and repr(str(path)) in reported
     code, out, again = run(capsys, *arguments)
     assert (code, len(out.splitlines()), again) == (2, 1, err)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_a_byte_order_mark_before_the_first_path_in_any_locale(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    marked = BytesIO(b"\xef\xbb\xbfa.png\nb.png\n")
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(marked, encoding, "surrogateescape"))
+    assert list(find_images(["-"])) == ["a.png", "b.png"]
 
 
 def test_predict_without_any_image(
@@ -795,10 +803,18 @@ def test_train_refuses_an_output_in_use(
     assert_refused(run(capsys, *arguments, "--resume"), "was begun with another recipe", "epochs")
 
 
-def test_a_keras_backend_that_is_not_there() -> None:
-    environment = {**os.environ, "KERAS_BACKEND": "nosuch"}
+@pytest.mark.parametrize(
+    ("settings", "backend", "said"),
+    [
+        ({}, "nosuch", "Unable to import backend : nosuch"),
+        ({"floatx": "foo"}, "tensorflow", "with what its keras.json says: Invalid `floatx` configuration"),
+    ],
+)
+def test_keras_with_settings_it_cannot_have(settings: dict[str, str], backend: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "keras.json").write_text(json.dumps(settings))
+    environment = {**os.environ, "KERAS_BACKEND": backend, "KERAS_HOME": str(tmp_path)}
     environment.pop(quiet.LOG_LEVEL, None)
     command = [sys.executable, "-m", "mpncov_zoo", "predict", NAME, "examples/images/ankle-boot.png"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
-    assert "KERAS_BACKEND" in done.stderr and "Unable to import backend : nosuch" in done.stderr
+    assert said in done.stderr and ("set KERAS_BACKEND" in done.stderr) == (backend == "nosuch")

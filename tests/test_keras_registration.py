@@ -58,7 +58,8 @@ class Failing:
 failing = True
 sys.meta_path.insert(0, Old())
 sys.meta_path.append(Old())
-import json.tool
+import json.tool, pkgutil
+assert pkgutil.get_data("keras", "recorder.py").startswith(b"import keras")  # which imports Keras on its way
 import keras
 assert keras.ready and "recorder" in sys.modules and hooks() == 0
 assert type(keras.__loader__) is type(keras.__spec__.loader) is type(json.tool.__loader__)

@@ -41,8 +41,14 @@ def differences(model: ImageClassifier, directory: Path) -> dict[str, float]:
         one of the two holds NaN or infinity.
 
     Raises:
+        InputError: the network does not compute in float32.
         IntegrityError: the record is none, or its stages or shapes are not the network's.
     """
+    if model.dtype_policy.name != "float32":
+        raise InputError(
+            f"The record is of a float32 network, and {model.name} computes in {model.dtype_policy.name}, as floatx in "
+            "keras.json or the dtype policy of this program says: keras.config.set_dtype_policy('float32')"
+        )
     path = directory / SELFTEST_FILE
     expected = _record(path, model)
     actual = _computed(model, expected["pixels"])

@@ -1,6 +1,7 @@
 """What INPUT means on the command line: files, folders, and '-' for paths on standard input."""
 
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
@@ -32,13 +33,14 @@ def find_images(inputs: Sequence[str]) -> Iterator[str]:
 
 def _from_stdin() -> Iterator[str]:
     count = 0
+    mark = BOM_UTF8.decode(sys.stdin.encoding or "utf-8", "surrogateescape")  # as this locale reads it
     for line in sys.stdin:
         if "\0" in line:
             raise InputError(
                 "Standard input has zero bytes, as text in UTF-16 has, which PowerShell's > writes. It takes paths in "
                 "UTF-8, one a line: ... | Out-File -Encoding utf8 paths.txt"
             )
-        if path := line.rstrip("\r\n").removeprefix("" if count else "\ufeff"):
+        if path := line.rstrip("\r\n").removeprefix("" if count else mark):
             count += 1
             yield path
     if not count:
