@@ -85,7 +85,7 @@ def prepare(
     row = registry.backbone_of(model)
     specification = entry.input if entry is not None else row.input
     try:
-        standard = registry.architecture(model, options=entry.options if entry is not None else None)
+        standard = registry.architecture(model, options=entry.options if entry is not None else None, stages=())
         recognition = recognise(stored.tensors, architecture or standard)
         classes = num_classes(recognition, stored.tensors)
         network = ImageClassifier(

@@ -131,7 +131,7 @@ def _hint(found: list[str], asked: _Reading) -> str:
             f"Those that begin with {one} are: save them alone, torch.save({{k: v for k, v in state_dict.items() if "
             f"k.startswith({one})}}, 'weights.pth').{several} Of the whole file, there are"
         )
-    models = (registry.architecture(name) for name in registry.model_names())
+    models = (registry.architecture(name, stages=()) for name in registry.model_names())
     others = (_closest(found, architecture) for architecture in models if families_of(architecture))
     best = min((asked, *others), key=lambda reading: reading.distance)  # the first of equals
     if best.fits:
@@ -153,7 +153,7 @@ def _parts_that_fit(found: list[str], asked: _Reading) -> list[str]:
     fitting: dict[tuple[str, ...], str] = {}
     for prefix, count in prefixes.items():
         inner = tuple(name for name in found if name.startswith(prefix)) if count >= len(asked.steps) else ()
-        if inner and inner not in fitting and _closest(list(inner), registry.architecture(asked.model)).fits:
+        if inner and inner not in fitting and _closest(list(inner), registry.architecture(asked.model, stages=())).fits:
             fitting[inner] = prefix
     return list(fitting.values())
 

@@ -109,6 +109,7 @@ def info(name: str | PathLike[str]) -> ModelInfo:
             "weights": tuple(known.name for known in entries),
             "num_classes": row.num_classes,
             "input": row.input,
+            "stages": architecture.stages,
             **facts,
         }
     )

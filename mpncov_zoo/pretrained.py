@@ -31,7 +31,8 @@ def network(
         num_classes: another number gets a fresh classifier, 0 none.
         input_shape: (height, width, channels); height and width may be None for any size.
         representation: another than the artifact's own; it and the classifier are then fresh.
-        stages: others of the trunk than the artifact's, for the representation to stand on; the same holds then.
+        stages: others of the trunk than the artifact's, for the representation to stand on; the same holds then. By
+            default another representation stands on those of the artifact, if it has any, or of the registry's table.
 
     Raises:
         IntegrityError: the weights are not those that were published, or not of this network.
@@ -43,10 +44,10 @@ def network(
     architecture, published_shape = described(artifact)
     labels = read_labels(artifact.directory, description)
     own_stages = architecture.stages
-    asked = (
-        representation or architecture.representation,
-        own_stages if stages is None else registry.check_stages(stages),
-    )
+    pool = representation or architecture.representation
+    if stages is None and pool != architecture.representation and not own_stages:
+        stages = registry.architecture(architecture.backbone, pool).stages
+    asked = pool, own_stages if stages is None else registry.check_stages(stages)
     changed = asked != (architecture.representation, own_stages)
     if changed:
         architecture = _standing_on(architecture, *asked)

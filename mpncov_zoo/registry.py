@@ -42,6 +42,8 @@ class Backbone:
         first_order: representation of the published first-order network.
         representation: options of each representation on this backbone.
         classifier: options of the classifier on each representation; none is a single dense layer.
+        stages: those that each representation stands on; none is the end. Where a trunk is pretrained and its
+            iSQRT-COV network is not, the stages that were best in docs/second_order.md.
         input: the published network's input specification.
         num_classes: of the published network.
     """
@@ -52,6 +54,7 @@ class Backbone:
     first_order: str = "gap"
     representation: Mapping[str, Options] = field(default_factory=dict)
     classifier: Mapping[str, Options] = field(default_factory=dict)
+    stages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     input: InputSpecification = IMAGENET_INPUT
     num_classes: int = 1000
 
@@ -159,6 +162,7 @@ def _efficientnet_lite(width: float, depth: float, *, size: int, dropout: float)
         "efficientnet_lite",
         {"width": width, "depth": depth, "drop_connect": 0.2},
         representation={"gap": {"dropout": dropout}, "mpncov": {"dimension_reduction": 256}},
+        stages={"mpncov": ("stage5", "stage6")},
         input=IMAGENET_INPUT.model_copy(
             update={
                 "interpolation": "bicubic",
@@ -265,7 +269,7 @@ def architecture(
     name: str,
     representation: str | None = None,
     options: Mapping[str, Options] | None = None,
-    stages: Sequence[str] = (),
+    stages: Sequence[str] | None = None,
 ) -> Architecture:
     """The architecture of a model, optionally with another representation, other options or on other stages.
 
@@ -274,7 +278,8 @@ def architecture(
         representation: replaces the named model's own.
         options: overrides, by part: {"features": {...}, "representation": {...}, "classifier": {...}}.
         stages: of the backbone, on whose own channels the representation stands: without the reduction and the hidden
-            layers of the published network, unless the options ask for them.
+            layers of the published network, unless the options ask for them. None for those of the table, [] for the
+            backbone's end.
 
     Raises:
         UnknownModel, InputError: names that are not in the tables.
@@ -285,6 +290,7 @@ def architecture(
         raise InputError(f"Unknown representation {chosen!r}; allowed are {', '.join(map(repr, REPRESENTATIONS))}.")
     row = BACKBONES[backbone]
     second_order = row.second_order if REPRESENTATIONS[chosen].second_order else {}
+    stages = row.stages.get(chosen, ()) if stages is None else check_stages(stages)
     standard = Architecture(
         name=_model(backbone, chosen),
         backbone=backbone,
@@ -292,7 +298,7 @@ def architecture(
         features_options={**row.options, **second_order},
         representation_options={} if stages else dict(row.representation.get(chosen, {})),
         classifier_options={} if stages else dict(row.classifier.get(chosen, {})),
-        stages=check_stages(stages),
+        stages=stages,
     )
     return with_options(standard, options or {})
 

@@ -22,7 +22,7 @@ def build(
     num_classes: int | None = None,
     input_shape: InputShape | None = None,
     representation: str | None = None,
-    stages: Sequence[str] = (),
+    stages: Sequence[str] | None = None,
     options: Mapping[str, registry.Options] | None = None,
 ) -> ImageClassifier:
     """Build a freshly initialised network.
@@ -34,7 +34,7 @@ def build(
         representation: "mpncov", "gap", "bcnn" or "cbp" instead of the named model's own.
         stages: of the backbone, such as ["stage5", "stage6"], for the representation to stand on: one vector each,
             joined, on the stage's own channels unless the options ask for a reduction. The backbone ends with the last
-            of them.
+            of them. By default as the model has it, which is most often its end; [] is always that.
         options: architecture options by part, for example {"representation": {"dimension_reduction": 128}}; every
             representation takes {"l2_normalize": True}, which makes each vector one of length 1.
 
@@ -110,7 +110,7 @@ def load(
             num_classes=num_classes,
             input_shape=input_shape,
             representation=representation,
-            stages=() if stages is None else stages,
+            stages=stages,
         )
     else:
         found = find(name, pretrained, hub=hub, cache_dir=cache_dir, offline=offline, put_off_variables=True)
@@ -125,7 +125,8 @@ def load(
         )
         if found.is_trunk and loaded.load_report.fresh:
             named = loaded.load_report.weights
-            rest = "the rest is fresh, to be trained: random values, others in each run"
+            parts = dict.fromkeys(name.split("/")[0] for name in loaded.load_report.fresh)
+            rest = f"{' and '.join(parts)} {'are' if len(parts) > 1 else 'is'} fresh: random values, others in each run"
             logger.warning("%s: only the trunk is pretrained (%s); %s", found.model, named, rest)
     logger.info("%s: %s", loaded.name, loaded.load_report)
     return loaded

@@ -25,8 +25,9 @@ def tiny(num_classes: int = 5, **changes: Any) -> ImageClassifier:
 
 
 def bare(name: str, num_classes: int = 1000, input_shape: tuple[int | None, int | None, int] = (None, None, 3)):
-    """A network of the registry without the time that random initial weights take: to be filled, or counted."""
-    return of_architecture(registry.architecture(name), num_classes, input_shape)
+    """A network of the registry, its representation on the end of the backbone, without the time that random initial
+    weights take: to be filled, or counted."""
+    return of_architecture(registry.architecture(name, stages=()), num_classes, input_shape)
 
 
 def of_architecture(

@@ -202,6 +202,8 @@ def evaluate() -> dict[str, np.ndarray]:
 
 
 on_tensorflow = cache(evaluate)
+# JAX compiles every operation by itself, which is most of the time
+QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 @pytest.fixture(scope="module", params=OTHERS)
@@ -210,7 +212,7 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     if find_spec(request.param) is None:
         pytest.skip(f"needs {request.param}")
     path = tmp_path_factory.mktemp(request.param) / "values.npz"
-    environment = {**os.environ, "KERAS_BACKEND": request.param, "JAX_ENABLE_X64": "1"}
+    environment = {**os.environ, "KERAS_BACKEND": request.param, "JAX_ENABLE_X64": "1", "XLA_FLAGS": QUICK_COMPILATION}
     command = [sys.executable, "-m", "tests.test_backends", str(path)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert not done.returncode, done.stderr

@@ -342,24 +342,38 @@ def test_the_trunk_with_a_fresh_covariance_head(cache: Path, caplog: pytest.LogC
         model = mpncov_zoo.load("mpncov_efficientnet_lite0", pretrained=True, cache_dir=cache)
     assert warnings(caplog)[-1] == (
         "mpncov_efficientnet_lite0: only the trunk is pretrained (efficientnet_lite0.imagenet); "
-        "the rest is fresh, to be trained: random values, others in each run"
+        "classifier is fresh: random values, others in each run"
     )
+    require_pretrained(model, "representation")
+    with pytest.raises(InputError, match=r"'logits' would be computed by random weights.*--stage stem, .*stage6"):
+        require_pretrained(model, "logits")
+    parts = {part: {name for name in model.named_variables() if name.startswith(f"{part}/")} for part in PARTS}
+    report = model.load_report
+    assert (model.architecture.representation, model.labels) == ("mpncov", None)
+    assert set(report.loaded) == parts["features"]
+    assert (set(report.fresh), parts["representation"]) == (parts["classifier"], set())
+    trunk = mpncov_zoo.load(LITES[0], pretrained=True, cache_dir=cache)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), np.uint8)
+    images = model.preprocess(pixels)
+    stages = mpncov_zoo.feature_extractor(trunk, ["stage5", "stage6"])(images)
+    for here, there in zip(model.features(images), stages.values(), strict=True):
+        np.testing.assert_array_equal(here, there)
+    assert np.isfinite(model(images)).all()
+    same = mpncov_zoo.load(LITES[0], pretrained=True, representation="mpncov", num_classes=3, cache_dir=cache)
+    assert same.architecture == model.architecture
+
+
+@needs_lite0
+def test_a_covariance_head_behind_a_fresh_reduction(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="mpncov_zoo"):
+        model = mpncov_zoo.load("mpncov_efficientnet_lite0", pretrained=True, stages=[], cache_dir=cache)
+    assert warnings(caplog)[-1].endswith("representation and classifier are fresh: random values, others in each run")
     require_pretrained(model, "head")
     for stage in ("covariance", "logits"):
         with pytest.raises(
             InputError, match=f"'{stage}' would be computed by random weights.*--stage stem, .*head, also with --pool;"
         ):
             require_pretrained(model, stage)
-    parts = {part: {name for name in model.named_variables() if name.startswith(f"{part}/")} for part in PARTS}
-    report = model.load_report
-    assert (model.architecture.representation, model.labels) == ("mpncov", None)
-    assert set(report.loaded) == parts["features"]
-    assert set(report.fresh) == parts["representation"] | parts["classifier"] and parts["representation"]
-    trunk = mpncov_zoo.load(LITES[0], pretrained=True, cache_dir=cache)
-    pixels = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), np.uint8)
-    images = model.preprocess(pixels)
-    np.testing.assert_array_equal(model.features(images), trunk.features(images))
-    assert np.isfinite(model(images)).all()
 
 
 def photos() -> dict[Path, int]:

@@ -95,7 +95,7 @@ def test_unknown_name_without_close_matches_says_where_to_look() -> None:
         ("efficientnet_lite0", {"width": 1.0, "depth": 1.0, "drop_connect": 0.2}, {"dropout": 0.2}, {}),
         ("efficientnet_lite1", {"width": 1.0, "depth": 1.1, "drop_connect": 0.2}, {"dropout": 0.2}, {}),
         ("efficientnet_lite2", {"width": 1.1, "depth": 1.2, "drop_connect": 0.2}, {"dropout": 0.3}, {}),
-        ("mpncov_efficientnet_lite2", {"width": 1.1, "depth": 1.2}, {"dimension_reduction": 256}, {}),
+        ("mpncov_efficientnet_lite2", {"width": 1.1, "depth": 1.2}, {}, {}),
         ("mpncov_cifar_preact_resnet164", {}, {"dimension_reduction": 128, "dropout": 0.5}, {}),
     ],
 )
@@ -107,6 +107,17 @@ def test_options_are_those_of_the_published_networks(
     assert {key: architecture.features_options.get(key) for key in features} == features
     assert architecture.representation_options == representation
     assert architecture.classifier_options == classifier
+
+
+def test_a_model_may_stand_on_stages_of_its_own() -> None:
+    """Unless others are asked for; the table's reduction is for the backbone's end alone."""
+    own = registry.architecture("mpncov_efficientnet_lite0")
+    assert own == registry.architecture("efficientnet_lite0", representation="mpncov")
+    assert (own.stages, own.representation_options) == (("stage5", "stage6"), {})
+    end = registry.architecture("mpncov_efficientnet_lite0", stages=[])
+    assert (end.stages, end.representation_options) == ((), {"dimension_reduction": 256})
+    assert registry.architecture("mpncov_efficientnet_lite0", stages=["stage4"]).stages == ("stage4",)
+    assert registry.architecture("bcnn_efficientnet_lite0").stages == ()
 
 
 def test_overrides_change_their_part_only() -> None:

@@ -168,12 +168,18 @@ def _folds(labels: np.ndarray, seed: int) -> list[tuple[Any, Any]]:
 
 
 def _temperature(decisions: np.ndarray, labels: np.ndarray) -> float:
-    """The factor with the highest likelihood."""
+    """The factor with the highest likelihood, as if one answer more in n + 2 were any class (Platt, 1999).
+
+    Without that, no factor would be large enough where all n answers are right, as they often are on few images.
+    """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
+    any_class = 1 / (len(labels) + 2)
+
     def loss(exponent: float) -> float:
-        return -log_softmax(np.exp(exponent) * decisions, axis=1)[np.arange(len(labels)), labels].mean()
+        likelihoods = log_softmax(np.exp(exponent) * decisions, axis=1)
+        return -(1 - any_class) * likelihoods[np.arange(len(labels)), labels].mean() - any_class * likelihoods.mean()
 
     return float(np.exp(minimize_scalar(loss, bounds=(-3, 6), method="bounded").x))
 

@@ -116,9 +116,11 @@ def probe(
         classes=len(images.class_names),
         train=images.train,
         seed=seed,
-        top1=Score.of([top1 for top1, _, _ in found]),
-        balanced_accuracy=Score.of([accuracy for _, accuracy, _ in found]),
-        constants=tuple(constant for _, _, constant in found),
+        top1=Score.of([_top1(confusion) for confusion, _ in found]),
+        balanced_accuracy=Score.of([_balanced_accuracy(confusion) for confusion, _ in found]),
+        class_names=images.class_names,
+        confusion=tuple(map(tuple, np.sum([confusion for confusion, _ in found], axis=0).tolist())),
+        constants=tuple(constant for _, constant in found),
         seconds={"features": computed - started, "classifiers": time.perf_counter() - computed},
     )
     if target is None:
@@ -197,16 +199,26 @@ def _measure(
     division: tuple[np.ndarray, np.ndarray],
     balanced: bool,
     seed: int,
-) -> tuple[float, float, float]:
-    """Top-1 and balanced accuracy on the test images of a split, and C."""
+) -> tuple[np.ndarray, float]:
+    """The test images of a split by true class and answer, int64 (classes, classes); and C."""
     training, test = division
     place = coordinates(features, gram, training, test)
     classes = len(images.class_names)
     machine = fit(place.training, images.labels[training], classes, balanced=balanced, seed=seed)
-    right = machine.logits(place.test).argmax(1) == images.labels[test]
-    shares = [right[images.labels[test] == number].mean() for number in np.unique(images.labels[test])]
-    logger.info("a split: %.2f %% of %d test images, C %g", 100 * right.mean(), len(test), machine.constant)
-    return float(right.mean()), float(np.mean(shares)), machine.constant
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (images.labels[test], machine.logits(place.test).argmax(1)), 1)
+    logger.info("a split: %.2f %% of %d test images, C %g", 100 * _top1(confusion), len(test), machine.constant)
+    return confusion, machine.constant
+
+
+def _top1(confusion: np.ndarray) -> float:
+    return float(np.trace(confusion) / confusion.sum())
+
+
+def _balanced_accuracy(confusion: np.ndarray) -> float:
+    """The mean over the classes that have test images."""
+    images = confusion.sum(axis=1)
+    return float((np.diag(confusion)[images > 0] / images[images > 0]).mean())
 
 
 def _learn(
@@ -254,6 +266,7 @@ def _write(network: ImageClassifier, path: Path, tag: str, report: ProbeReport, 
                 command=command,
             )
         )
-    found = {"command": command, "report": report.to_dict()}
+    facts = {name: value for name, value in report.to_dict().items() if name not in ("class_names", "confusion")}
+    found = {"command": command, "report": facts}
     provenance = {"kind": "probe", "features": network.load_report.weights, **found}
     artifact.write(network, path, tag=tag, provenance=provenance, metrics=metrics)

@@ -36,6 +36,8 @@ class ProbeReport:
         seed: of the splits.
         top1: share of the test images whose class is found.
         balanced_accuracy: the mean of the classes' shares.
+        class_names: in the order of `confusion`.
+        confusion: test images of all splits together by true class (rows) and answer (columns).
         constants: C of each split, by cross-validation on its training images.
         seconds: of the features (next to nothing where they were in the cache), and of the classifiers.
         artifact: where the classifier was written, if it was.
@@ -51,6 +53,8 @@ class ProbeReport:
     seed: int
     top1: Score
     balanced_accuracy: Score
+    class_names: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]
     constants: tuple[float, ...]
     seconds: dict[str, float]
     artifact: str | None = None

@@ -17,6 +17,7 @@ _MAX_PIXELS = 178_956_970  # more Pillow refuses, too: such a file may be a deco
 Decoded = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # pixels; where the EXIF block begins and ends, equal without one
 
 
+@tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.string)])  # its thousand nodes are traced once
 def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
     """Decode the content of a JPEG, PNG, WebP or GIF file, a string scalar, to uint8 (height, width, 3).
 

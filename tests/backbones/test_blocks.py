@@ -95,7 +95,7 @@ def test_max_pool_is_pytorchs_on_rectified_inputs(height_width: tuple[int, int],
     [
         ("mpncov_resnet50", 0),
         ("mpncov_vgg16_bn", 0),
-        ("mpncov_efficientnet_lite0", 0),
+        ("efficientnet_lite0", 0),
         ("mpncov_cifar_resnet20", 0),
         ("mpncov_cifar_preact_resnet110", 3 + 1),
         ("mpncov_cifar_preact_resnet164", 3 + 1),

@@ -50,7 +50,8 @@ def written(
 ) -> PreparedConversion:
     """A seeded checkpoint, prepared; the names alone tell the family, so any format will do."""
     write_safetensors(tensors(model, names=names, options=options), folder / "net")
-    return for_small_images(prepare(folder / "net", model, architecture=registry.architecture(model, options=options)))
+    architecture = registry.architecture(model, options=options, stages=())
+    return for_small_images(prepare(folder / "net", model, architecture=architecture))
 
 
 def for_small_images(prepared: PreparedConversion) -> PreparedConversion:

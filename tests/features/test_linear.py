@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.svm import LinearSVC
 
 from mpncov_zoo.errors import InputError
@@ -88,3 +89,12 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     first, second = (fit(x.astype(np.float64), labels, 3, seed=4) for _ in range(2))
     np.testing.assert_array_equal(first.weights, second.weights)
     np.testing.assert_array_equal(first.bias, second.bias)
+
+
+@pytest.mark.parametrize("images", [4, 100])
+def test_answers_that_are_all_right_are_not_certain_for_that(images: int) -> None:
+    """Their probability is that of Platt's targets: of n + 2 answers one could have been of any class."""
+    labels = np.arange(images) % 2
+    decisions = np.where(labels[:, None] == [0, 1], 0.5, -0.5)
+    probabilities = softmax(linear._temperature(decisions, labels) * decisions, axis=1)
+    np.testing.assert_allclose(probabilities[np.arange(images), labels], 1 - 1 / (images + 2) / 2, atol=1e-4)

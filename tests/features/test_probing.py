@@ -11,7 +11,7 @@ from PIL import Image
 import mpncov_zoo
 from mpncov_zoo.description import parse_description
 from mpncov_zoo.errors import InputError, ZooError
-from mpncov_zoo.features import ProbeReport, linear, probe, stored
+from mpncov_zoo.features import ProbeReport, linear, probe, probing, stored
 from mpncov_zoo.training.datasets import Shares, divide, read_dataset
 from tests.command_line import Capture, assert_refused, run
 
@@ -58,6 +58,18 @@ def test_textures_are_told_apart(made: ProbeReport) -> None:
     assert made.top1.mean == pytest.approx(np.mean(made.top1.splits)) and made.top1.mean > 0.9
     assert made.top1.std == pytest.approx(np.std(made.top1.splits, ddof=1))
     assert {*made.constants} <= {*linear.CONSTANTS}
+    confusion = np.asarray(made.confusion)
+    assert made.class_names == CLASSES and (confusion.sum(axis=1) == 3 * 6).all()
+    assert np.trace(confusion) / confusion.sum() == pytest.approx(made.top1.mean)
+
+
+def test_accuracies_of_a_confusion_are_scikit_learns() -> None:
+    from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+    confusion = np.array([[3, 0, 1], [0, 0, 0], [2, 0, 4]])  # of one class there was no test image
+    true, answer = np.repeat(np.argwhere(confusion >= 0), confusion.ravel(), axis=0).T
+    assert probing._top1(confusion) == pytest.approx(accuracy_score(true, answer))
+    assert probing._balanced_accuracy(confusion) == pytest.approx(balanced_accuracy_score(true, answer))
 
 
 def test_the_artifact_predicts_as_the_classifier_did(made: ProbeReport, photos: Path) -> None:
@@ -84,12 +96,10 @@ def test_the_splits_are_those_of_division(
     made: ProbeReport, photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`train` with `split.test=0.5 split.seed=1` keeps the same images apart as the second split of a probe."""
-    from mpncov_zoo.features import probing as module
-
     seen: list[tuple[np.ndarray, np.ndarray]] = []
-    measure = module._measure  # type: ignore[attr-defined]
-    monkeypatch.setattr(module, "_measure", lambda *args: seen.append(args[3]) or measure(*args))
-    module.probe(NAME, photos, cache_dir=cache, stages=["stage2", "stage3"], pool="mpncov", train=0.5, splits=2)
+    measure = probing._measure
+    monkeypatch.setattr(probing, "_measure", lambda *args: seen.append(args[3]) or measure(*args))
+    probe(NAME, photos, cache_dir=cache, stages=["stage2", "stage3"], pool="mpncov", train=0.5, splits=2)
     images = read_dataset("folders", photos, "train")
     parts = divide(images, Shares(test=0.5, seed=1))
     training, test = seen[1]
@@ -185,7 +195,7 @@ def test_an_unreadable_image_stops_it_and_leaves_nothing(photos: Path, tmp_path:
 
 def test_random_weights_are_refused_but_not_those_of_a_network(photos: Path, cache: Path) -> None:
     with pytest.raises(InputError, match=r"would be computed by random weights.*only efficientnet_lite0\.imagenet"):
-        probe("mpncov_efficientnet_lite0", photos, cache_dir=cache)
+        probe("mpncov_efficientnet_lite0", photos, stages=[], cache_dir=cache)
     given = mpncov_zoo.build("cifar_resnet20", input_shape=(28, 28, 1), options={"features": {"repeats": 1}})
     assert probe(given, photos, cache_dir=cache, splits=1, train=0.5).dimension == 64  # it may have been trained
 

@@ -134,7 +134,7 @@ class Recipe(StrictModel):
         seed: of the initial weights, the order of the images, augmentation and dropout.
         precision: Keras' dtype policy; weights, head and statistics are float32 under each.
         label_smoothing: share of each target that is spread over all classes.
-        stages: of the model's backbone, for the representation to stand on, as `mpncov_zoo.load` takes them.
+        stages: of the model's backbone, for the representation to stand on, as `mpncov_zoo.build` takes them.
         options: architecture options that differ from the registry's, by part.
         pretrained: the weights to begin with, a tag, or true for the default ones; the classifier is fresh, and so is
             the representation where the weights have none or another one.
@@ -166,7 +166,7 @@ class Recipe(StrictModel):
     seed: int = Field(default=0, ge=0, lt=2**32)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    stages: tuple[str, ...] = ()
+    stages: tuple[str, ...] | None = None
     options: dict[str, dict[str, Any]] = {}
     pretrained: bool | Annotated[str, Field(min_length=1)] = False
     freeze: str | None = None
