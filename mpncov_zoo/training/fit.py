@@ -3,10 +3,8 @@
 import logging
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from importlib.util import find_spec
 from itertools import accumulate
 from os import PathLike
@@ -14,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from mpncov_zoo import registry
@@ -26,10 +23,7 @@ from mpncov_zoo.manifest import load_manifest
 from mpncov_zoo.quiet import require_tensorflow_backend
 from mpncov_zoo.training import runs
 from mpncov_zoo.training.curves import require_matplotlib
-from mpncov_zoo.training.datasets import Split, dataset_splits, divide, read_dataset, require_outside, split_holdout
-from mpncov_zoo.training.datasets.checking import without_corrupt
-from mpncov_zoo.training.datasets.pipelines import WHOLE, Share, training_batches
-from mpncov_zoo.training.datasets.splits import require_usable
+from mpncov_zoo.training.datasets import divide, require_outside
 from mpncov_zoo.training.distribution import (
     chief_first,
     distributed_batches,
@@ -41,7 +35,6 @@ from mpncov_zoo.training.distribution import (
     require_shareable,
 )
 from mpncov_zoo.training.divergence import DivergenceGuard, reason
-from mpncov_zoo.training.epochs import epoch_sizes, trains_all_images
 from mpncov_zoo.training.evaluate import evaluate
 from mpncov_zoo.training.held_out import KEY, division
 from mpncov_zoo.training.journal import (
@@ -56,12 +49,11 @@ from mpncov_zoo.training.networks import assign_pretrained, build
 from mpncov_zoo.training.optimization import compile_for, inner
 from mpncov_zoo.training.overview import Estimate, overview, warnings
 from mpncov_zoo.training.recipes import Recipe, load_recipe
-from mpncov_zoo.training.runs import Run
+from mpncov_zoo.training.session import Session, read, usable
 from mpncov_zoo.training.state import Row, read_arrays, read_history, restore_state
 
 logger = logging.getLogger(__name__)
 
-HOLDOUT = "holdout"  # what `Recipe.holdout` keeps apart
 OF_THE_DATA = (
     tf.errors.NotFoundError,
     tf.errors.DataLossError,
@@ -111,7 +103,7 @@ def train(
     run = runs.inspect(Path(output), recipe, resume=resume)
     devices = make_strategy(strategy)  # before TensorFlow computes anything; all workers have looked at the run
     require_shareable(devices, recipe.batch_size, recipe.precision)
-    data_sets = _read(recipe, data, devices.num_replicas_in_sync)
+    data_sets = read(recipe, data, devices.num_replicas_in_sync)
     require_outside(recipe.dataset, data, output)
     model = _initial(recipe, data_sets["train"].class_names, devices, hub, go_on=run.state.exists())
     directory = run.directory / f"{model.architecture.name}.{recipe.tag}"
@@ -124,78 +116,14 @@ def train(
             with chief_first(devices):  # it leaves a record of corrupt images
                 if writes:
                     runs.require_room(run, model, recipe)
-                usable = _usable(recipe, data_sets, run, verbose)
-            session = _Session(recipe, run, devices, data_sets["train"], usable, verbose if writes else 0)
+                sound = usable(recipe, data_sets, run, verbose)
+            session = Session(recipe, run, devices, data_sets["train"], sound, verbose if writes else 0)
             _tell(model, session, directory)
             history = _fit(model, session)
             if writes:
                 _export(model, session, history, directory)
         meet(devices, 0)
     return directory
-
-
-@dataclass(frozen=True)
-class _Session:
-    """What the parts of a training run share.
-
-    Attributes:
-        whole: the training images as they were found, before any were left out or kept apart.
-        usable: the splits that can be decoded, by name.
-        verbose: Keras' progress bar.
-    """
-
-    recipe: Recipe
-    run: Run
-    devices: tf.distribute.Strategy
-    whole: Split
-    usable: Mapping[str, Split]
-    verbose: int
-
-    @cached_property
-    def parts(self) -> Mapping[str, Split]:
-        """What the usable training images are divided into: "train", and what is kept apart."""
-        return _divided(self.recipe, self.usable["train"], self.devices.num_replicas_in_sync)
-
-    @property
-    def training(self) -> Split:
-        """The images to train on."""
-        return self.parts["train"]
-
-    @property
-    def watched(self) -> Split | None:
-        """The images to measure every epoch on, if there are any."""
-        found = {**self.usable, **self.parts}
-        return found.get(self.recipe.validation or HOLDOUT)
-
-    @property
-    def sizes(self) -> np.ndarray:
-        """The sizes of an epoch's batches."""
-        return epoch_sizes(self.recipe, len(self.training), self.devices.num_replicas_in_sync)
-
-    @property
-    def steps(self) -> int:
-        """How many batches an epoch has."""
-        return len(self.sizes)
-
-    @property
-    def at_once(self) -> int:
-        """How many images each replica measures at once: no more than it trains on, which its memory holds."""
-        return min(250, max(2, self.recipe.batch_size // self.devices.num_replicas_in_sync))
-
-    def batches(self, epoch: int, share: Share = WHOLE, *, first: int = 0) -> tf.data.Dataset:
-        """The batches from one of an epoch on, both counted from 0, without end; or a share of each batch."""
-        recipe = self.recipe
-        return training_batches(
-            self.training,
-            recipe.input,
-            recipe.augmentation,
-            batch_size=recipe.batch_size,
-            seed=recipe.seed,
-            epoch=epoch,
-            first=first,
-            share=share,
-            all_images=trains_all_images(recipe, len(self.training), self.devices.num_replicas_in_sync),
-        )
 
 
 def _require_extras() -> None:
@@ -209,56 +137,6 @@ def _require_unpublished(recipe: Recipe) -> None:
     entry = load_manifest().get(f"{registry.canonical_name(recipe.model)}.{recipe.tag}")
     if entry is not None and entry.files:
         raise InputError(f"{entry.name} is the name of published weights. Train under another tag: --set tag=mine.")
-
-
-def _read(recipe: Recipe, directory: str | PathLike[str], replicas: int) -> dict[str, Split]:
-    """The splits that the recipe names, that to train on first and undivided; no image is decoded yet."""
-    name, directory = recipe.dataset, Path(directory)
-    parts = recipe.split.parts() if recipe.split else ()
-    dataset_splits(name, directory, recipe.split)  # refuses to make one that there is
-    splits = {"train": read_dataset(name, directory, "train")}
-    if recipe.validation and recipe.validation not in parts:
-        splits[recipe.validation] = read_dataset(name, directory, recipe.validation)
-    classes = splits["train"].class_names
-    writer.require_labels(classes)
-    for split_name, split in splits.items():
-        if split.class_names != classes:
-            other = sorted({*split.class_names} ^ {*classes}) or ["their order"]
-            raise InputError(f"{split_name} has other classes than the training images: {', '.join(other[:5])}.")
-    _divided(recipe, splits["train"], replicas)
-    return splits
-
-
-def _divided(recipe: Recipe, images: Split, replicas: int) -> dict[str, Split]:
-    """The images to train on, "train", and what is kept apart of them: the parts of `split`, or the holdout."""
-    parts = divide(images, recipe.split) if recipe.split else {"train": images}
-    training, holdout = split_holdout(parts["train"], recipe.held_out(len(parts["train"])), recipe.seed)
-    require_usable(training, training=True)
-    if len(training) < recipe.batch_size:
-        raise InputError(
-            f"batch_size={recipe.batch_size} is more than the {len(training)} images to train on: take fewer at once, "
-            f"such as --set batch_size={min(32, len(training))}."
-        )
-    if recipe.remainder == "train" and replicas > 1:
-        raise InputError(
-            f"remainder='train' makes batches that {replicas} replicas cannot share equally: leave it out."
-        )
-    for phase in recipe.phases():
-        batches = phase.epochs * len(epoch_sizes(recipe, len(training), replicas))
-        if batches < phase.optimizer.accumulate:
-            raise InputError(
-                f"optimizer.accumulate={phase.optimizer.accumulate} is more than the {batches} batches of a stage: "
-                "no step would be taken."
-            )
-    return {**parts, "train": training, **({HOLDOUT: holdout} if len(holdout) else {})}
-
-
-def _usable(recipe: Recipe, splits: Mapping[str, Split], run: Run, verbose: int) -> dict[str, Split]:
-    """The images of each split that can be decoded."""
-    return {
-        name: without_corrupt(split, tolerance=recipe.corrupt_tolerance, record=run.images(name), progress=verbose == 1)
-        for name, split in splits.items()
-    }
 
 
 def _initial(
@@ -280,7 +158,7 @@ def _initial(
     return model
 
 
-def _tell(model: ImageClassifier, session: _Session, artifact: Path) -> None:
+def _tell(model: ImageClassifier, session: Session, artifact: Path) -> None:
     """Log what the run is going to do."""
     recipe, done = session.recipe, len(read_history(session.run.state))
     splits = {**session.parts, **{name: split for name, split in session.usable.items() if name != "train"}}
@@ -289,7 +167,7 @@ def _tell(model: ImageClassifier, session: _Session, artifact: Path) -> None:
         logger.warning(warning)
 
 
-def _fit(model: ImageClassifier, session: _Session) -> list[Row]:
+def _fit(model: ImageClassifier, session: Session) -> list[Row]:
     """Train what is left of the stages, and return the rows of all epochs."""
     recipe, state = session.recipe, session.run.state
     history = read_history(state)
@@ -313,7 +191,7 @@ def _fit(model: ImageClassifier, session: _Session) -> list[Row]:
     return history
 
 
-def _fit_stage(model: ImageClassifier, session: _Session, history: list[Row], end: int) -> None:
+def _fit_stage(model: ImageClassifier, session: Session, history: list[Row], end: int) -> None:
     """Train up to an epoch; the rows of its epochs are added to the history."""
     recipe, devices, done = session.recipe, session.devices, len(history)
     validation, validation_steps = None, None
@@ -360,7 +238,7 @@ def _said_clearly(recipe: Recipe) -> Iterator[None]:
         ) from error
 
 
-def _export(trained: ImageClassifier, session: _Session, history: Sequence[Row], directory: Path) -> None:
+def _export(trained: ImageClassifier, session: Session, history: Sequence[Row], directory: Path) -> None:
     """Write the kept weights in float32, and what they are worth."""
     recipe, run = session.recipe, session.run
     best = best_epoch(history) if recipe.keep == "best" else None
@@ -381,7 +259,7 @@ def _export(trained: ImageClassifier, session: _Session, history: Sequence[Row],
     logger.info("wrote %s", directory)
 
 
-def _metrics(model: ImageClassifier, session: _Session, history: Sequence[Row], kept: int) -> dict[str, Any]:
+def _metrics(model: ImageClassifier, session: Session, history: Sequence[Row], kept: int) -> dict[str, Any]:
     """What the kept weights are worth, and what they cost."""
     watched = session.watched
     return {

@@ -15,6 +15,7 @@ from mpncov_zoo.training.datasets import Files, Shares, Split, read_dataset
 from mpncov_zoo.training.fit import train
 from mpncov_zoo.training.held_out import evaluated_splits, read_evaluated
 from mpncov_zoo.training.recipes import load_recipe
+from mpncov_zoo.training.session import Session
 from tests.command_line import Capture, assert_refused, run
 from tests.conftest import TINY_RECIPE
 from tests.image_folders import write_folders
@@ -46,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return photos, artifact, seen
 
 
-def note(seen: dict[str, set[str]], session: fit._Session) -> None:
+def note(seen: dict[str, set[str]], session: Session) -> None:
     seen.update(train=names(session.training), val=names(session.watched))
 
 
