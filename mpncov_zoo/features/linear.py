@@ -95,7 +95,8 @@ def coordinates(features: np.ndarray, gram: np.ndarray | None, training: np.ndar
         own = gram[np.ix_(training, training)].astype(np.float64)
         own.flat[:: len(own) + 1] += jitter * np.trace(own) / len(own)
         try:
-            factor = cholesky(own, lower=True, overwrite_a=True)
+            # The transpose, which is the same matrix, is in Fortran's order, and so is its factor: nothing is copied.
+            factor = cholesky(own.T, lower=False, overwrite_a=True).T
             break
         except np.linalg.LinAlgError:
             continue
