@@ -176,7 +176,10 @@ def test_list(capsys: Capture) -> None:
     assert run(capsys, "list")[1].splitlines() == mpncov_zoo.list_models()
 
 
-def test_list_of_weights_has_what_one_needs_to_choose(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_of_weights_has_what_one_needs_to_choose(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))  # nothing was fetched or converted
     monkeypatch.setattr("mpncov_zoo.hub.upstream._packaged", lambda _: None)
     title, *rows = run(capsys, "list", "--pretrained")[1].splitlines()
     names = [row.split()[0] for row in rows]

@@ -84,12 +84,17 @@ def write_elpv(root: Path) -> None:
     (root / "labels.csv").write_text("".join(lines))
 
 
+def write_aid(root: Path) -> None:
+    write_folders(root, {"AID": {"Airport": 2, **{f"Scene{number}": 2 for number in range(29)}}})
+
+
 def write_imagenet(root: Path) -> None:
     classes = {"n01440764": IMAGES // 2, "n01443537": IMAGES // 2}
     write_folders(root, {"train": classes, "val": classes})
 
 
 WRITERS: Mapping[str, Callable[[Path], object]] = {
+    "aid": write_aid,
     "aircraft": write_aircraft,
     "cars": write_cars,
     "cifar100": write_cifar,
