@@ -29,7 +29,7 @@ FEATURES = {
     "cbp_5": "`cbp` of stage 5",
 }
 CURVES = ("gap_head", "gap_56h", "mpncov_5", "mpncov_56")
-CONFUSED = ("aid20_mpncov_56", "aid20_mpncov_5")  # the best two
+CONFUSED = ("aid10_mpncov_56", "aid10_mpncov_5")  # the best two
 PAIRS = 5  # of classes in the list of those that are taken for one another most often
 
 
