@@ -99,8 +99,8 @@ def prepare(
         plan = make_plan(recognition, stored.tensors, network)
         plan = replace(plan, key=stored.key, notes=_notes(recognition, stored))
     except ConversionError as error:
-        beside = f" {_beside(stored)}" if stored.passed_over else ""
-        raise ConversionError(f"{path}: {error}{beside}") from None
+        parts = f" {_beside(stored)} If all belong to one network, save them in one state_dict, under its names."
+        raise ConversionError(f"{path}: {error}{parts if stored.passed_over else ''}") from None
     return PreparedConversion(network, recognition, plan, path, stored.tensors, stored.format)
 
 
@@ -117,11 +117,9 @@ def _notes(recognition: Recognition, stored: StoredTensors) -> tuple[str, ...]:
 
 
 def _beside(stored: StoredTensors) -> str:
-    """What else the file holds, for whoever saved the parts of a network under keys of their own."""
-    return (
-        f"The tensors under the key {shown(stored.key or '')} were read, and these were passed over: "
-        f"{listed(stored.passed_over)}. If all belong to one network, save them in one state_dict, under its names."
-    )
+    """What else the file holds."""
+    key = shown(stored.key or "")
+    return f"The tensors under the key {key} were read; passed over, under others: {listed(stored.passed_over)}."
 
 
 def _labels(given: str | Path | None, entry: WeightsEntry | None, classes: int) -> Sequence[str] | None:

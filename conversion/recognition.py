@@ -126,7 +126,8 @@ def _hint(found: list[str], asked: _Reading) -> str:
     parts = _parts_that_fit(found, asked)
     if parts:
         one, *more = map(repr, parts)
-        several = f" So are those that begin with {' or '.join(more)}." if more else ""
+        named = " or ".join("none of these" if prefix == "''" else prefix for prefix in more)
+        several = f" So are those that begin with {named}." if more else ""
         return (
             f"Those that begin with {one} are: save them alone, torch.save({{k: v for k, v in state_dict.items() if "
             f"k.startswith({one})}}, 'weights.pth').{several} Of the whole file, there are"
@@ -145,7 +146,10 @@ def _hint(found: list[str], asked: _Reading) -> str:
 
 
 def _parts_that_fit(found: list[str], asked: _Reading) -> list[str]:
-    """The prefixes under which the network asked for lies, beside other tensors; the shortest for the same tensors."""
+    """The prefixes under which the network asked for lies, beside other tensors; the shortest for the same tensors.
+
+    The last one is "" where the tensors without these prefixes are the network, too.
+    """
     parts = (name.split(".")[:-1] for name in found)
     prefixes = Counter(
         "".join(f"{part}." for part in names[:n]) for names in parts for n in range(1, min(len(names), DEEPEST) + 1)
@@ -155,7 +159,9 @@ def _parts_that_fit(found: list[str], asked: _Reading) -> list[str]:
         inner = tuple(name for name in found if name.startswith(prefix)) if count >= len(asked.steps) else ()
         if inner and inner not in fitting and _closest(list(inner), registry.architecture(asked.model, stages=())).fits:
             fitting[inner] = prefix
-    return list(fitting.values())
+    rest = [name for name in found if not any(name.startswith(prefix) for prefix in fitting.values())]
+    alone = fitting and _closest(rest, registry.architecture(asked.model, stages=())).fits
+    return [*fitting.values(), *([""] if alone else [])]
 
 
 def shown(name: str) -> str:

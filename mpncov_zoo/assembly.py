@@ -62,7 +62,7 @@ def assemble(
     """
     check_num_classes(num_classes)
     shape = check_input_shape(input_shape)
-    require_channels_last()
+    require_keras_settings()
     inputs = keras.Input(shape, name="images")
     with _usable_options(architecture, shape):
         features = _part("features", inputs, _features(architecture), initialize, architecture.stages)
@@ -183,16 +183,21 @@ def _usable_options(architecture: Architecture, input_shape: InputShape) -> Iter
         ) from error
 
 
-def require_channels_last() -> None:
-    """Refuse Keras' other layout of images.
+def require_keras_settings() -> None:
+    """Refuse Keras' other layout of images, and weights of another type.
 
     Raises:
-        InputError: `image_data_format` is "channels_first".
+        InputError: `image_data_format` is "channels_first", or `floatx` is not "float32".
     """
     if keras.config.image_data_format() != "channels_last":
         raise InputError(
             "Images are (batch, height, width, channels) here, and keras.json or this program says 'channels_first': "
             "keras.config.set_image_data_format('channels_last')."
+        )
+    if keras.config.floatx() != "float32":
+        raise InputError(
+            f"Weights are float32 here, and keras.json or this program says floatx {keras.config.floatx()!r}: set it "
+            "to float32 there, or keras.config.set_floatx('float32'). A dtype policy may be another."
         )
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from mpncov_zoo import registry
 from mpncov_zoo.artifact.reader import StoredWeights, assign_weights, read_labels, stored_weights
-from mpncov_zoo.assembly import check_num_classes, require_channels_last
+from mpncov_zoo.assembly import check_num_classes, require_keras_settings
 from mpncov_zoo.classifier import DRAWN, ImageClassifier
 from mpncov_zoo.description import DESCRIPTION_FILE, ArtifactDescription
 from mpncov_zoo.errors import InputError, ManifestError
@@ -39,7 +39,7 @@ def network(
         ManifestError: the artifact's model.json describes no network that this version can build.
         InputError: the arguments do not make a network.
     """
-    require_channels_last()
+    require_keras_settings()
     description = artifact.description
     architecture, published_shape = described(artifact)
     labels = read_labels(artifact.directory, description)
@@ -112,10 +112,12 @@ def require_pretrained(model: ImageClassifier, stage: str) -> None:
     if any(name.rpartition("/")[2] not in DRAWN for name in fresh):
         trunk = ", ".join(name for name in model.stages if model.part_of(name) == "features")
         known = model.load_report.weights
+        features = not any(name.partition("/")[0] == "representation" for name in fresh)
+        ready = "mpncov-zoo probe, " if features else ""
         only = f"only {known} is pretrained" if known else "nothing is pretrained"
         raise InputError(
             f"{model.name}: {stage!r} would be computed by random weights, which are others in each run: {only}. "
-            f"What works without training is mpncov-zoo features with "
+            f"What works without training is {ready}mpncov-zoo features with "
             f"--stage {trunk}, also with --pool; or train the network, and give the path of its artifact"
         )
 

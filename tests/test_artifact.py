@@ -394,7 +394,7 @@ def test_selftest_of_a_network_that_computes_in_another_type(directory: Path) ->
     """Its weights are intact: the environment is at fault."""
     with precision("float64"):
         model = networks.tiny()
-    with pytest.raises(InputError, match=r"computes in float64, as floatx in keras\.json or the dtype policy"):
+    with pytest.raises(InputError, match="computes in float64, as the dtype policy of this program says"):
         selftest.differences(model, directory)
 
 

@@ -318,6 +318,15 @@ def test_a_byte_order_mark_before_the_first_path_in_any_locale(encoding: str, mo
     assert list(find_images(["-"])) == ["a.png", "b.png"]
 
 
+def test_letters_that_the_output_has_not_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a label's on Windows' consoles; bytes that are no text stay what they are."""
+    written = BytesIO()
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(written, "cp1252"))
+    assert cli.main(["list", "vgg16"]) == 0
+    print("\u9f20 \xe9 \udcff\udcfe\u9f20", flush=True)
+    assert written.getvalue() == b"vgg16\n\\u9f20 \xe9 \xff\xfe\\u9f20\n"
+
+
 def test_predict_without_any_image(
     capsys: Capture, artifact_hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

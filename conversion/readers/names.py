@@ -141,10 +141,13 @@ def _rebuild_other_tensor(*_: Any) -> OtherTensor:
     return OtherTensor(f"is quantised, sparse, or of another kind than plain numbers. {CONVERT_OTHER}")
 
 
-CONVERT = "In PyTorch, convert the numbers and save them: torch.save({k: v.float() for k, v in state.items()}, 'w.pth')"
+CONVERT = (
+    "In PyTorch, where state is this state_dict, convert and save it: "
+    "torch.save({k: v.float() for k, v in state.items()}, 'w.pth')"
+)
 CONVERT_OTHER = (
-    "In PyTorch, convert and save them: torch.save({k: (v.dequantize() if v.is_quantized else v.to_dense()).float() "
-    "for k, v in state.items()}, 'w.pth')"
+    "In PyTorch, where state is this state_dict, convert and save it: torch.save({k: (v.dequantize() if v.is_quantized "
+    "else v.to_dense()).float() for k, v in state.items()}, 'w.pth')"
 )
 
 CALLABLE: dict[tuple[str, str], Callable[..., Any]] = {

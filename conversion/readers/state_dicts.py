@@ -19,11 +19,12 @@ TOP = "."  # the key of what lies in no other dictionary
 MAX_DEPTH = 20  # of dictionaries within dictionaries
 MAX_CONTAINERS = 100_000
 MOST = 10  # in a message
-MAX_NAME = 80  # letters of a key in a message
+MANY = 10  # tensors that are not called `<layer>.<leaf>` and are a network's all the same
+MAX_KEY = 1000  # letters of a key that a message says to give
 OPTIMIZER = re.compile(r"optimi[sz]er|(^|_)opt(im)?(_|s?$)", re.IGNORECASE)
-OF_A_NETWORK = re.compile(  # what a key says that lies at an optimizer's and holds a network all the same
-    r"(^|_)(ema|swa|averaged?|shadow|teacher|student|model|net|network|weights)(_|$)", re.IGNORECASE
-)
+AVERAGES = ("average", "averaged", "avg", "ema", "polyak", "shadow", "swa", "target", "teacher")
+OF_A_NETWORK = frozenset((*AVERAGES, "model", "net", "network", "params", "student", "weights"))  # words of a key
+WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
 OF_OPTIMIZERS = frozenset(
     ("param_groups", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "acc_delta")
 )
@@ -55,9 +56,10 @@ class StateDict:
     @property
     def is_network(self) -> bool:
         """Whether the tensors may be a network's, and are not, for example, a mean and a standard deviation."""
-        if self.named:
-            return any("." in name for name in self.tensors)
-        return len(self.tensors) > 1 and any(_is_weight(tensor) for tensor in self.tensors.values())
+        if self.named and any("." in name for name in self.tensors):
+            return True
+        least = MANY if self.named else 2
+        return len(self.tensors) >= least and any(_is_weight(tensor) for tensor in self.tensors.values())
 
     def __str__(self) -> str:
         count = len(self.tensors)
@@ -79,15 +81,22 @@ def find_state_dict(content: Any, key: str | None = None) -> tuple[StateDict, tu
     if not chosen.named:
         raise Refused(
             f"the {len(chosen.tensors)} tensors under the key {short(chosen.key)} have no names, and only the network "
-            "knows whose they are. In PyTorch, give them to the network's parameters and save that: for p, t in "
-            "zip(model.parameters(), tensors): p.data.copy_(t); torch.save(model.state_dict(), 'weights.pth')"
+            "knows whose they are. If they are its parameters in their order, load its state_dict into it in PyTorch, "
+            "then give them to it: [p.data.copy_(t) for p, t in zip(model.parameters(), tensors, strict=True)]; "
+            "torch.save(model.state_dict(), 'weights.pth')"
         )
     return chosen, passed_over
 
 
 def _choose(content: Any, key: str | None) -> tuple[StateDict, tuple[StateDict, ...]]:
-    found = list(_found(content))
-    if not found:
+    everything = list(_found(content))
+    found = [one for one in everything if not _is_of_an_optimizer(one.path)]
+    if key is None and not found and any(one.is_network for one in everything):
+        raise Refused(
+            f"it holds {_listed(everything)}, under the key of an optimizer; if they are a network's weights, say so "
+            f"by --key {quote(everything[0].key[:MAX_KEY])} on the command line, or key= in Python"
+        )
+    if not everything:
         held = short(content) if isinstance(content, str | int | float | None) else f"a {type(content).__name__}"
         raise Refused(
             f"it holds {held} where a state_dict was expected: no tensors by name, apart from an optimizer's, are in it"
@@ -95,12 +104,12 @@ def _choose(content: Any, key: str | None) -> tuple[StateDict, tuple[StateDict, 
         )
     networks = [one for one in found if one.is_network] or [one for one in found if one.named] or found
     if key is None:
-        return _only(networks), tuple(one for one in found if one.named and one not in networks)
-    chosen = [one for one in found if one.key == key]
+        return _only(networks), tuple(one for one in everything if one.named and one not in networks and one.path)
+    chosen = [one for one in everything if one.key == key]
     if len(chosen) == 1:
         return chosen[0], ()
-    if not any(one.path for one in found):
-        raise Refused(f"its {len(found[0].tensors)} tensors are under no key; leave out the key {short(key)}")
+    if not any(one.path for one in everything):
+        raise Refused(f"its {len(everything[0].tensors)} tensors are under no key; leave out the key {short(key)}")
     problem = f"it has {len(chosen)} state_dicts" if chosen else "it has no state_dict"
     raise Refused(f"{problem} under the key {short(key)}; it holds {_listed(networks)}")
 
@@ -109,22 +118,22 @@ def _only(networks: list[StateDict]) -> StateDict:
     """The one there is. Two dictionaries of the same tensors are one."""
     first = networks[0]
     if any(one.tensors != first.tensors for one in networks[1:]):
-        example = next((one for one in reversed(networks) if one.named), first).key[:MAX_NAME]
+        example = next((one for one in reversed(networks) if one.named), first).key[:MAX_KEY]
         raise Refused(
             f"it holds {_listed(networks)}; say which of them is meant, for example by --key {quote(example)} on the "
-            f"command line, or key={short(example)} in Python{_joined(networks)}"
+            f"command line, or key={example!r} in Python{_joined(networks)}"
         )
     return first
 
 
 def _joined(networks: list[StateDict]) -> str:
-    """How to put the parts of one network together, which share no name."""
-    names = [name for one in networks for name in one.tensors]
-    if len(set(names)) < len(names) or not all(one.named for one in networks):
+    """How to put the parts of one network together, which share no layer, as copies of one network do."""
+    layers = [layer for one in networks for layer in {".".join(name.split(".")[-2:]) for name in one.tensors}]
+    if len({*layers}) < len(layers) or not all(one.named for one in networks):
         return ""
-    parts = ", ".join(f"**file{''.join(f'[{short(name)}]' for name in one.path)}" for one in networks[:MOST])
+    parts = ", ".join(f"**file{''.join(f'[{name[:MAX_KEY]!r}]' for name in one.path)}" for one in networks[:MOST])
     return (
-        ". They share no name: if they are the parts of one network, join them in PyTorch: file = torch.load(FILE); "
+        ". They share no layer: if they are the parts of one network, join them in PyTorch: file = torch.load(FILE); "
         f"torch.save({{{parts}}}, 'weights.pth')"
     )
 
@@ -136,9 +145,10 @@ def _listed(found: list[StateDict]) -> str:
 
 
 def _found(content: Any) -> Iterator[StateDict]:
-    """Every dictionary or list of tensors, those of an optimizer excepted, the outer first; one in two places is twice.
+    """Every dictionary or list of tensors, the outer first; one in two places is twice.
 
-    Each container is looked into once, for a file of a few bytes can hold an endless one.
+    An optimizer's moments are none of them. Each container is looked into once, for a file of a few bytes can hold an
+    endless one.
     """
     pending: list[tuple[Path, Any]] = [((), content)]
     known: dict[int, tuple[dict[str, Tensor | OtherTensor], tuple[str, ...], bool]] = {}  # by the container's id
@@ -151,7 +161,7 @@ def _found(content: Any) -> Iterator[StateDict]:
                 if len(pending) == MAX_CONTAINERS:
                     raise Refused(f"it holds more than {MAX_CONTAINERS} lists and dictionaries")
                 pending.append(((*path, name), inner))
-        if known[id(value)][0] and not _is_of_an_optimizer(path):
+        if known[id(value)][0]:
             yield StateDict(path, *known[id(value)])
 
 
@@ -162,7 +172,7 @@ def _tensors(value: Any) -> tuple[dict[str, Tensor | OtherTensor], tuple[str, ..
     named = {name: tensor for name, tensor in tensors.items() if isinstance(name, str)}
     if not any(isinstance(tensor, OtherTensor) or tensor.shape for tensor in tensors.values()):
         return {}, (), True  # single numbers, such as an accuracy
-    if not named:
+    if len(named) < len(tensors) - len(named):
         return {str(name): tensor for name, tensor in tensors.items()}, (), False
     return named, tuple(str(name) for name, _ in items if name not in named), True
 
@@ -184,7 +194,8 @@ def _items(value: Any) -> Iterable[tuple[Any, Any]]:
 def _is_of_an_optimizer(path: Path) -> bool:
     """Whether a key says so, and neither this key nor one behind it speaks of a network."""
     first = next((place for place, name in enumerate(path) if OPTIMIZER.search(name)), len(path))
-    return first < len(path) and not any(OF_A_NETWORK.search(name) for name in path[first:])
+    words = {word.lower() for name in path[first:] for word in WORD.findall(name)}
+    return first < len(path) and not OF_A_NETWORK & words
 
 
 def _is_weight(tensor: Tensor | OtherTensor) -> bool:

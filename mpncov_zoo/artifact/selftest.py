@@ -46,8 +46,8 @@ def differences(model: ImageClassifier, directory: Path) -> dict[str, float]:
     """
     if model.dtype_policy.name != "float32":
         raise InputError(
-            f"The record is of a float32 network, and {model.name} computes in {model.dtype_policy.name}, as floatx in "
-            "keras.json or the dtype policy of this program says: keras.config.set_dtype_policy('float32')"
+            f"The record is of a float32 network, and {model.name} computes in {model.dtype_policy.name}, as the "
+            "dtype policy of this program says: keras.config.set_dtype_policy('float32')"
         )
     path = directory / SELFTEST_FILE
     expected = _record(path, model)

@@ -12,6 +12,7 @@ The commands that compute import TensorFlow; this package does not.
 """
 
 import argparse
+import codecs
 import io
 import logging
 import os
@@ -94,9 +95,22 @@ def _fail(error: object, code: int = USAGE) -> int:
 
 def _pass_any_file_name() -> None:
     """Read and print the names of files as the bytes that they are, also those that are not UTF-8."""
-    for stream in (sys.stdin, sys.stdout):
+    codecs.register_error(_UNPRINTABLE, _escaped)
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, _UNPRINTABLE)):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")
+            stream.reconfigure(errors=errors)
+
+
+_UNPRINTABLE = "mpncov_zoo.unprintable"  # name of the function below among Python's ways with what cannot be encoded
+
+
+def _escaped(error: UnicodeError) -> tuple[str | bytes, int]:
+    """A byte as it is; a letter that the output's encoding has not, such as a label's, as its number."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    byte = "\udc80" <= error.object[error.start] <= "\udcff"
+    one = UnicodeEncodeError(error.encoding, error.object, error.start, error.start + 1, error.reason)
+    return codecs.lookup_error("surrogateescape" if byte else "backslashreplace")(one)
 
 
 def _discard_output() -> None:

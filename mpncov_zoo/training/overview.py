@@ -32,7 +32,12 @@ def overview(
         done: epochs that are complete already.
         artifact: what will be written.
     """
-    rows = [("network", model.name), *_of_images(recipe, splits), ("batches", _batches(splits["train"], sizes))]
+    where = f" on {', '.join(model.architecture.stages)}" if model.architecture.stages else ""
+    rows = [
+        ("network", f"{model.name}{where}"),
+        *_of_images(recipe, splits),
+        ("batches", _batches(splits["train"], sizes)),
+    ]
     for number, phase in enumerate(recipe.phases(), 1):
         name = f"stage {number}: " if recipe.first_stage else ""
         every = phase.optimizer.accumulate

@@ -93,6 +93,9 @@ def test_a_prefix_of_some_names_is_not_guessed(upstream: Names) -> None:
     both = [f"{part}.{name}" for part in ("student", "teacher") for name in upstream]
     with pytest.raises(ConversionError, match=r"Those that begin with 'student\.' are.* So are .* 'teacher\.'\. Of"):
         recognise(both, ARCHITECTURE)
+    beside = [*upstream, *(f"ema.{name}" for name in upstream)]
+    with pytest.raises(ConversionError, match=r"'ema\.' are: .* So are those that begin with none of these\. Of"):
+        recognise(beside, ARCHITECTURE)
     deep = [f"nets.{name}" for name in both] + ["nets.temperature", "step.count"]
     with pytest.raises(ConversionError, match=r"'nets\.student\.' are: .* So are .* 'nets\.teacher\.'\. Of"):
         recognise(deep, ARCHITECTURE)

@@ -1,5 +1,7 @@
 """Which tensors of a training checkpoint are taken: the only state_dict there is, or the one that the user names."""
 
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,7 @@ def read(content: Any, folder: Path, key: str | None = None):
         ({0: weights()}, "0"),
         ({"a": {"b": {"c": {"d": {"e": {"f": weights()}}}}}}, "a.b.c.d.e.f"),
         ({"opt": {"ema": weights()}}, "opt.ema"),
+        ({"optimizer": {"ModelEma": weights()}}, "optimizer.ModelEma"),
         ({"optimizer": {"state_dict": {"lr": 0.1}, "momentum": weights(9)}, "model": weights()}, "model"),
         ({"optimizer": {"flat": [np.ones((2, 3)), np.ones(2)]}, "model": weights()}, "model"),
         ({"rng": [np.ones((8, 8), np.uint8)] * 2, "model": weights()}, "model"),
@@ -81,6 +84,9 @@ PAIRS = [
     ("model", "opt.ema"),
     ("model", "optimizer.averaged_model"),
     ("model", "a.b.c.d.e.f.g"),
+    ("model", "opt.model-ema"),
+    ("model", "opt.emaModel"),
+    ("model", "optimizer.params"),
 ]
 
 
@@ -124,7 +130,9 @@ def test_averaged_weights_without_names(ema: Any, key: str, tmp_path: Path) -> N
     assert said in str(caught.value) and "--key model on" in str(caught.value)
     assert read(content, tmp_path, "model").tensors["fc.bias"].tolist() == [1, 1]
     for held, asked in ((content, key), ({"ema": ema}, None)):
-        with pytest.raises(ConversionError, match=f"the 2 tensors under the key '{key}' have no names.* p.data.copy_"):
+        with pytest.raises(
+            ConversionError, match=rf"the 2 tensors under the key '{key}' have no names.*\[p\.data\.copy_"
+        ):
             read(held, tmp_path, asked)
 
 
@@ -139,11 +147,48 @@ def test_parts_of_one_network(tmp_path: Path) -> None:
     with pytest.raises(ConversionError) as caught:
         read({"nets": {"backbone": body, "head": weights()}}, tmp_path)
     joined = "torch.save({**file['nets']['backbone'], **file['nets']['head']}, 'weights.pth')"
-    assert "They share no name: if they are the parts of one network, join them" in str(caught.value)
+    assert "They share no layer: if they are the parts of one network, join them" in str(caught.value)
     assert joined in str(caught.value)
     stored = read({"backbone": body, "head": {"weight": np.ones((2, 3)), "bias": np.ones(2)}}, tmp_path)
     assert (stored.key, stored.passed_over) == ("backbone", ("'head' (2 tensors)",))
     assert read({"backbone": body, "head": {"weight": np.ones((2, 3))}}, tmp_path, "backbone").passed_over == ()
+
+
+def test_what_lies_at_an_optimizers_key_is_said_and_can_be_had(tmp_path: Path) -> None:
+    content = {"model": weights(1), "optim": weights(2)}
+    assert read(content, tmp_path).passed_over == ("'optim' (2 tensors)",)
+    assert read(content, tmp_path, "optim").tensors["fc.bias"].tolist() == [2, 2]
+    with pytest.raises(
+        ConversionError, match=r"one state_dict: 'opt' \(2 tensors\), under the key of an.* --key opt on"
+    ):
+        read({"opt": weights(2), "epoch": 1}, tmp_path)
+    assert read({"opt": weights(2), "epoch": 1}, tmp_path, "opt").key == "opt"
+
+
+def test_many_tensors_are_a_network_s_whatever_they_are_called(tmp_path: Path) -> None:
+    """Averages are kept under names without dots, too, or by number beside a count."""
+    plain = {f"conv{n}weight": np.ones((2, 2), np.float32) for n in range(12)}
+    numbered = {"num_updates": np.array([3.0]), **{n: np.ones((2, 2), np.float32) for n in range(12)}}
+    for averages in (plain, numbered):
+        with pytest.raises(ConversionError, match=r"2 state_dicts: 'state_dict' \(2 tensors\), 'ema' \(1[23] tensors"):
+            read({"state_dict": weights(), "ema": averages}, tmp_path)
+
+
+def test_a_long_key_can_be_copied_from_the_message(tmp_path: Path) -> None:
+    key = "EMACallback{'decay': 0.9999, 'every_n_train_steps': 1, 'start_step': 0, 'to': 'the end of the training'}"
+    content = {"callbacks": {key: {"ema": weights(2)}}, "state_dict": weights(1)}
+    with pytest.raises(ConversionError) as caught:
+        read(content, tmp_path)
+    (suggested,) = re.findall(r"--key (.+) on the command line", str(caught.value))
+    assert shlex.split(suggested) == [f"callbacks.{key}.ema"]
+    assert read(content, tmp_path, f"callbacks.{key}.ema").tensors["fc.bias"].tolist() == [2, 2]
+
+
+def test_copies_under_other_prefixes_are_not_parts(tmp_path: Path) -> None:
+    averaged = {f"module.{name}": array for name, array in weights(2).items()}
+    with pytest.raises(ConversionError) as caught:
+        read({"model": weights(1), "swa": averaged}, tmp_path)
+    assert "2 state_dicts" in str(caught.value) and "join them" not in str(caught.value)
 
 
 def test_one_dictionary_under_two_keys_is_one(tmp_path: Path) -> None:
