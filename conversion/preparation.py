@@ -99,8 +99,9 @@ def prepare(
         plan = make_plan(recognition, stored.tensors, network)
         plan = replace(plan, key=stored.key, notes=_notes(recognition, stored))
     except ConversionError as error:
-        parts = f" {_beside(stored)} If all belong to one network, save them in one state_dict, under its names."
-        raise ConversionError(f"{path}: {error}{parts if stored.passed_over else ''}") from None
+        parts = "If all belong to one network, save them in one state_dict, under its names."
+        advice = f" {_beside(stored)} {parts}" if stored.passed_over else ""
+        raise ConversionError(f"{path}: {error}{advice}") from None
     return PreparedConversion(network, recognition, plan, path, stored.tensors, stored.format)
 
 
@@ -117,9 +118,9 @@ def _notes(recognition: Recognition, stored: StoredTensors) -> tuple[str, ...]:
 
 
 def _beside(stored: StoredTensors) -> str:
-    """What else the file holds."""
-    key = shown(stored.key or "")
-    return f"The tensors under the key {key} were read; passed over, under others: {listed(stored.passed_over)}."
+    """What else the file holds, as a sentence."""
+    where = "at the top of the file" if stored.key is None else f"under the key {shown(stored.key)}"
+    return f"The tensors {where} were read. Those under other keys were passed over: {listed(stored.passed_over)}."
 
 
 def _labels(given: str | Path | None, entry: WeightsEntry | None, classes: int) -> Sequence[str] | None:

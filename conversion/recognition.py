@@ -11,6 +11,7 @@ from mpncov_zoo.errors import ConversionError
 MOST = 10  # names in a message
 LONGEST = 200  # letters of a name in a message
 DEEPEST = 8  # parts of a prefix
+BARE = ""  # no prefix
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,18 @@ def _hint(found: list[str], asked: _Reading) -> str:
     parts = _parts_that_fit(found, asked)
     if parts:
         one, *more = map(repr, parts)
-        named = " or ".join("none of these" if prefix == "''" else prefix for prefix in more)
-        several = f" So are those that begin with {named}." if more else ""
+        others = [prefix for prefix in more if prefix != repr(BARE)]
+        several = f" So are those that begin with {' or '.join(others)}." if others else ""
+        several += " So are all others." if len(others) < len(more) else ""
         return (
             f"Those that begin with {one} are: save them alone, torch.save({{k: v for k, v in state_dict.items() if "
             f"k.startswith({one})}}, 'weights.pth').{several} Of the whole file, there are"
+        )
+    shorter = _shorter_names_that_fit(found, asked)
+    if shorter is not None:
+        return (
+            f"Under shorter names they are: save them so, torch.save({{{shorter}: v for k, v in state_dict.items()}}, "
+            "'weights.pth'). As they are called, there are"
         )
     models = (registry.architecture(name, stages=()) for name in registry.model_names())
     others = (_closest(found, architecture) for architecture in models if families_of(architecture))
@@ -148,20 +156,31 @@ def _hint(found: list[str], asked: _Reading) -> str:
 def _parts_that_fit(found: list[str], asked: _Reading) -> list[str]:
     """The prefixes under which the network asked for lies, beside other tensors; the shortest for the same tensors.
 
-    The last one is "" where the tensors without these prefixes are the network, too.
+    The last one is BARE where the tensors without these prefixes are the network, too.
     """
     parts = (name.split(".")[:-1] for name in found)
     prefixes = Counter(
         "".join(f"{part}." for part in names[:n]) for names in parts for n in range(1, min(len(names), DEEPEST) + 1)
     )
+    architecture = registry.architecture(asked.model, stages=())
     fitting: dict[tuple[str, ...], str] = {}
     for prefix, count in prefixes.items():
         inner = tuple(name for name in found if name.startswith(prefix)) if count >= len(asked.steps) else ()
-        if inner and inner not in fitting and _closest(list(inner), registry.architecture(asked.model, stages=())).fits:
+        if inner and inner not in fitting and _closest(list(inner), architecture).fits:
             fitting[inner] = prefix
     rest = [name for name in found if not any(name.startswith(prefix) for prefix in fitting.values())]
-    alone = fitting and _closest(rest, registry.architecture(asked.model, stages=())).fits
-    return [*fitting.values(), *([""] if alone else [])]
+    return [*fitting.values(), *([BARE] if fitting and _closest(rest, architecture).fits else [])]
+
+
+def _shorter_names_that_fit(found: list[str], asked: _Reading) -> str | None:
+    """How to shorten names of which some begin with a part's, such as backbone. and head., in Python, from k."""
+    first = Counter(name.partition(".")[0] for name in found).most_common(1)[0][0]
+    ways = {
+        f"k.removeprefix('{first}.')": [name.removeprefix(f"{first}.") for name in found],
+        "k.partition('.')[2]": [name.partition(".")[2] for name in found],
+    }
+    architecture = registry.architecture(asked.model, stages=())
+    return next((way for way, names in ways.items() if _closest(names, architecture).fits), None)
 
 
 def shown(name: str) -> str:

@@ -197,7 +197,7 @@ def require_keras_settings() -> None:
     if keras.config.floatx() != "float32":
         raise InputError(
             f"Weights are float32 here, and keras.json or this program says floatx {keras.config.floatx()!r}: set it "
-            "to float32 there, or keras.config.set_floatx('float32'). A dtype policy may be another."
+            "to float32 there, or keras.config.set_floatx('float32'). Mixed precision is a dtype policy."
         )
 
 

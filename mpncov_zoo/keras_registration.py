@@ -66,7 +66,9 @@ class _ThenRegister(Loader):
         self.loader, self.finder = loader, finder
 
     def __getattr__(self, name: str) -> Any:
-        """What else Python and others ask of a loader, such as `get_data`."""
+        """Forward what else is asked of a loader, such as `get_data`, to the real one."""
+        if name == "loader":  # which a copy has not yet
+            raise AttributeError(name)
         return getattr(self.loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:

@@ -33,7 +33,7 @@ def _import_keras() -> None:
         import keras  # noqa: F401
     except (ImportError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
-        if "configuration" in reason:  # as Keras calls floatx, epsilon and image_data_format
+        if isinstance(error, ValueError) and "configuration" in reason:  # of floatx, epsilon or image_data_format
             raise InputError(f"Keras cannot be imported with what its keras.json says: {reason}") from error
         raise InputError(
             f"Keras cannot be imported with the backend that KERAS_BACKEND or keras.json names ({reason}): set "

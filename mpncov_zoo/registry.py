@@ -43,7 +43,7 @@ class Backbone:
         representation: options of each representation on this backbone.
         classifier: options of the classifier on each representation; none is a single dense layer.
         stages: those that each representation stands on; none is the end. Where a trunk is pretrained and its
-            iSQRT-COV network is not, the stages that were best in docs/second_order.md.
+            iSQRT-COV network is not: those that were best on AID with efficientnet_lite0 (docs/second_order.md).
         input: the published network's input specification.
         num_classes: of the published network.
     """

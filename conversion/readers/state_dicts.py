@@ -22,9 +22,11 @@ MOST = 10  # in a message
 MANY = 10  # tensors that are not called `<layer>.<leaf>` and are a network's all the same
 MAX_KEY = 1000  # letters of a key that a message says to give
 OPTIMIZER = re.compile(r"optimi[sz]er|(^|_)opt(im)?(_|s?$)", re.IGNORECASE)
-AVERAGES = ("average", "averaged", "avg", "ema", "polyak", "shadow", "swa", "target", "teacher")
-OF_A_NETWORK = frozenset((*AVERAGES, "model", "net", "network", "params", "student", "weights"))  # words of a key
-WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
+OF_A_NETWORK = {  # words of a key
+    *("average", "averaged", "avg", "ema", "model", "net", "network", "params", "polyak", "shadow", "student", "swa"),
+    *("target", "teacher", "weights"),
+}
+WORD = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 OF_OPTIMIZERS = frozenset(
     ("param_groups", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "acc_delta")
 )
@@ -89,29 +91,53 @@ def find_state_dict(content: Any, key: str | None = None) -> tuple[StateDict, tu
 
 
 def _choose(content: Any, key: str | None) -> tuple[StateDict, tuple[StateDict, ...]]:
+    """The state_dict under a key, or without one the only network; and what was passed over for it."""
     everything = list(_found(content))
-    found = [one for one in everything if not _is_of_an_optimizer(one.path)]
-    if key is None and not found and any(one.is_network for one in everything):
-        raise Refused(
-            f"it holds {_listed(everything)}, under the key of an optimizer; if they are a network's weights, say so "
-            f"by --key {quote(everything[0].key[:MAX_KEY])} on the command line, or key= in Python"
-        )
     if not everything:
-        held = short(content) if isinstance(content, str | int | float | None) else f"a {type(content).__name__}"
-        raise Refused(
-            f"it holds {held} where a state_dict was expected: no tensors by name, apart from an optimizer's, are in it"
-            ". In PyTorch, save them: torch.save(model.state_dict(), 'weights.pth')"
-        )
-    networks = [one for one in found if one.is_network] or [one for one in found if one.named] or found
-    if key is None:
-        return _only(networks), tuple(one for one in everything if one.named and one not in networks and one.path)
+        raise Refused(_nothing(content))
+    return _meant(content, everything) if key is None else (_under(everything, key), ())
+
+
+def _meant(content: Any, everything: list[StateDict]) -> tuple[StateDict, tuple[StateDict, ...]]:
+    """The only network outside the optimizers, and the named state_dicts that are no network by themselves."""
+    found = [one for one in everything if not _is_of_an_optimizer(one.path)]
+    if not found:
+        networks = [one for one in everything if one.is_network]
+        raise Refused(_only_under_an_optimizer(networks) if networks else _nothing(content))
+    networks = _networks(found)
+    ids = {id(one) for one in networks}
+    return _only(networks), tuple(one for one in everything if one.named and one.path and id(one) not in ids)
+
+
+def _under(everything: list[StateDict], key: str) -> StateDict:
     chosen = [one for one in everything if one.key == key]
     if len(chosen) == 1:
-        return chosen[0], ()
+        return chosen[0]
     if not any(one.path for one in everything):
         raise Refused(f"its {len(everything[0].tensors)} tensors are under no key; leave out the key {short(key)}")
+    found = [one for one in everything if not _is_of_an_optimizer(one.path)]
     problem = f"it has {len(chosen)} state_dicts" if chosen else "it has no state_dict"
-    raise Refused(f"{problem} under the key {short(key)}; it holds {_listed(networks)}")
+    raise Refused(f"{problem} under the key {short(key)}; it holds {_listed(_networks(found) or everything)}")
+
+
+def _networks(found: list[StateDict]) -> list[StateDict]:
+    """Those that may be networks; where there are none, those with names, or else all."""
+    return [one for one in found if one.is_network] or [one for one in found if one.named] or found
+
+
+def _nothing(content: Any) -> str:
+    held = short(content) if isinstance(content, str | int | float | None) else f"a {type(content).__name__}"
+    return (
+        f"it holds {held} where a state_dict was expected: no tensors by name, apart from an optimizer's, are in it"
+        ". In PyTorch, save them: torch.save(model.state_dict(), 'weights.pth')"
+    )
+
+
+def _only_under_an_optimizer(networks: list[StateDict]) -> str:
+    return (
+        f"it holds {_listed(networks)}, under the key of an optimizer; if they are a network's weights, say so by "
+        f"--key {quote(networks[0].key[:MAX_KEY])} on the command line, or key= in Python"
+    )
 
 
 def _only(networks: list[StateDict]) -> StateDict:
@@ -129,9 +155,10 @@ def _only(networks: list[StateDict]) -> StateDict:
 def _joined(networks: list[StateDict]) -> str:
     """How to put the parts of one network together, which share no layer, as copies of one network do."""
     layers = [layer for one in networks for layer in {".".join(name.split(".")[-2:]) for name in one.tensors}]
-    if len({*layers}) < len(layers) or not all(one.named for one in networks):
+    joinable = all(one.named and one.path and not any(map(str.isdigit, one.path)) for one in networks)
+    if len({*layers}) < len(layers) or len(networks) > MOST or not joinable:
         return ""
-    parts = ", ".join(f"**file{''.join(f'[{name[:MAX_KEY]!r}]' for name in one.path)}" for one in networks[:MOST])
+    parts = ", ".join(f"**file{''.join(f'[{name[:MAX_KEY]!r}]' for name in one.path)}" for one in networks)
     return (
         ". They share no layer: if they are the parts of one network, join them in PyTorch: file = torch.load(FILE); "
         f"torch.save({{{parts}}}, 'weights.pth')"
@@ -166,7 +193,7 @@ def _found(content: Any) -> Iterator[StateDict]:
 
 
 def _tensors(value: Any) -> tuple[dict[str, Tensor | OtherTensor], tuple[str, ...], bool]:
-    """The tensors of a container by name, the names of what else is in a dictionary, and whether they are names."""
+    """The tensors of a container by name, the names of what else is in it, and whether most are called by text."""
     items = list(_items(value))
     tensors = {name: inner for name, inner in items if isinstance(inner, Tensor | OtherTensor)}
     named = {name: tensor for name, tensor in tensors.items() if isinstance(name, str)}
@@ -192,7 +219,7 @@ def _items(value: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def _is_of_an_optimizer(path: Path) -> bool:
-    """Whether a key says so, and neither this key nor one behind it speaks of a network."""
+    """Whether a key on the path names an optimizer, and neither it nor a later one a network or averaged weights."""
     first = next((place for place, name in enumerate(path) if OPTIMIZER.search(name)), len(path))
     words = {word.lower() for name in path[first:] for word in WORD.findall(name)}
     return first < len(path) and not OF_A_NETWORK & words

@@ -93,6 +93,9 @@ def _fail(error: object, code: int = USAGE) -> int:
     return code
 
 
+_UNPRINTABLE = "mpncov_zoo.unprintable"  # the name under which Python knows `_escaped`
+
+
 def _pass_any_file_name() -> None:
     """Read and print the names of files as the bytes that they are, also those that are not UTF-8."""
     codecs.register_error(_UNPRINTABLE, _escaped)
@@ -101,11 +104,8 @@ def _pass_any_file_name() -> None:
             stream.reconfigure(errors=errors)
 
 
-_UNPRINTABLE = "mpncov_zoo.unprintable"  # name of the function below among Python's ways with what cannot be encoded
-
-
 def _escaped(error: UnicodeError) -> tuple[str | bytes, int]:
-    """A byte as it is; a letter that the output's encoding has not, such as a label's, as its number."""
+    """Encode a byte of a file's name as that byte, and a letter that the output's encoding lacks as its number."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     byte = "\udc80" <= error.object[error.start] <= "\udcff"

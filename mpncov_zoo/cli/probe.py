@@ -40,7 +40,9 @@ def add(commands: Any) -> None:
     add_model(parser)
     parser.add_argument("--data", required=True, metavar="DIR", help="the images")
     parser.add_argument("--dataset", default="folders", metavar="DATASET", help="their layout (default folders)")
-    parser.add_argument("--stage", nargs="+", metavar="STAGE", help="stages of the trunk (default: its end)")
+    parser.add_argument(
+        "--stage", nargs="+", metavar="STAGE", help="stages of the trunk (default: MODEL's, most often its end)"
+    )
     add_pool(parser)
     parser.add_argument(
         "--train",

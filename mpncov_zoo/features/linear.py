@@ -169,9 +169,10 @@ def _folds(labels: np.ndarray, seed: int) -> list[tuple[Any, Any]]:
 
 
 def _temperature(decisions: np.ndarray, labels: np.ndarray) -> float:
-    """The factor with the highest likelihood, as if one answer more in n + 2 were any class (Platt, 1999).
+    """The factor with the highest likelihood.
 
-    Without that, no factor would be large enough where all n answers are right, as they often are on few images.
+    Of each label the share 1 / (n + 2) is spread over all classes, in the manner of Platt (1999). Otherwise no factor
+    would be large enough where all n answers are right, as they often are on few images.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax

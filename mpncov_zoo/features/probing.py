@@ -60,7 +60,7 @@ def probe(
         model: a pretrained network, by its name or path, or a network, whose weights are then taken as they are.
         data: the directory of the images.
         dataset: their layout, a name of `mpncov_zoo.training.datasets.DATASETS`.
-        stages: of the trunk, for the pooling to stand on; by default its end.
+        stages: of the trunk, for the pooling to stand on; by default those of the model, most often its end.
         pool: the representation of these stages, "mpncov", "gap", "bcnn" or "cbp"; by default that of the network.
         train: the share of each class to learn from, in random splits of all images; by default the data set's own
             split "test" is measured on, and its "train" learned from, or, where it has no "test", 0.2 is taken.
@@ -266,6 +266,7 @@ def _write(network: ImageClassifier, path: Path, tag: str, report: ProbeReport, 
                 command=command,
             )
         )
+    # The artifact has labels of its own, and a confusion of k classes is k * k numbers.
     facts = {name: value for name, value in report.to_dict().items() if name not in ("class_names", "confusion")}
     found = {"command": command, "report": facts}
     provenance = {"kind": "probe", "features": network.load_report.weights, **found}

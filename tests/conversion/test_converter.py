@@ -185,7 +185,9 @@ def test_a_head_under_a_key_of_its_own_is_said(weights: Names, tmp_path: Path) -
     """A file of the parts of one network: its head's names have no layer, and so it is no network by itself."""
     body = {name: array for name, array in weights.items() if not name.startswith("fc.")}
     head = {name.removeprefix("fc."): array for name, array in weights.items() if name.startswith("fc.")}
-    beside = "The tensors under the key backbone were read; passed over, under others: 'head' (2 tensors)."
+    beside = (
+        "The tensors under the key backbone were read. Those under other keys were passed over: 'head' (2 tensors)."
+    )
     save({"backbone": body, "head": head}, tmp_path / "parts.pth")
     with pytest.raises(ConversionError, match="2 variables without a tensor: classifier") as caught:
         conversion.plan(tmp_path / "parts.pth", model=MODEL)

@@ -94,11 +94,20 @@ def test_a_prefix_of_some_names_is_not_guessed(upstream: Names) -> None:
     with pytest.raises(ConversionError, match=r"Those that begin with 'student\.' are.* So are .* 'teacher\.'\. Of"):
         recognise(both, ARCHITECTURE)
     beside = [*upstream, *(f"ema.{name}" for name in upstream)]
-    with pytest.raises(ConversionError, match=r"'ema\.' are: .* So are those that begin with none of these\. Of"):
+    with pytest.raises(ConversionError, match=r"'ema\.' are: .* So are all others\. Of"):
         recognise(beside, ARCHITECTURE)
     deep = [f"nets.{name}" for name in both] + ["nets.temperature", "step.count"]
     with pytest.raises(ConversionError, match=r"'nets\.student\.' are: .* So are .* 'nets\.teacher\.'\. Of"):
         recognise(deep, ARCHITECTURE)
+
+
+@pytest.mark.parametrize(
+    ("head", "way"), [("", r"k\.removeprefix\('body\.'\)"), ("head.", r"k\.partition\('\.'\)\[2\]")]
+)
+def test_names_of_which_some_begin_with_a_part(head: str, way: str, upstream: Names) -> None:
+    names = [f"{head if name.startswith('fc.') else 'body.'}{name}" for name in upstream]
+    with pytest.raises(ConversionError, match=rf"Under shorter names they are: .*\{{{way}: v for k, v in state_dict"):
+        recognise(names, ARCHITECTURE)
 
 
 @pytest.mark.parametrize("family", [family.name for family in families_of(ARCHITECTURE)])

@@ -165,6 +165,23 @@ def test_what_lies_at_an_optimizers_key_is_said_and_can_be_had(tmp_path: Path) -
     assert read({"opt": weights(2), "epoch": 1}, tmp_path, "opt").key == "opt"
 
 
+def test_numbers_at_an_optimizers_key_are_no_weights(tmp_path: Path) -> None:
+    content = {"optimizer": {"rates": np.ones(3)}}
+    with pytest.raises(ConversionError, match="where a state_dict was expected: no tensors by name"):
+        read(content, tmp_path)
+    with pytest.raises(ConversionError, match=r"no state_dict under the key 'x'; it holds one state_dict: 'optimizer'"):
+        read(content, tmp_path, "x")
+
+
+@pytest.mark.parametrize(
+    "content", [[weights(), {"a.b": np.ones((2, 2))}], {"a.b": np.ones((2, 2)), "head": weights()}]
+)
+def test_parts_that_no_line_of_code_joins(content: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConversionError) as caught:
+        read(content, tmp_path)
+    assert "2 state_dicts" in str(caught.value) and "join them" not in str(caught.value)
+
+
 def test_many_tensors_are_a_network_s_whatever_they_are_called(tmp_path: Path) -> None:
     """Averages are kept under names without dots, too, or by number beside a count."""
     plain = {f"conv{n}weight": np.ones((2, 2), np.float32) for n in range(12)}

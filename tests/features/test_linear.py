@@ -93,7 +93,7 @@ def test_the_same_seed_gives_the_same_bits() -> None:
 
 @pytest.mark.parametrize("images", [4, 100])
 def test_answers_that_are_all_right_are_not_certain_for_that(images: int) -> None:
-    """Their probability is that of Platt's targets: of n + 2 answers one could have been of any class."""
+    """Their probability is that of the targets: of each label a share of 1 / (n + 2) is spread over the classes."""
     labels = np.arange(images) % 2
     decisions = np.where(labels[:, None] == [0, 1], 0.5, -0.5)
     probabilities = softmax(linear._temperature(decisions, labels) * decisions, axis=1)

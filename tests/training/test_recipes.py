@@ -233,3 +233,12 @@ def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path) -> None:
 def test_a_recipe_that_is_not_there_is_no_wrong_toml(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^No recipe 'mine\.toml'; allowed are "):
         load_recipe("mine.toml")
+
+
+def test_stages_that_a_recipe_leaves_out_are_the_models(tmp_path: Path) -> None:
+    """They stand in the recipe then, so that a run says what it trained, whatever the table says later."""
+    given = 'tag = "mine"\ndataset = "folders"\nepochs = 1\nbatch_size = 2\n[optimizer]\nlearning_rate = 0.1\n'
+    (tmp_path / "mine.toml").write_text(f'model = "mpncov_efficientnet_lite0"\n{given}')
+    assert load_recipe(tmp_path / "mine.toml").stages == ("stage5", "stage6")
+    assert load_recipe(tmp_path / "mine.toml", ["stages=[]"]).stages == ()
+    assert load_recipe(tmp_path / "mine.toml", ["model=mpncov_resnet50"]).stages == ()

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mpncov_zoo.documents import Name, StrictModel, first_problem
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.registry import backbone_of, canonical_name
+from mpncov_zoo.registry import architecture, backbone_of, canonical_name
 from mpncov_zoo.specification import InputSpecification
 from mpncov_zoo.training.shares import Shares
 
@@ -134,7 +134,8 @@ class Recipe(StrictModel):
         seed: of the initial weights, the order of the images, augmentation and dropout.
         precision: Keras' dtype policy; weights, head and statistics are float32 under each.
         label_smoothing: share of each target that is spread over all classes.
-        stages: of the model's backbone, for the representation to stand on, as `mpncov_zoo.build` takes them.
+        stages: of the model's backbone, for the representation to stand on, none for its end. What a file leaves out is
+            as the model has it.
         options: architecture options that differ from the registry's, by part.
         pretrained: the weights to begin with, a tag, or true for the default ones; the classifier is fresh, and so is
             the representation where the weights have none or another one.
@@ -166,7 +167,7 @@ class Recipe(StrictModel):
     seed: int = Field(default=0, ge=0, lt=2**32)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    stages: tuple[str, ...] | None = None
+    stages: tuple[str, ...] = ()
     options: dict[str, dict[str, Any]] = {}
     pretrained: bool | Annotated[str, Field(min_length=1)] = False
     freeze: str | None = None
@@ -263,7 +264,9 @@ def load_recipe(name: str | PathLike[str], settings: Sequence[str] = ()) -> Reci
         _apply(values, setting)
     given = values.get("input", {})
     if isinstance(values.get("model"), str) and isinstance(given, dict):  # else the validation says what is wrong
-        values["input"] = {**backbone_of(canonical_name(values["model"])).input.model_dump(), **given}
+        model = canonical_name(values["model"])
+        values["input"] = {**backbone_of(model).input.model_dump(), **given}
+        values.setdefault("stages", architecture(model).stages)
     try:
         return Recipe.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
