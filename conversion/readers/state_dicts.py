@@ -227,4 +227,4 @@ def _is_of_an_optimizer(path: Path) -> bool:
 
 def _is_weight(tensor: Tensor | OtherTensor) -> bool:
     """Whether it may be a layer's weights: numbers with a point, in two dimensions or more."""
-    return isinstance(tensor, OtherTensor) or (len(tensor.shape) > 1 and tensor.storage.dtype.kind not in "iub")
+    return isinstance(tensor, Tensor) and len(tensor.shape) > 1 and tensor.storage.dtype.kind not in "iub"
