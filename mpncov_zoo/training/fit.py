@@ -49,7 +49,7 @@ from mpncov_zoo.training.networks import assign_pretrained, build
 from mpncov_zoo.training.optimization import compile_for, inner
 from mpncov_zoo.training.overview import Estimate, overview, warnings
 from mpncov_zoo.training.recipes import Recipe, load_recipe
-from mpncov_zoo.training.session import Session, read, usable
+from mpncov_zoo.training.session import Session, read_splits, usable
 from mpncov_zoo.training.state import Row, read_arrays, read_history, restore_state
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def train(
     run = runs.inspect(Path(output), recipe, resume=resume)
     devices = make_strategy(strategy)  # before TensorFlow computes anything; all workers have looked at the run
     require_shareable(devices, recipe.batch_size, recipe.precision)
-    data_sets = read(recipe, data, devices.num_replicas_in_sync)
+    data_sets = read_splits(recipe, data, devices.num_replicas_in_sync)
     require_outside(recipe.dataset, data, output)
     model = _initial(recipe, data_sets["train"].class_names, devices, hub, go_on=run.state.exists())
     directory = run.directory / f"{model.architecture.name}.{recipe.tag}"

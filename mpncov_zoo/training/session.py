@@ -27,6 +27,9 @@ class Session:
     """What the parts of a training run share.
 
     Attributes:
+        recipe: what is trained.
+        run: its directory.
+        devices: the strategy whose replicas share each batch.
         whole: the training images as they were found, before any were left out or kept apart.
         usable: the splits that can be decoded, by name.
         verbose: Keras' progress bar.
@@ -86,8 +89,12 @@ class Session:
         )
 
 
-def read(recipe: Recipe, directory: str | PathLike[str], replicas: int) -> dict[str, Split]:
-    """The splits that the recipe names, that to train on first and undivided; no image is decoded yet."""
+def read_splits(recipe: Recipe, directory: str | PathLike[str], replicas: int) -> dict[str, Split]:
+    """The splits that the recipe names, that to train on first and undivided; no image is decoded yet.
+
+    Raises:
+        InputError: they cannot be read, have other classes, or are too few images for the recipe.
+    """
     name, directory = recipe.dataset, Path(directory)
     parts = recipe.split.parts() if recipe.split else ()
     dataset_splits(name, directory, recipe.split)  # refuses to make one that there is
@@ -105,7 +112,11 @@ def read(recipe: Recipe, directory: str | PathLike[str], replicas: int) -> dict[
 
 
 def divided(recipe: Recipe, images: Split, replicas: int) -> dict[str, Split]:
-    """The images to train on, "train", and what is kept apart of them: the parts of `split`, or the holdout."""
+    """The images to train on, "train", and what is kept apart of them: the parts of `split`, or the holdout.
+
+    Raises:
+        InputError: too few images are left for a batch or a step, or the replicas cannot share the batches equally.
+    """
     parts = divide(images, recipe.split) if recipe.split else {"train": images}
     training, holdout = split_holdout(parts["train"], recipe.held_out(len(parts["train"])), recipe.seed)
     require_usable(training, training=True)
