@@ -138,7 +138,7 @@ def _root(x: Any, iterations: int, normalization: str | None, gram: bool) -> tup
     rows = _centered_rows(x)
     positions = _number_of_rows(rows)
     moment = ops.einsum("bid,bjd->bij" if gram else "bni,bnj->bij", rows, rows)  # N times the covariance, or the Gram
-    scale = _scale(moment, normalization, positions)
+    scale = _scale(moment, rows, normalization, gram)
     iteration = newton_schulz.iterate(moment * (-0.5 / scale), iterations, inverse=gram)
     compensation = ops.rsqrt(scale * positions) if gram else -2.0 * ops.sqrt(scale / positions)
     inner = iteration.result * compensation
@@ -175,14 +175,15 @@ def _root_of_any_size(x: Any, iterations: int, normalization: str | None, gram: 
     return ops.cond(gram, *(lambda root=root: root()[0] for root in roots)), backward
 
 
-def _scale(moment: Any, normalization: str | None, positions: Any) -> Any:
+def _scale(moment: Any, rows: Any, normalization: str | None, gram: bool) -> Any:
     """What the moment is divided by, (batch, 1, 1); 1 where it would be 0, so that a zero matrix stays zero."""
     if normalization is None:
-        return ops.ones_like(moment[:, :1, :1]) * positions
+        return ops.ones_like(moment[:, :1, :1]) * _number_of_rows(rows)
+    diagonal = ops.sum(ops.square(rows), axis=2 if gram else 1)  # of the moment, by operations that every runtime has
     if normalization == "trace":
-        norm = ops.sum(ops.diagonal(moment, axis1=-2, axis2=-1), axis=-1)
+        norm = ops.sum(diagonal, axis=-1)
     else:
-        largest = ops.max(ops.diagonal(moment, axis1=-2, axis2=-1), axis=-1)  # of all entries; its square may overflow
+        largest = ops.max(diagonal, axis=-1)  # of all entries; its square may overflow
         largest = ops.stop_gradient(ops.where(largest > 0, largest, ops.ones_like(largest)))[:, None, None]
         squared = _inner_product(moment / largest, moment / largest)
         norm = (largest * ops.sqrt(ops.where(squared > 0, squared, ops.ones_like(squared))))[:, 0, 0]
