@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -11,6 +12,8 @@ from keras import KerasTensor
 
 from mpncov_zoo import preprocessing
 from mpncov_zoo.assembly import as_list, assemble, deep_graph, precision
+from mpncov_zoo.backbones.blocks import folding, is_folding
+from mpncov_zoo.compiled import Inference
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.load_report import CONFIGURATION, LoadReport
 from mpncov_zoo.plausibility import check_images
@@ -22,7 +25,7 @@ NOT_LEARNED = DRAWN | {"moving_mean", "moving_variance"}  # BatchNormalization's
 
 
 class OfImages(keras.Model):
-    """A model of preprocessed images: it preprocesses them, and warns once of raw pixels.
+    """A model of preprocessed images: it preprocesses them, warns once of raw pixels, and is compiled for inference.
 
     Attributes:
         input_specification: how images become its input.
@@ -34,6 +37,16 @@ class OfImages(keras.Model):
         """Compute the outputs, as every Keras model does; raw pixels are warned of once."""
         check_images(inputs, self.input_specification)
         return super().__call__(inputs, *args, **kwargs)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """What Keras runs when the model is called: a compiled function for concrete images outside of training."""
+        if not training and mask is None and self._inference.takes(inputs):
+            return self._inference(inputs)
+        return super().call(inputs, training=training, mask=mask)
+
+    @cached_property
+    def _inference(self) -> Inference:
+        return Inference(self, super().call)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Compute the outputs batch by batch, as every Keras model does; raw pixels are warned of once."""
@@ -88,6 +101,7 @@ class ImageClassifier(OfImages):
     Attributes:
         features, representation, classifier: the sub-models (`classifier` is None for 0 classes).
         load_report: what was loaded and what is fresh, a `LoadReport`.
+        folded: whether it is for inference alone, without a normalisation behind a convolution (`optimize`).
         behind_stages: names of the weights that the whole trunk has behind the last of the architecture's `stages`.
 
     Example:
@@ -110,6 +124,7 @@ class ImageClassifier(OfImages):
         parts = assemble(architecture, num_classes, input_shape, initialize)
         super().__init__(parts.inputs, parts.outputs, name=name or architecture.name)
         self.architecture = architecture
+        self.folded = is_folding()
         self.num_classes = num_classes
         self.input_specification = input_specification
         self.labels = labels
@@ -119,6 +134,16 @@ class ImageClassifier(OfImages):
         self.behind_stages = parts.features.left_out
         self._endpoints = {"features": parts.features.endpoints, "representation": parts.representation.endpoints}
         self.load_report = LoadReport(fresh=tuple(self.named_variables()))
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, as every Keras model does, but not a network that is for inference alone.
+
+        Raises:
+            InputError: it is folded.
+        """
+        if self.folded:
+            raise InputError(f"{self.name} is optimized, for inference alone: train the network that it was made of.")
+        return super().fit(*args, **kwargs)
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -270,6 +295,7 @@ class ImageClassifier(OfImages):
             "labels": list(self.labels) if self.labels is not None else None,
             "name": self.name,
             "precision": self.dtype_policy.name,
+            "folded": self.folded,
             "frozen": [name for name, layer in self.named_layers().items() if not layer.trainable],
         }
 
@@ -280,7 +306,8 @@ class ImageClassifier(OfImages):
         architecture = Architecture.from_dict(values.pop("architecture"))
         specification = InputSpecification.model_validate(values.pop("input_specification"))
         frozen = values.pop("frozen", ())  # which files of earlier versions do not have
-        with precision(values.pop("precision")):
+        folded = values.pop("folded", False)
+        with precision(values.pop("precision")), folding() if folded else nullcontext():
             model = cls(architecture, input_specification=specification, **values)
         named = model.named_layers()
         for name, layer in named.items():  # a part before its layers, which it sets, too

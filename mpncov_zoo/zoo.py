@@ -1,10 +1,14 @@
 """What users call: build, load and feature_extractor, which need TensorFlow."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 
+import keras
+
 from mpncov_zoo import registry
+from mpncov_zoo.assembly import precision
 from mpncov_zoo.catalog import split_name
 from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
 from mpncov_zoo.errors import InputError
@@ -24,6 +28,7 @@ def build(
     representation: str | None = None,
     stages: Sequence[str] | None = None,
     options: Mapping[str, registry.Options] | None = None,
+    dtype: str | None = None,
 ) -> ImageClassifier:
     """Build a freshly initialised network.
 
@@ -37,6 +42,9 @@ def build(
             of them. By default as the model has it, which is most often its end; [] is always that.
         options: architecture options by part, for example {"representation": {"dimension_reduction": 128}}; every
             representation takes {"l2_normalize": True}, which makes each vector one of length 1.
+        dtype: Keras' dtype policy of the network, such as "mixed_bfloat16", whose trunk computes in 16 bits with
+            weights of 32; the representation and the classifier are float32 or better under each. By default the
+            program's policy.
 
     Raises:
         UnknownModel: no such model; the message lists close matches.
@@ -48,12 +56,13 @@ def build(
     """
     row = registry.backbone_of(registry.canonical_name(name))
     shape = (*row.input.size, row.input.channels) if input_shape is None else check_input_shape(input_shape)
-    return ImageClassifier(
-        registry.architecture(name, representation, options, stages),
-        num_classes=row.num_classes if num_classes is None else num_classes,
-        input_shape=shape,
-        input_specification=row.input.for_shape(shape),
-    )
+    with _policy(dtype):
+        return ImageClassifier(
+            registry.architecture(name, representation, options, stages),
+            num_classes=row.num_classes if num_classes is None else num_classes,
+            input_shape=shape,
+            input_specification=row.input.for_shape(shape),
+        )
 
 
 def load(
@@ -64,6 +73,7 @@ def load(
     input_shape: InputShape | None = None,
     representation: str | None = None,
     stages: Sequence[str] | None = None,
+    dtype: str | None = None,
     hub: str | PathLike[str] | None = None,
     cache_dir: str | PathLike[str] | None = None,
     offline: bool | None = None,
@@ -80,6 +90,7 @@ def load(
         representation: another than the model's own; it and the classifier are then fresh.
         stages: of the backbone, for the representation to stand on, as `build` takes them; it and the classifier are
             then fresh, and the pretrained backbone ends with the last of them.
+        dtype: the network's dtype policy, as `build` takes it. For inference `mpncov_zoo.optimize` is faster.
         hub: the only place to look for the weights: an artifact directory, a directory of `<model>.<tag>/` ones, an
             `https://` URL or `hf:owner/name@<40-hex commit>` of such. By default MPNCOV_ZOO_HUB, then the manifest's.
         cache_dir: where downloads and conversions are kept; by default MPNCOV_ZOO_CACHE or the platform's place.
@@ -111,18 +122,20 @@ def load(
             input_shape=input_shape,
             representation=representation,
             stages=stages,
+            dtype=dtype,
         )
     else:
         found = find(name, pretrained, hub=hub, cache_dir=cache_dir, offline=offline, put_off_variables=True)
         if found.is_trunk and representation is None:
             representation = registry.MODELS[found.model][1]
-        loaded = network(
-            found.artifact,
-            num_classes=num_classes,
-            input_shape=input_shape,
-            representation=representation,
-            stages=stages,
-        )
+        with _policy(dtype):
+            loaded = network(
+                found.artifact,
+                num_classes=num_classes,
+                input_shape=input_shape,
+                representation=representation,
+                stages=stages,
+            )
         if found.is_trunk and loaded.load_report.fresh:
             named = loaded.load_report.weights
             parts = dict.fromkeys(name.split("/")[0] for name in loaded.load_report.fresh)
@@ -183,3 +196,22 @@ def feature_extractor(
         offline=offline,
     )
     return FeatureExtractor(classifier, stages)
+
+
+@contextmanager
+def _policy(dtype: str | None) -> Iterator[None]:
+    """Within this context networks have a dtype policy, or the program's.
+
+    Raises:
+        InputError: Keras has no such policy.
+    """
+    if dtype is None:
+        yield
+        return
+    try:
+        keras.dtype_policies.get(dtype)
+    except (TypeError, ValueError) as error:
+        allowed = "float32, mixed_bfloat16, mixed_float16, bfloat16, float16, float64"
+        raise InputError(f"dtype must be a dtype policy of Keras: {allowed}. Received: {dtype!r}.") from error
+    with precision(dtype):
+        yield

@@ -357,7 +357,7 @@ def test_the_trunk_with_a_fresh_covariance_head(cache: Path, caplog: pytest.LogC
     images = model.preprocess(pixels)
     stages = mpncov_zoo.feature_extractor(trunk, ["stage5", "stage6"])(images)
     for here, there in zip(model.features(images), stages.values(), strict=True):
-        np.testing.assert_array_equal(here, there)
+        np.testing.assert_allclose(here, there, rtol=1e-4, atol=1e-5 * np.abs(there).max())  # not compiled, compiled
     assert np.isfinite(model(images)).all()
     same = mpncov_zoo.load(LITES[0], pretrained=True, representation="mpncov", num_classes=3, cache_dir=cache)
     assert same.architecture == model.architecture

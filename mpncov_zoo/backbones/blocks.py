@@ -12,6 +12,7 @@ BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}  # PyTorch's momentum 0.1 is Ker
 BATCH_NORM_TENSORFLOW = {"epsilon": 1e-3, "momentum": 0.99}  # of the networks designed there, EfficientNet-Lite
 
 _zeros_by_shape: ContextVar[dict[Any, Any] | None] = ContextVar("zeros_by_shape", default=None)
+_folded: ContextVar[dict[str, str] | None] = ContextVar("folded", default=None)
 
 
 @contextmanager
@@ -22,6 +23,26 @@ def skip_initialization() -> Iterator[None]:
         yield
     finally:
         _zeros_by_shape.reset(token)
+
+
+@contextmanager
+def folding() -> Iterator[dict[str, str]]:
+    """Within this context no normalisation stands behind a convolution, which has a bias instead; for inference.
+
+    Yields:
+        The names of the normalisations that are left out by those of their convolutions, as the layers are made.
+    """
+    norms: dict[str, str] = {}
+    token = _folded.set(norms)
+    try:
+        yield norms
+    finally:
+        _folded.reset(token)
+
+
+def is_folding() -> bool:
+    """Whether networks are built within `folding`."""
+    return _folded.get() is not None
 
 
 def _zeros(shape: tuple[int, ...], dtype: str | None = None) -> Any:
@@ -162,7 +183,13 @@ class BatchNormalization(layers.BatchNormalization):
 def batch_norm(
     x: KerasTensor, *, name: str, constants: Mapping[str, float] = BATCH_NORM, dtype: str | None = None
 ) -> KerasTensor:
-    """Batch normalisation with the published constants; the shape is kept."""
+    """Batch normalisation with the published constants; the shape is kept.
+
+    Its weights are float32 where those of the other layers are of 16 bits.
+    """
+    policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+    if policy.variable_dtype in ("float16", "bfloat16"):
+        dtype = f"mixed_{policy.compute_dtype}"
     return BatchNormalization(**constants, name=name, dtype=dtype)(x)
 
 
@@ -187,9 +214,14 @@ def conv_bn(
     and `<prefix>_bn<index>`; where the numbers of the two differ, `bn_index` is the second one's. Without `activation`
     the normalised values stay as they are.
     """
-    name, number = f"{prefix}_conv{index}", index if bn_index is None else bn_index
+    name, norm = f"{prefix}_conv{index}", f"{prefix}_bn{index if bn_index is None else bn_index}"
+    norms = _folded.get()
+    use_bias = use_bias or norms is not None
     x = conv(x, filters, size, name=name, strides=strides, use_bias=use_bias, same=same, dtype=dtype)
-    x = batch_norm(x, name=f"{prefix}_bn{number}", constants=constants, dtype=dtype)
+    if norms is None:
+        x = batch_norm(x, name=norm, constants=constants, dtype=dtype)
+    else:
+        norms[name] = norm
     return x if activation is None else activation(x)
 
 

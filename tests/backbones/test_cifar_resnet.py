@@ -76,7 +76,8 @@ def test_networks_deeper_than_pythons_recursion_limit() -> None:
         sys.setrecursionlimit(before)
     networks.randomize(model)
     x = networks.images(model)
-    np.testing.assert_array_equal(extractor(x)["stage3"], model.features(x))
+    expected = model.features(x)
+    np.testing.assert_allclose(extractor(x)["stage3"], expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
 def stack_depth() -> int:

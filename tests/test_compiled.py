@@ -1,0 +1,138 @@
+"""model(images) is compiled: the same values, whatever is done with the network, and never a graph too many."""
+
+import threading
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
+from mpncov_zoo.compiled import Inference
+from mpncov_zoo.errors import InputError
+from tests import networks
+
+
+@pytest.fixture
+def model() -> ImageClassifier:
+    return networks.tiny()
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The images of every call that was taken by a compiled function."""
+    taken: list[Any] = []
+    compiled = Inference.__call__
+
+    def counting(self: Inference, images: Any) -> Any:
+        taken.append(images)
+        return compiled(self, images)
+
+    monkeypatch.setattr(Inference, "__call__", counting)
+    return taken
+
+
+def layer_by_layer(model: ImageClassifier, images: Any) -> np.ndarray:
+    return model.classifier(model.representation(model.features(images))).numpy()
+
+
+def assert_close(computed: Any, expected: Any) -> None:
+    np.testing.assert_allclose(computed, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def test_batches_of_any_size_share_one_graph(model: ImageClassifier, calls: list[Any]) -> None:
+    traced = []
+    call = model._inference.call
+    model._inference.call = lambda *args, **kwargs: traced.append(args) or call(*args, **kwargs)
+    for batch in (1, 3, 2, 5):
+        images = networks.images(model, batch)
+        assert_close(model(images), layer_by_layer(model, images))
+        assert_close(model(tf.constant(images), training=False), layer_by_layer(model, images))
+    assert len(traced) == 1 and len(calls) == 8
+
+
+def test_images_of_any_size_share_one_graph(calls: list[Any]) -> None:
+    model = networks.tiny(input_shape=(None, None, 3))
+    for size in ((12, 12), (9, 14), (20, 20)):
+        images = np.random.default_rng(0).normal(0, 1, (2, *size, 3)).astype(np.float32)
+        assert_close(model(images), layer_by_layer(model, images))
+    assert len(calls) == 3
+
+
+def test_an_extractor_is_compiled_too(model: ImageClassifier, calls: list[Any]) -> None:
+    images = networks.images(model)
+    found = FeatureExtractor(model, ["stage2", "covariance"])(images)
+    assert len(calls) == 1 and list(found) == ["stage2", "covariance"]
+    assert_close(found["covariance"], model.representation.get_layer("covariance")(
+        model.representation.get_layer("reduction_bn")(
+            model.representation.get_layer("reduction_conv")(model.features(images))
+        ).numpy().clip(0)
+    ))  # fmt: skip
+
+
+def test_gradients_pass_through_it(model: ImageClassifier, calls: list[Any]) -> None:
+    images = tf.constant(networks.images(model))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(images)
+        compiled = tf.reduce_sum(model(images) ** 2)
+        by_layers = tf.reduce_sum(model.classifier(model.representation(model.features(images))) ** 2)
+    assert len(calls) == 1
+    sources = [images, *(variable.value for variable in model.trainable_variables)]
+    for computed, expected in zip(tape.gradient(compiled, sources), tape.gradient(by_layers, sources), strict=True):
+        np.testing.assert_allclose(computed, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def test_training_and_tracing_take_keras_own_way(model: ImageClassifier, calls: list[Any]) -> None:
+    images = networks.images(model)
+    statistics = model.features.get_layer("stem_bn").moving_mean.numpy()
+    model(images, training=True)
+    assert (model.features.get_layer("stem_bn").moving_mean.numpy() != statistics).any()
+    outer = tf.function(lambda x: model(x, training=False))
+    assert_close(outer(images), layer_by_layer(model, images))
+    model(keras.Input((12, 12, 3)))
+    model.stateless_call(model.trainable_variables, model.non_trainable_variables, images)
+    assert not calls
+
+
+def test_what_is_assigned_later_counts(model: ImageClassifier) -> None:
+    images = networks.images(model)
+    before = model(images).numpy()
+    networks.randomize(model, seed=1)
+    assert_close(model(images), layer_by_layer(model, images))
+    assert np.abs(model(images) - before).max() > 1e-2
+    model.freeze("stage2")
+    assert_close(model(images), layer_by_layer(model, images))
+
+
+def test_threads_may_call_it_first_together(model: ImageClassifier) -> None:
+    images, results = networks.images(model), []
+    threads = [threading.Thread(target=lambda: results.append(model(images).numpy())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4
+    for result in results:
+        assert_close(result, layer_by_layer(model, images))
+
+
+def test_run_eagerly_is_respected(model: ImageClassifier, calls: list[Any]) -> None:
+    model.compile(run_eagerly=True)
+    model(networks.images(model))
+    assert not calls
+
+
+def test_what_no_graph_can_take_is_said_as_ever(model: ImageClassifier) -> None:
+    with pytest.raises(ValueError, match="expected shape"):
+        model(np.zeros((1, 9, 9, 3), np.float32))
+    of_any_size = networks.tiny(input_shape=(None, None, 3))
+    of_any_size(networks.images(of_any_size))
+    with pytest.raises(InputError, match="at least 2 positions"):
+        of_any_size(np.ones((1, 2, 2, 3), np.float32))
+
+
+def test_whole_numbers_and_doubles_are_computed_as_float32(model: ImageClassifier) -> None:
+    images = networks.images(model)
+    assert_close(model(images.astype(np.float64)), model(images))
+    assert_close(model((images * 3).astype(np.int32)), model((images * 3).astype(np.int32).astype(np.float32)))
