@@ -12,14 +12,16 @@ The graph's arithmetic is Pillow's own, in fixed point, so its pixels are equal,
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.images import ImageSource, read_image
+from mpncov_zoo.images import ImageSource, count_pixels, read_image
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -31,6 +33,7 @@ __all__ = [
     "geometry",
     "normalize",
     "normalize_tensor",
+    "on_threads",
     "preprocess",
     "preprocess_encoded",
     "read_image",
@@ -39,11 +42,16 @@ __all__ = [
 ]
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+THREADS = min(8, (os.cpu_count() or 1) + 4)
+LARGE = 2**24  # pixels, which take 150 MB while they are decoded and resized
 _MAX_INTERMEDIATE_PIXELS = 2**28  # 1 GB in Pillow: a square input of 256 up to an aspect ratio of 4096
 
 
+Result = TypeVar("Result")
+
+
 def preprocess(images: ImageSource | list[ImageSource], spec: InputSpecification) -> np.ndarray:
-    """Read, resize, crop and normalise images into a batch for a network.
+    """Read, resize, crop and normalise images into a batch for a network; those of a list on all cores.
 
     Args:
         images: one source of `read_image`, a list or tuple of them, or a uint8 array (batch, height, width, channels).
@@ -64,19 +72,48 @@ def preprocess(images: ImageSource | list[ImageSource], spec: InputSpecification
         return normalize(_pixels(images, spec)[np.newaxis], spec)
     if len(images) == 0:
         raise InputError("received no images (an empty list or batch); allowed: at least one image")
-    return normalize(np.stack([_batch_pixels(images, index, spec) for index in range(len(images))]), spec)
+
+    def read(index: int) -> np.ndarray:
+        try:
+            return _pixels(images[index], spec)
+        except InputError as error:
+            raise InputError(f"images[{index}]: {error}") from None
+
+    return normalize(np.stack(on_threads(read, range(len(images)), images)), spec)
+
+
+def on_threads(function: Callable[[Any], Result], arguments: Sequence[Any], images: Sequence[Any]) -> list[Result]:
+    """What a function returns for each of its arguments, in their order.
+
+    Images of more than LARGE pixels are worked on one after the other, on the caller's thread, so that the memory does
+    not grow with the number of threads.
+
+    Args:
+        function: reads the image that belongs to an argument.
+        arguments: one for each image.
+        images: what `preprocess` takes, for their sizes.
+
+    Raises:
+        Exception: the first one that the function raises, in order; what is not begun then is left.
+    """
+    with ThreadPoolExecutor(THREADS) as pool:
+        pairs = zip(arguments, images, strict=True)
+        begun: list[Future[Result] | None] = [
+            None if count_pixels(image) > LARGE else pool.submit(function, argument) for argument, image in pairs
+        ]
+        try:
+            return [
+                function(argument) if future is None else future.result()
+                for future, argument in zip(begun, arguments, strict=True)
+            ]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _pixels(source: ImageSource, spec: InputSpecification) -> np.ndarray:
     """Return uint8 (height, width, channels)."""
     return resize_and_crop(read_image(source, spec.channel_order), spec)
-
-
-def _batch_pixels(sources: Any, index: int, spec: InputSpecification) -> np.ndarray:
-    try:
-        return _pixels(sources[index], spec)
-    except InputError as error:
-        raise InputError(f"images[{index}]: {error}") from None
 
 
 def resize_and_crop(image: Image.Image, spec: InputSpecification) -> np.ndarray:

@@ -12,7 +12,6 @@ from mpncov_zoo.cli.options import PROGRAM, add_command, add_images, add_json, a
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.features.extraction import Extract
 from mpncov_zoo.features.files import FeatureFile, feature_file
-from mpncov_zoo.features.reading import batches
 from mpncov_zoo.progress import progress_bar
 
 Shape = tuple[int, ...]
@@ -91,8 +90,7 @@ def _write(file: FeatureFile, extract: Extract, paths: Sequence[str], args: argp
     """Write the rows; return how many, and the shape of one."""
     count, shape = 0, None
     with progress_bar(len(paths), "image") as bar:
-        for batch in batches(paths, args.batch_size):
-            rows = extract.rows(batch)
+        for batch, rows in extract.files(paths, args.batch_size):
             for error in rows.unreadable:
                 if not args.skip_unreadable:
                     raise InputError(f"{error} (--skip-unreadable leaves such images out)")

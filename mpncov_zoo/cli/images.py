@@ -2,7 +2,7 @@
 
 import sys
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from mpncov_zoo.errors import InputError
@@ -17,8 +17,8 @@ FOLDERS = (
 )
 
 
-def find_images(inputs: Sequence[str]) -> Iterator[str]:
-    """Return the paths of images; folders are searched at once, standard input is read as it comes.
+def find_images(inputs: Sequence[str]) -> Iterable[str]:
+    """Return the paths of images: a list, or an iterator where standard input is read as it comes.
 
     Args:
         inputs: paths of files or folders, or "-".
@@ -26,9 +26,8 @@ def find_images(inputs: Sequence[str]) -> Iterator[str]:
     Raises:
         InputError: a folder, or standard input, holds none.
     """
-    return chain.from_iterable(
-        [_from_stdin() if each == STANDARD_INPUT else find_named_images([each]) for each in inputs]
-    )
+    found = [_from_stdin() if each == STANDARD_INPUT else find_named_images([each]) for each in inputs]
+    return chain.from_iterable(found) if STANDARD_INPUT in inputs else [*chain.from_iterable(found)]
 
 
 def _from_stdin() -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.features.reading import read_all
+from mpncov_zoo.features.reading import read_all, read_batches
 
 if TYPE_CHECKING:
     from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
@@ -109,7 +109,14 @@ class Extract:
             names: of the images, for errors; by default paths are their own names, and others are numbered.
         """
         names = names or [_named(image, index) for index, image in enumerate(images)]
-        found = read_all(images, self.network.preprocess, names)
+        return self._rows(read_all(images, self.network.preprocess, names))
+
+    def files(self, paths: Sequence[str], batch_size: int) -> Iterator[tuple[list[str], Rows]]:
+        """The features of files, so many at a time, beside their paths; while some are computed, the next are read."""
+        for batch in read_batches(paths, self.network.preprocess, batch_size):
+            yield [path for path, _ in batch], self._rows([image for _, image in batch])
+
+    def _rows(self, found: Sequence[np.ndarray | InputError]) -> Rows:
         good = {index: image for index, image in enumerate(found) if not isinstance(image, InputError)}
         return Rows(
             read=tuple(good),

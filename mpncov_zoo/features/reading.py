@@ -6,19 +6,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.images import count_pixels
+from mpncov_zoo.preprocessing import on_threads
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-LARGE = 2**24  # pixels, which take 150 MB while they are decoded and resized
-THREADS = min(8, (os.cpu_count() or 1) + 4)
 logger = logging.getLogger(__name__)
 
 Read = Callable[[Any], np.ndarray]
+Item = TypeVar("Item")
 ReadImage = tuple[str, np.ndarray | InputError]  # path, (height, width, channels) or what is wrong with it
 
 
@@ -77,29 +76,37 @@ def batches(paths: Iterable[str], batch_size: int) -> Iterator[list[str]]:
 def read_all(images: Sequence[Any], read: Read, names: Sequence[str]) -> list[np.ndarray | InputError]:
     """Read the images of a batch on threads; an unreadable one comes as its error, which names it, in its place.
 
-    Images of more than LARGE pixels are read one after the other, on the caller's thread, so that the memory does not
-    grow with the number of threads.
-
     Args:
         images: what `read` takes.
         read: image -> (1, height, width, channels), raising InputError: `ImageClassifier.preprocess`.
         names: of the images, for the errors.
     """
 
-    def one(image: Any, name: str) -> np.ndarray | InputError:
+    def one(index: int) -> np.ndarray | InputError:
         try:
-            return read(image)[0]
+            return read(images[index])[0]
         except InputError as error:
+            name = names[index]
             return InputError(str(error) if repr(name) in str(error) else f"{name!r}: {error}")
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        pairs = list(zip(images, names, strict=True))
-        reading = [None if count_pixels(image) > LARGE else pool.submit(one, image, name) for image, name in pairs]
-        found = zip(reading, pairs, strict=True)
-        return [one(*pair) if future is None else future.result() for future, pair in found]
+    return on_threads(one, range(len(images)), images)
 
 
 def read_batches(paths: Iterable[str], read: Read, batch_size: int) -> Iterator[list[ReadImage]]:
-    """Read the images of files, so many at a time; an unreadable one comes as its error, in its place."""
-    for batch in batches(paths, batch_size):
-        yield list(zip(batch, read_all(batch, read, batch), strict=True))
+    """Read the images of files, so many at a time; an unreadable one comes as its error, in its place.
+
+    While a batch is used, the next one is read on a thread; but not where the paths come one by one, as from standard
+    input, and the next may be long in coming.
+    """
+    read_one = (list(zip(batch, read_all(batch, read, batch), strict=True)) for batch in batches(paths, batch_size))
+    return _ahead(read_one) if isinstance(paths, Sequence) else read_one
+
+
+def _ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, each made on a thread while the one before it is used."""
+    end: Any = object()
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, items, end)
+            yield item

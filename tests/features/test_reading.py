@@ -4,12 +4,14 @@ import io
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mpncov_zoo import preprocessing
 from mpncov_zoo.cli.images import find_images as find_on_command_line
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.features import reading
@@ -67,7 +69,7 @@ def test_large_images_are_read_one_after_the_other_on_the_callers_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each thread's allocator keeps what its largest image took."""
-    monkeypatch.setattr(reading, "LARGE", 100)
+    monkeypatch.setattr(preprocessing, "LARGE", 100)
     paths = []
     for index, side in enumerate((8, 30, 9, 40, 10)):
         paths.append(str(tmp_path / f"{index}.png"))
@@ -82,3 +84,39 @@ def test_large_images_are_read_one_after_the_other_on_the_callers_thread(
     assert [image[0, 0] for image in found if isinstance(image, np.ndarray)] == [0, 1, 2, 3, 4]
     own = threading.get_ident()
     assert [threads[path] == own for path in paths] == [False, True, False, True, False]
+
+
+def test_the_next_batch_is_read_while_one_is_used() -> None:
+    second = threading.Event()
+
+    def read(path: str) -> np.ndarray:
+        if path == "c":
+            second.set()
+        return np.zeros((1, 2, 2, 3), np.float32)
+
+    batches = reading.read_batches(["a", "b", "c"], read, 2)
+    assert [path for path, _ in next(batches)] == ["a", "b"]
+    assert second.wait(timeout=30)
+    assert [path for path, _ in next(batches)] == ["c"]
+    assert next(batches, None) is None
+
+
+def test_paths_that_come_one_by_one_are_not_waited_for() -> None:
+    """As from standard input: a batch is answered before the next path is asked for."""
+    asked: list[str] = []
+
+    def paths() -> Iterator[str]:
+        for name in ("a", "b", "c"):
+            asked.append(name)
+            yield name
+
+    batches = reading.read_batches(paths(), lambda path: np.zeros((1, 2, 2, 3), np.float32), 1)
+    assert [path for path, _ in next(batches)] == ["a"] == asked
+
+
+def test_an_error_of_the_reader_is_the_callers() -> None:
+    def read(path: str) -> np.ndarray:
+        raise MemoryError(path)
+
+    with pytest.raises(MemoryError, match="a"):
+        next(reading.read_batches(["a", "b"], read, 1))
