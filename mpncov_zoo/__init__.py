@@ -32,6 +32,8 @@ if TYPE_CHECKING:
         UnknownModel,
         ZooError,
     )
+    from mpncov_zoo.exporting.exporter import export
+    from mpncov_zoo.inference import optimize
     from mpncov_zoo.load_report import LoadReport
     from mpncov_zoo.zoo import build, feature_extractor, load
 
@@ -50,6 +52,8 @@ _HOMES = {
         "UnknownModel",
         "ZooError",
     ),
+    "exporting.exporter": ("export",),
+    "inference": ("optimize",),
     "load_report": ("LoadReport",),
     "zoo": ("build", "feature_extractor", "load"),
 }
@@ -71,10 +75,12 @@ __all__ = [
     "UnknownModel",
     "ZooError",
     "build",
+    "export",
     "feature_extractor",
     "info",
     "list_models",
     "load",
+    "optimize",
 ]
 __getattr__, __dir__ = lazy_names(__name__, _HOMES, _SUBMODULES)
 

@@ -1,0 +1,257 @@
+"""Writes a network in a format, runs it there and compares; what was not compared does not appear."""
+
+import json
+import logging
+import math
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
+from mpncov_zoo.complete import complete
+from mpncov_zoo.description import DESCRIPTION_FILE
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.exporting.formats import FORMATS, IMAGES, LOGITS, Order, Run, check_format
+from mpncov_zoo.exporting.report import Comparison, ExportReport
+from mpncov_zoo.hub.verification import describe_files
+from mpncov_zoo.inference import fold, require_float32
+from mpncov_zoo.preprocessing import normalize
+from mpncov_zoo.quiet import require_tensorflow_backend
+from mpncov_zoo.registry import REPRESENTATIONS
+from mpncov_zoo.representations import MPNCOV
+from mpncov_zoo.representations.covariance import multiplications
+from mpncov_zoo.specification import InputShape
+from mpncov_zoo.version import __version__
+
+logger = logging.getLogger(__name__)
+
+BOUNDS = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-1, "int8": math.inf}  # of the largest output
+BATCHES = (2, 1)
+LARGER = 32  # pixels that the other size which is tried has more
+COVARIANCE_FORMS = ("covariance", "gram")
+FEWEST = 8  # images to calibrate int8 with
+
+
+def export(
+    model: ImageClassifier,
+    directory: str | PathLike[str],
+    format: str = "saved_model",
+    dtype: str = "float32",
+    *,
+    calibration: Sequence[Any] | None = None,
+) -> ExportReport:
+    """Write a network for another runtime, with its batch normalisation folded into the convolutions.
+
+    Before the directory appears, the file is run in its runtime (TensorFlow, ONNX Runtime, OpenVINO, LiteRT) on
+    batches of two sizes, and of images of two sizes if it takes any, and compared with the network.
+
+    Args:
+        model: a network of float32; it stays as it is.
+        directory: where to write; it must not exist. Beside the format's file it gets a `model.json`: input, labels,
+            weights, digests, and what was compared.
+        format: "saved_model", "onnx", "openvino" or "litert". LiteRT takes images of the published size alone, the
+            others of any size that the network allows; the number of images is free in all.
+        dtype: "float32" for all. "bfloat16" for a SavedModel computes the trunk in it. "float16" for OpenVINO and
+            LiteRT stores the weights in it. "int8" for ONNX and OpenVINO quantises the convolutions; covariance,
+            root and classifier stay float32.
+        calibration: for int8, images such as those to come, at least 8: paths, PIL images or uint8 arrays. How often
+            the first class of these stays the same stands in the report.
+
+    Returns:
+        What `model.json` says.
+
+    Raises:
+        InputError: the directory exists or cannot be written, packages are missing, an argument is none of these, the
+            format cannot take the network, or its runtime computes something else: by more than 1e-4 of the largest
+            logit in float32, 1e-2 in float16, 1e-1 in bfloat16. The message says at which stage they part.
+
+    Example:
+        >>> model = mpncov_zoo.load("mpncov_cifar_resnet20", pretrained=True)
+        >>> mpncov_zoo.export(model, "exported", format="onnx").check[0].difference < 1e-4
+        True
+    """
+    target = Path(directory)
+    network, pixels = _checked(model, target, format, dtype, calibration)
+    with complete(target) as partial, _forms_of(network, network.input_specification.size):
+        partial.mkdir()
+        order = Order(network, dtype, pixels, _metadata(network))
+        run = _written(order, partial, format)
+        check = tuple(_compared(run, model, order, batches) for batches in _images(network, pixels))
+        _require_close(check, order, format)
+        report = _describe(order, partial, format, check)
+    sizes = "any size" if network.input_shape[1] is None else "{}x{} pixels".format(*network.input_shape[1:3])
+    largest = max(comparison.difference for comparison in check)
+    logger.info("%s: %s for images of %s, within %.1e of the network", target, FORMATS[format].title, sizes, largest)
+    return report
+
+
+def _checked(
+    model: ImageClassifier, target: Path, format: str, dtype: str, calibration: Sequence[Any] | None
+) -> tuple[ImageClassifier, np.ndarray | None]:
+    """The network that is written, and the images to calibrate with, preprocessed."""
+    require_tensorflow_backend("Exporting")
+    require_float32(model)
+    row = check_format(format, dtype, calibration is not None)
+    if calibration is not None and len(calibration) < FEWEST:
+        raise InputError(f"calibration needs {FEWEST} images or more. Received: {len(calibration)}.")
+    if target.exists():
+        raise InputError(f"{target} exists already; give a new directory.")
+    pixels = None if calibration is None else model.preprocess(list(calibration))
+    return fold(model, "bfloat16" if dtype == "bfloat16" else "float32", _input_shape(model, row.any_size)), pixels
+
+
+def _input_shape(model: ImageClassifier, any_size: bool) -> InputShape:
+    height, width, channels = model.input_shape[1:]
+    if any_size and not REPRESENTATIONS[model.architecture.representation].fixes_size:
+        return None, None, channels
+    usual = model.input_specification.size
+    return height or usual[0], width or usual[1], channels
+
+
+@contextmanager
+def _forms_of(network: ImageClassifier, size: tuple[int, int]) -> Iterator[None]:
+    """Within this context the covariance has the form that is cheaper at one size, instead of a choice in the graph."""
+    shapes: Any = network.features.compute_output_shape((1, *size, network.input_shape[3]))
+    shapes = shapes if isinstance(shapes[0], Sequence) else [shapes]
+    layers = [layer for layer in network.representation.layers if isinstance(layer, MPNCOV)]
+    before = [layer.form for layer in layers]
+    for layer, (_, height, width, _) in zip(layers, shapes, strict=False):
+        costs = {
+            form: multiplications(form, height * width, layer.input.shape[-1], layer.iterations)
+            for form in COVARIANCE_FORMS
+        }
+        layer.form = min(costs, key=costs.__getitem__)
+    try:
+        yield
+    finally:
+        for layer, form in zip(layers, before, strict=True):
+            layer.form = form
+
+
+def _written(order: Order, directory: Path, format: str) -> Run:
+    """The format's file, written into a directory and opened there."""
+    row = FORMATS[format]
+    try:
+        row.write(order, directory)
+        return row.open(directory)
+    except (OSError, MemoryError, InputError):
+        raise
+    except Exception as error:  # of what they cannot convert or open, each tool complains in its own way
+        others = ", ".join(name for name in FORMATS if name != format)
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
+        raise InputError(
+            f"{row.title} cannot be made of {order.network.name}: {reason.rstrip('.')}. Nothing was written; other "
+            f"formats are {others}."
+        ) from error
+
+
+def _images(network: ImageClassifier, pixels: np.ndarray | None) -> list[list[np.ndarray]]:
+    """What is compared, each a list of batches: two sizes of batch and of images, or what int8 was calibrated with."""
+    if pixels is not None:
+        return [np.array_split(pixels, len(pixels))]
+    size = network.input_specification.size
+    batches = [[_noise(network, batch, size)] for batch in BATCHES]
+    if network.input_shape[1] is None:
+        batches.append([_noise(network, 1, (size[0] + LARGER, size[1] + LARGER))])
+    return batches
+
+
+def _compared(run: Run, model: ImageClassifier, order: Order, batches: Sequence[np.ndarray]) -> Comparison:
+    """The runtime's logits against those of the network as it was given, or, where that is of one size, as folded."""
+    shape = batches[0].shape
+    fits = all(own in (None, given) for own, given in zip(model.input_shape[1:], shape[1:], strict=True))
+    network = model if fits else order.network
+    outputs = np.concatenate([run(images)[LOGITS] for images in batches])
+    expected = np.concatenate([np.asarray(network(images, training=False)) for images in batches])
+    return Comparison(
+        images=(len(expected), *shape[1:]),
+        difference=_difference(outputs, expected),
+        same_class=float(np.mean(outputs.argmax(axis=1) == expected.argmax(axis=1))),
+    )
+
+
+def _difference(outputs: np.ndarray, expected: np.ndarray) -> float:
+    """The largest one, relative to what is expected at the most; a number that is none counts as the largest."""
+    difference = float(np.abs(outputs - expected).max() / max(np.abs(expected).max(), 1e-30))
+    return difference if math.isfinite(difference) else sys.float_info.max
+
+
+def _require_close(check: Sequence[Comparison], order: Order, format: str) -> None:
+    worst = max(check, key=lambda comparison: comparison.difference)
+    if worst.difference > BOUNDS[order.dtype]:
+        batch, height, width, _ = worst.images
+        raise InputError(
+            f"{FORMATS[format].title} computes something else than {order.network.name} for {batch} images of "
+            f"{height}x{width}: {worst.difference:.1e} of the largest logit, allowed are {BOUNDS[order.dtype]:.0e}. "
+            f"They part at {_first_apart(order, format)}. Nothing was written."
+        )
+
+
+def _noise(network: ImageClassifier, batch: int, size: tuple[int, int]) -> np.ndarray:
+    """Seeded images (batch, height, width, channels), normalised."""
+    pixels = np.random.default_rng(batch).integers(0, 256, (batch, *size, network.input_shape[3]), np.uint8)
+    return normalize(pixels, network.input_specification)
+
+
+def _first_apart(order: Order, format: str) -> str:
+    """The first stage at which the runtime computes something else; all stages are written and run for that."""
+    network = order.network
+    assert isinstance(network, ImageClassifier)
+    stages = FeatureExtractor(network, network.stages)
+    stages.trainable = False
+    images = _noise(network, 1, network.input_specification.size)
+    with tempfile.TemporaryDirectory() as scratch:
+        outputs = _written(replace(order, network=stages), Path(scratch), format)(images)
+        expected = stages(images, training=False)
+        for name in network.stages:
+            if _difference(np.asarray(outputs[name]), np.asarray(expected[name])) > BOUNDS[order.dtype]:
+                return f"stage {name!r}"
+    return "no stage that is written beside the others"
+
+
+def _metadata(network: ImageClassifier) -> dict[str, str]:
+    """What stands in files that have room for it."""
+    return {
+        "model": network.name,
+        "weights": network.load_report.weights or "",
+        "trust": network.load_report.trust or "",
+        "input": network.input_specification.model_dump_json(),
+        "labels": json.dumps(network.labels),
+        "written_by": f"mpncov-zoo {__version__}",
+    }
+
+
+def _describe(order: Order, directory: Path, format: str, check: tuple[Comparison, ...]) -> ExportReport:
+    """Write model.json for the files that are there."""
+    network = order.network
+    report = ExportReport(
+        format=format,
+        dtype=order.dtype,
+        model=network.name,
+        weights=network.load_report.weights,
+        trust=network.load_report.trust,
+        input_name=IMAGES,
+        input_shape=network.input_shape,
+        input=network.input_specification,
+        outputs=(LOGITS,),
+        labels=network.labels,
+        check=check,
+        versions={"mpncov-zoo": __version__, **_versions(format)},
+        files=describe_files(directory),
+    )
+    text = json.dumps(report.model_dump(mode="json"), indent=2)
+    (directory / DESCRIPTION_FILE).write_text(f"{text}\n", encoding="utf-8", newline="\n")
+    return report
+
+
+def _versions(format: str) -> dict[str, str]:
+    names = (*FORMATS[format].packages, "tensorflow", "keras")
+    return {name.replace("_", "-"): version(name.replace("_", "-")) for name in names}
