@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ZOO_SOURCES := setup.cfg setup.py pyproject.toml
 
-.PHONY: demo test test-parity lint format benchmark-load benchmark-head benchmark-convert benchmark-fetch benchmark-training clean
+.PHONY: demo test test-parity lint format benchmark-load benchmark-head benchmark-convert benchmark-fetch benchmark-inference benchmark-training clean
 
 demo: .venv/zoo ## load the bundled network, classify real images, write demo.png
 	$(BIN)/python examples/demo.py
@@ -44,6 +44,11 @@ benchmark-convert: .venv/dev ## converting a checkpoint against Keras' export, a
 
 benchmark-fetch: .venv/dev ## fetching and verifying 300 MB against huggingface_hub and hashlib
 	$(BIN)/python -m benchmarks.fetch
+
+benchmark-inference: .venv/dev ## model(images), optimize and every export against the published PyTorch network
+	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet --no-deps pytorchcv efficientnet-lite-pytorch
+	$(BIN)/python -m benchmarks.inference
 
 benchmark-training: .venv/dev ## a training step of every representation, and of mpncov_resnet50 against a PyTorch twin
 	$(BIN)/pip install --quiet $(TORCH)

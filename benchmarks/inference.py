@@ -1,0 +1,198 @@
+"""Inference in every way that this package offers, against the published PyTorch network.
+
+    python -m benchmarks.inference [--models mpncov_resnet50 efficientnet_lite0] [--batches 1 8 32] [--repeats 7]
+
+Every side is a process of its own with the same architecture and random weights; they take turns on a batch of the
+same shape, after untimed calls, and the figures are medians and ratios of medians to PyTorch in inference mode. Peak
+memory is that of the process above the imported framework (Linux). The floor is the network's multiplications over the
+rate at which TensorFlow multiplies two large float32 matrices, measured in the same turns. Needs torch, and the
+formats' packages (`pip install -e ".[export]"`).
+"""
+
+# pyright: reportMissingImports=false
+# (torch is installed only where it is measured against)
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.side_by_side import Answer, Request, peak_memory, require_torch, serve, sides
+from mpncov_zoo.quiet import import_tensorflow
+from mpncov_zoo.registry import architecture
+
+PYTORCH, EAGER = "PyTorch", "Keras' own call"
+WARM_UPS, SIZE = 2, 2048  # SIZE: of the square matrices whose product gives the rate
+Call = Callable[[np.ndarray], Any]
+
+
+def pytorch(model: str, *, compiled: bool = False) -> Call:
+    """The published network: the source network that parity is checked against."""
+    import torch
+
+    from conversion.reference import efficientnet_lite, resnet
+    from conversion.reference.network import Network
+
+    published = architecture(model)
+    peer = efficientnet_lite.published if "efficientnet" in model else resnet.upstream
+    network: Any = Network(peer(published), published, 1000).eval()
+    network = torch.compile(network) if compiled else network
+
+    def call(images: np.ndarray) -> Any:
+        with torch.inference_mode():
+            return network(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())
+
+    return call
+
+
+def ours(model: str, *, dtype: str | None = None, method: str = "__call__") -> Call:
+    """The network itself, or optimized in a dtype; called, or asked by a method."""
+    import mpncov_zoo
+
+    network = mpncov_zoo.build(model)
+    network = network if dtype is None else mpncov_zoo.optimize(network, dtype)
+    if method == "eager":
+        network.compile(run_eagerly=True)
+        return lambda images: network(images).numpy()
+    options: dict[str, Any] = {"verbose": 0} if method == "predict" else {}
+    return lambda images: np.asarray(getattr(network, method)(images, **options))
+
+
+def exported(model: str, *, format: str, dtype: str = "float32") -> Call:
+    """An export in its runtime; the temporary directory lives as long as the process."""
+    import mpncov_zoo
+    from mpncov_zoo.exporting import FORMATS
+
+    directory = Path(tempfile.mkdtemp(prefix="mpncov_zoo-benchmark-")) / "export"
+    mpncov_zoo.export(mpncov_zoo.build(model), directory, format, dtype)
+    return FORMATS[format].open(directory)
+
+
+SIDES: Mapping[str, Callable[[str], Call]] = {
+    PYTORCH: pytorch,
+    "PyTorch, torch.compile": lambda model: pytorch(model, compiled=True),
+    EAGER: lambda model: ours(model, method="eager"),
+    "model(images)": ours,
+    "model.predict": lambda model: ours(model, method="predict"),
+    "optimize, float32": lambda model: ours(model, dtype="float32"),
+    "optimize, bfloat16": lambda model: ours(model, dtype="bfloat16"),
+    "SavedModel": lambda model: exported(model, format="saved_model"),
+    "ONNX Runtime": lambda model: exported(model, format="onnx"),
+    "OpenVINO": lambda model: exported(model, format="openvino"),
+    "LiteRT": lambda model: exported(model, format="litert"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["mpncov_resnet50", "efficientnet_lite0"], metavar="NAME")
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32], metavar="N", help="default: 1 8 32")
+    parser.add_argument("--repeats", type=int, default=7, help="timed calls of each side (default: 7)")
+    parser.add_argument("--only", nargs="+", choices=SIDES, default=[*SIDES], metavar="SIDE", help=", ".join(SIDES))
+    parser.add_argument("--worker", nargs=2, metavar=("SIDE", "MODEL"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        serve(worker(*arguments.worker))
+        return
+    require_torch(parser)
+    for model in arguments.models:
+        names = [PYTORCH, *(name for name in arguments.only if name != PYTORCH)]
+        print("\n".join(table(model, names, arguments.batches, arguments.repeats)), flush=True)
+
+
+def worker(side: str, model: str) -> Callable[[Request], Answer]:
+    """Answers with the seconds of a call, the peak memory so far above the imported framework, and a product's rate."""
+    if side.startswith(PYTORCH):
+        import conversion.reference.resnet  # noqa: F401
+    else:
+        import_tensorflow()
+        import mpncov_zoo.zoo  # noqa: F401
+    imported = peak_memory()
+    call = SIDES[side](model)
+    height, width = (224, 224)
+
+    def answer(what: Request) -> Answer:
+        if what.get("rate"):
+            return {"multiplications": multiplications(model), "rate": rate()}
+        images = np.random.default_rng(0).normal(0, 1, (what["batch"], height, width, 3)).astype(np.float32)
+        for _ in range(what.get("warm_ups", 0)):
+            call(images)
+        start = time.perf_counter()
+        call(images)
+        return {"seconds": time.perf_counter() - start, "memory": peak_memory() - imported}
+
+    return answer
+
+
+def table(model: str, names: list[str], batches: list[int], repeats: int) -> list[str]:
+    """One row a side: milliseconds and the ratio to PyTorch for each batch, and the peak memory."""
+    commands = {name: [sys.executable, "-m", "benchmarks.inference", "--worker", name, model] for name in names}
+    measured: dict[str, list[list[Answer]]] = {name: [] for name in names}
+    counting = next(name for name in names if not name.startswith(PYTORCH))
+    rates = []
+    with sides(commands) as ask:
+        for batch in batches:
+            for name in names:
+                ask(name, {"batch": batch, "warm_ups": WARM_UPS})
+            turns = []
+            for _ in range(repeats):
+                turns.append({name: ask(name, {"batch": batch}) for name in names})
+                rates.append(ask(counting, {"rate": True}))
+            for name in names:
+                measured[name].append([turn[name] for turn in turns])
+    heads = "".join(f" batch {batch}, ms | ratio |" for batch in batches)
+    lines = [f"| {model} |{heads} peak memory, MB |", "|---|" + "---|" * (2 * len(batches) + 1)]
+    for name in names:
+        cells = ""
+        for index, answers in enumerate(measured[name]):
+            seconds, theirs = (
+                statistics.median(answer["seconds"] for answer in of) for of in (answers, measured[PYTORCH][index])
+            )
+            cells += f" {1000 * seconds:,.0f} | {seconds / theirs:.2f} |"
+        memory = max(answer["memory"] for answers in measured[name] for answer in answers) / 2**20
+        lines.append(f"| {name} |{cells} {memory:,.0f} |")
+    best = max(found["rate"] for found in rates)
+    floor = "".join(f" {1000 * batch * rates[0]['multiplications'] / best:,.0f} | |" for batch in batches)
+    return [*lines, f"| floor: {rates[0]['multiplications'] / 1e9:.2f} G at {best / 1e9:,.0f} G/s |{floor} |", ""]
+
+
+def rate() -> float:
+    """Multiplications a second of a large float32 product."""
+    import tensorflow as tf
+
+    matrix = tf.ones((SIZE, SIZE))
+    tf.matmul(matrix, matrix).numpy()
+    start = time.perf_counter()
+    tf.matmul(matrix, matrix).numpy()
+    return SIZE**3 / (time.perf_counter() - start)
+
+
+def multiplications(model: str) -> int:
+    """Of the convolutions, the head and the classifier, for one image of 224x224."""
+    import keras
+
+    import mpncov_zoo
+    from mpncov_zoo.representations import MPNCOV, covariance
+
+    network, total = mpncov_zoo.build(model), 0
+    for layer in network.named_layers().values():
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
+            height, width = layer.output.shape[1:3]
+            total += height * width * int(np.prod(layer.kernel.shape))
+        elif isinstance(layer, keras.layers.Dense):
+            total += int(np.prod(layer.kernel.shape))
+        elif isinstance(layer, MPNCOV):
+            _, height, width, channels = layer.input.shape
+            forms = ("gram", "covariance")
+            total += min(covariance.multiplications(form, height * width, channels) for form in forms)
+    return total
+
+
+if __name__ == "__main__":
+    main()
