@@ -125,6 +125,14 @@ class ArtifactDescription(StrictModel):
         """`<model>.<tag>`."""
         return f"{self.model}.{self.tag}"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _not_an_export(cls, data: Any) -> Any:
+        if isinstance(data, dict) and {"format", "check"} <= data.keys():
+            made_of = data.get("weights") or "the artifact that it was made of"
+            raise ValueError(f"this is an export, which its own runtime reads; load {made_of}")
+        return data
+
     @model_validator(mode="after")
     def _consistent_files(self) -> Self:
         paths = {file.path for file in self.files}

@@ -26,7 +26,7 @@ from mpncov_zoo.inference import fold, require_float32
 from mpncov_zoo.preprocessing import normalize
 from mpncov_zoo.quiet import require_tensorflow_backend
 from mpncov_zoo.registry import REPRESENTATIONS
-from mpncov_zoo.representations import MPNCOV
+from mpncov_zoo.representations import CBP, MPNCOV
 from mpncov_zoo.representations.covariance import multiplications
 from mpncov_zoo.specification import InputShape
 from mpncov_zoo.version import __version__
@@ -80,7 +80,7 @@ def export(
     """
     target = Path(directory)
     network, pixels = _checked(model, target, format, dtype, calibration)
-    with complete(target) as partial, _forms_of(network, network.input_specification.size):
+    with complete(target) as partial, _for_runtimes(network, network.input_specification.size):
         partial.mkdir()
         order = Order(network, dtype, pixels, _metadata(network))
         run = _written(order, partial, format)
@@ -117,23 +117,33 @@ def _input_shape(model: ImageClassifier, any_size: bool) -> InputShape:
 
 
 @contextmanager
-def _forms_of(network: ImageClassifier, size: tuple[int, int]) -> Iterator[None]:
-    """Within this context the covariance has the form that is cheaper at one size, instead of a choice in the graph."""
+def _for_runtimes(network: ImageClassifier, size: tuple[int, int]) -> Iterator[None]:
+    """Within this context a network has a graph for other runtimes.
+
+    A covariance has the form that is cheaper at one size, instead of a choice in the graph. A compact bilinear sketch
+    gathers: ONNX Runtime loses sums when it scatters.
+    """
+    heads = network.representation.layers
     shapes: Any = network.features.compute_output_shape((1, *size, network.input_shape[3]))
     shapes = shapes if isinstance(shapes[0], Sequence) else [shapes]
-    layers = [layer for layer in network.representation.layers if isinstance(layer, MPNCOV)]
+    layers, sketches = ([layer for layer in heads if isinstance(layer, kind)] for kind in (MPNCOV, CBP))
     before = [layer.form for layer in layers]
     for layer, (_, height, width, _) in zip(layers, shapes, strict=False):
-        costs = {
-            form: multiplications(form, height * width, layer.input.shape[-1], layer.iterations)
-            for form in COVARIANCE_FORMS
-        }
-        layer.form = min(costs, key=costs.__getitem__)
+        layer.form = _cheaper_form(layer, height * width)
+    for sketch in sketches:
+        sketch.table = sketch.entries_of_bins()
     try:
         yield
     finally:
         for layer, form in zip(layers, before, strict=True):
             layer.form = form
+        for sketch in sketches:
+            sketch.table = None
+
+
+def _cheaper_form(layer: MPNCOV, positions: int) -> str:
+    channels = layer.input.shape[-1]  # of the reduction, where there is one
+    return min(COVARIANCE_FORMS, key=lambda form: multiplications(form, positions, channels, layer.iterations))
 
 
 def _written(order: Order, directory: Path, format: str) -> Run:

@@ -46,6 +46,7 @@ class CBP(layers.Layer):
             raise ValueError(f"dimension must be at least 1. Received: dimension={dimension}")
         self.dimension = dimension
         self.seed = seed
+        self.table: np.ndarray | None = None
         self.input_spec = layers.InputSpec(ndim=4)
 
     def build(self, input_shape: tuple[int, ...]) -> None:
@@ -60,11 +61,32 @@ class CBP(layers.Layer):
         """(batch, height, width, d) -> (batch, dimension)."""
         bins, signs = ops.cast(self.bins, "int32"), ops.cast(self.signs, inputs.dtype)
         entries = ops.transpose(flat_outer_products(inputs * signs[0], inputs * signs[1]))
+        if self.table is not None:
+            none = ops.zeros_like(entries[:1])
+            sketch = ops.sum(ops.take(ops.concatenate([entries, none]), self.table, axis=0), axis=1)
+            return normalize_signed_sqrt(ops.transpose(sketch))
         target = ops.reshape((bins[0][:, None] + bins[1][None, :]) % self.dimension, (-1, 1))
         empty = ops.zeros((self.dimension, ops.shape(inputs)[0]), inputs.dtype)
         # not segment_sum: Keras computes that in float32 on PyTorch, whatever the dtype
         sketch = ops.scatter_update(empty, target, entries, reduction="add")
         return normalize_signed_sqrt(ops.transpose(sketch))
+
+    def entries_of_bins(self) -> np.ndarray:
+        """As `table`, the sketch adds what it gathers for each bin, instead of scattering the entries.
+
+        That is for runtimes which scatter on several threads, and lose sums where two meet in one bin; the table holds
+        for the hashes of this moment.
+
+        Returns:
+            int32 (dimension, largest number of entries in a bin): places in the flat X'X; d^2 stands for none.
+        """
+        bins = ops.convert_to_numpy(self.bins).astype(np.int64)
+        target = np.ravel((bins[0][:, None] + bins[1][None, :]) % self.dimension)
+        order, counts = np.argsort(target, kind="stable"), np.bincount(target, minlength=self.dimension)
+        place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)  # of an entry within its bin
+        table = np.full((self.dimension, counts.max()), len(target), np.int32)
+        table[target[order], place] = order
+        return table
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """(batch, dimension)."""

@@ -59,6 +59,18 @@ def test_layer_is_the_papers_algorithm() -> None:
     np.testing.assert_allclose(exact(FEATURES.astype(np.float64)), reference(FEATURES, exact), atol=1e-10)
 
 
+def test_gathered_it_is_the_same() -> None:
+    layer = built()
+    x = FEATURES
+    scattered = np.asarray(layer(x))
+    layer.table = layer.entries_of_bins()
+    assert (
+        layer.table.shape[0] == DIMENSION and (layer.table < FEATURES.shape[-1] ** 2).sum() == FEATURES.shape[-1] ** 2
+    )
+    np.testing.assert_allclose(layer(x), scattered, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(layer(x), reference(x, layer), rtol=1e-4, atol=1e-5)
+
+
 def test_sum_over_positions_not_the_mean() -> None:
     """Seen where the features are small: the constant under the root then weighs more against a mean."""
     small = 1e-4 * FEATURES
