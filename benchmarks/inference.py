@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,15 @@ from mpncov_zoo.registry import architecture
 
 PYTORCH, EAGER = "PyTorch", "Keras' own call"
 WARM_UPS, SIZE = 2, 2048  # SIZE: of the square matrices whose product gives the rate
+IMAGE = (224, 224, 3)
 Call = Callable[[np.ndarray], Any]
 
 
 def pytorch(model: str, *, compiled: bool = False) -> Call:
-    """The published network: the source network that parity is checked against."""
+    """The published network, which parity is checked against, on as many threads as are fastest.
+
+    On a busy machine the threads of PyTorch's depthwise convolutions wait for one another.
+    """
     import torch
 
     from conversion.reference import efficientnet_lite, resnet
@@ -48,6 +53,13 @@ def pytorch(model: str, *, compiled: bool = False) -> Call:
         with torch.inference_mode():
             return network(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())
 
+    def seconds(threads: int) -> float:
+        torch.set_num_threads(threads)
+        images = np.zeros((1, *IMAGE), np.float32)
+        call(images)
+        return timeit.timeit(lambda: call(images), number=3)
+
+    torch.set_num_threads(min((1, torch.get_num_threads()), key=seconds))
     return call
 
 
@@ -115,12 +127,11 @@ def worker(side: str, model: str) -> Callable[[Request], Answer]:
         import mpncov_zoo.zoo  # noqa: F401
     imported = peak_memory()
     call = SIDES[side](model)
-    height, width = (224, 224)
 
     def answer(what: Request) -> Answer:
         if what.get("rate"):
             return {"multiplications": multiplications(model), "rate": rate()}
-        images = np.random.default_rng(0).normal(0, 1, (what["batch"], height, width, 3)).astype(np.float32)
+        images = np.random.default_rng(0).normal(0, 1, (what["batch"], *IMAGE)).astype(np.float32)
         for _ in range(what.get("warm_ups", 0)):
             call(images)
         start = time.perf_counter()
