@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ZOO_SOURCES := setup.cfg setup.py pyproject.toml
 
-.PHONY: demo test test-parity lint format benchmark-load benchmark-head benchmark-convert benchmark-fetch benchmark-inference benchmark-training clean
+.PHONY: demo test test-parity lint format docs benchmark-load benchmark-head benchmark-convert benchmark-fetch benchmark-inference benchmark-training clean
 
 demo: .venv/zoo ## load the bundled network, classify real images, write demo.png
 	$(BIN)/python examples/demo.py
@@ -28,6 +28,9 @@ lint: .venv/dev ## check style and types
 format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv/docs ## build the documentation site into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 benchmark-load: .venv/dev ## load() against a PyTorch twin, side by side
 	$(BIN)/pip install --quiet $(TORCH)
@@ -64,5 +67,9 @@ benchmark-training: .venv/dev ## a training step of every representation, and of
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	touch $@
 
+.venv/docs: .venv/zoo
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	touch $@
+
 clean:
-	rm -rf .venv build dist *.egg-info demo.png
+	rm -rf .venv build dist site *.egg-info demo.png

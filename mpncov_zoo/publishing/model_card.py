@@ -95,8 +95,8 @@ def _result(metric: Metric) -> EvalResult:
 def _text(entry: WeightsEntry, description: ArtifactDescription, hub: str) -> str:
     sections = {
         "Use": _usage(entry, hub),
-        "Input": _input(entry.input),
-        "Metrics": _metrics(entry.metrics),
+        "Input": input_sentence(entry.input),
+        "Metrics": metrics_table(entry.metrics),
         "Licence": f"- weights: {entry.weights_licence}\n- code that made them: {entry.code_licence}",
         "Citation": entry.citation,
         "Provenance": _provenance(entry, description),
@@ -123,7 +123,8 @@ def _usage(entry: WeightsEntry, hub: str) -> str:
     )
 
 
-def _input(spec: InputSpecification) -> str:
+def input_sentence(spec: InputSpecification) -> str:
+    """How an image becomes the network's input, for people."""
     height, width = spec.size
     return (
         f"{height}x{width} {spec.channel_order}; {spec.resize} {spec.interpolation} resize with antialias, centre crop "
@@ -132,13 +133,14 @@ def _input(spec: InputSpecification) -> str:
     )
 
 
-def _metrics(metrics: Iterable[Metric]) -> str:
+def metrics_table(metrics: Iterable[Metric]) -> str:
+    """Every number with where it comes from, as a Markdown table."""
     rows = [
         (m.name, f"{m.value:g} %", m.dataset, m.protocol, m.origin, f"`{m.command}`" if m.command else "")
         for m in metrics
     ]
     titles = ("metric", "value", "data set", "protocol", "where the number comes from", "command")
-    return _table(titles, rows) if rows else "None are known."
+    return table(titles, rows) if rows else "None are known."
 
 
 def _provenance(entry: WeightsEntry, description: ArtifactDescription) -> str:
@@ -148,9 +150,10 @@ def _provenance(entry: WeightsEntry, description: ArtifactDescription) -> str:
 
 
 def _files(entry: WeightsEntry) -> str:
-    return _table(("file", "bytes", "sha256"), [(f.path, f"{f.size:,}", f"`{f.sha256}`") for f in entry.files])
+    return table(("file", "bytes", "sha256"), [(f.path, f"{f.size:,}", f"`{f.sha256}`") for f in entry.files])
 
 
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = [titles, ["---"] * len(titles), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
