@@ -1,5 +1,10 @@
-"""Wheel, sdist and editable installs of this tree: each finds the manifest, and holds what it must and no more."""
+"""Wheel, sdist and editable installs of this tree: each finds the manifest, and holds what it must and no more.
 
+What a release states in several files agrees.
+"""
+
+import configparser
+import re
 import shutil
 import subprocess
 import sys
@@ -8,12 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from mpncov_zoo.version import __version__
+
 ROOT = Path(__file__).parent.parent
 TOP_LEVEL = ("setup.py", "setup.cfg", "pyproject.toml", "MANIFEST.in", "weights_manifest.json")
+DIST_INFO = f"mpncov_zoo-{__version__}.dist-info"
 BUNDLED_FILE = "mpncov_zoo/bundled/tiny.toy/variables/variables.index"
 # The environment that runs the tests may itself hold an editable install, whose finder has the same module name.
 FORGET_OTHER_EDITABLE_INSTALL = (
-    "; sys.modules.pop('__editable___mpncov_zoo_0_1_0_finder', None)"
+    f"; sys.modules.pop('__editable___mpncov_zoo_{__version__.replace('.', '_')}_finder', None)"
     "; sys.meta_path[:] = [f for f in sys.meta_path if getattr(f, '__name__', '') != '_EditableFinder']"
 )
 
@@ -67,17 +75,17 @@ def test_wheel_holds_the_manifest_inside_the_package(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         assert archive.read("mpncov_zoo/weights_manifest.json") == (ROOT / "weights_manifest.json").read_bytes()
         names = set(archive.namelist())
-        record = archive.read("mpncov_zoo-0.1.0.dist-info/RECORD").decode()
+        record = archive.read(f"{DIST_INFO}/RECORD").decode()
     assert {"mpncov_zoo/py.typed", "mpncov_zoo/manifest.py", "mpncov_zoo/hub/resolve.py", BUNDLED_FILE} <= names
     assert "mpncov_zoo/weights_manifest.json,sha256=" in record
-    assert {name.split("/")[0] for name in names} == {"mpncov_zoo", "conversion", "mpncov_zoo-0.1.0.dist-info"}
+    assert {name.split("/")[0] for name in names} == {"mpncov_zoo", "conversion", DIST_INFO}
     assert {"mpncov_zoo/labels/imagenet_1k.txt", "mpncov_zoo/labels/LICENSE.wordnet"} <= names
 
 
 def test_wheel_states_the_command_and_the_dependencies(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        metadata = archive.read("mpncov_zoo-0.1.0.dist-info/METADATA").decode()
-        scripts = archive.read("mpncov_zoo-0.1.0.dist-info/entry_points.txt").decode()
+        metadata = archive.read(f"{DIST_INFO}/METADATA").decode()
+        scripts = archive.read(f"{DIST_INFO}/entry_points.txt").decode()
     assert scripts.split() == ["[console_scripts]", "mpncov-zoo", "=", "mpncov_zoo.cli:main"]
     required = {line.removeprefix("Requires-Dist: ") for line in metadata.splitlines() if "Requires-Dist" in line}
     assert {"tensorflow>=2.20", "keras>=3.15", "pydantic>=2", 'setuptools<82; extra == "hub"'} <= required
@@ -93,7 +101,7 @@ def test_unpacked_wheel_finds_its_manifest(wheel: Path, tmp_path: Path) -> None:
 
 def test_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) -> None:
     shutil.unpack_archive(sdist, tmp_path / "unpacked")
-    source = tmp_path / "unpacked" / "mpncov_zoo-0.1.0"
+    source = tmp_path / "unpacked" / f"mpncov_zoo-{__version__}"
     assert not [name for name in (*TOP_LEVEL, BUNDLED_FILE) if not (source / name).is_file()]
     (tmp_path / "wheel").mkdir()
     rebuilt = build("build_wheel", source, tmp_path / "wheel")
@@ -108,3 +116,19 @@ def test_editable_install_finds_the_manifest(checkout: Path, tmp_path: Path, mod
     activate = f"{FORGET_OTHER_EDITABLE_INSTALL}; import site; site.addsitedir({str(tmp_path / 'site')!r})"
     where, entries = manifest_seen_from(tmp_path / "site", activate).split()
     assert Path(where).is_relative_to(checkout) and int(entries) == number_of_entries()
+
+
+def test_the_pythons_that_are_stated_are_the_tested_ones() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    stated = re.findall(r"Python :: (3\.\d+)", setup["metadata"]["classifiers"])
+    (matrix,) = re.findall(r"python-version: \[(.*)\]", (ROOT / ".github/workflows/test.yml").read_text())
+    assert re.findall(r"3\.\d+", matrix) == stated
+    assert setup["options"]["python_requires"] == f">={stated[0]}"
+
+
+def test_changelog_and_citation_state_the_version() -> None:
+    (date,) = re.findall(
+        rf"^## \[{re.escape(__version__)}\] - (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    assert f"\nversion: {__version__}\ndate-released: {date}\n" in (ROOT / "CITATION.cff").read_text()

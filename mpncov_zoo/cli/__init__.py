@@ -24,6 +24,7 @@ from mpncov_zoo.cli import (
     cache,
     convert,
     data,
+    environment,
     evaluate,
     export,
     features,
@@ -52,7 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: by argparse: 0 after --help and --version, 2 after wrong arguments.
     """
-    args = build_parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if sorted(arguments) == ["--json", "--version"]:
+        args = argparse.Namespace(run=environment.run, verbose=False)
+    else:
+        args = build_parser().parse_args(arguments)
     _pass_any_file_name()
     with _logging_to_stderr(logging.INFO if args.verbose else logging.WARNING):
         try:
@@ -82,7 +87,12 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=f"example:\n  {PROGRAM} predict mpncov_cifar_resnet20 boot.png\n\n`{PROGRAM} COMMAND --help` has more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"{PROGRAM} {__version__}",
+        help="show the version and exit; `--version --json` shows all that a report of a fault needs",
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add(commands)
