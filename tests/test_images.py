@@ -152,7 +152,7 @@ REFUSALS: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "other type": (lambda: {"a": 1}, ["type dict", "allowed: a path"]),
     "open file": (lambda: io.BytesIO(PNG), ["type BytesIO", "encoded bytes"]),
     "missing path": (lambda: "no/such/bird.jpg", ["no file 'no/such/bird.jpg'", "give the path"]),
-    "null byte": (lambda: "bird\0.jpg", ["cannot be read", "null byte"]),
+    "null byte": (lambda: "bird\0.jpg", ["cannot be read", "embedded null "]),
     "no image": (lambda: b"<html>404</html>", ["16 bytes given", "not an image", "allowed: JPEG, PNG"]),
     "no bytes": (lambda: b"", ["0 bytes given", "not an image"]),
     "truncated JPEG": (lambda: JPEG[: len(JPEG) // 2], ["truncated or damaged", "again"]),
