@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: by argparse: 0 after --help and --version, 2 after wrong arguments.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    if sorted(arguments) == ["--json", "--version"]:
+    if sorted(arguments) == ["--json", "--version"]:  # argparse would end at --version
         args = argparse.Namespace(run=environment.run, verbose=False)
     else:
         args = build_parser().parse_args(arguments)
