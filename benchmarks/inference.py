@@ -1,6 +1,6 @@
 """Inference in every way that this package offers, against the published PyTorch network.
 
-    python -m benchmarks.inference [--models mpncov_resnet50 efficientnet_lite0] [--batches 1 8 32] [--repeats 7]
+    python -m benchmarks.inference [--models mpncov_resnet50 efficientnet_lite0] [--batches 1 8] [--repeats 7]
 
 Every side is a process of its own with the same architecture and random weights; they take turns on a batch of the
 same shape, after untimed calls, and the figures are medians and ratios of medians to PyTorch in inference mode. Peak
@@ -112,7 +112,7 @@ SIDES: Mapping[str, Callable[[str], Call]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["mpncov_resnet50", "efficientnet_lite0"], metavar="NAME")
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32], metavar="N", help="default: 1 8 32")
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8], metavar="N", help="default: 1 8")
     parser.add_argument("--repeats", type=int, default=7, help="timed calls of each side (default: 7)")
     parser.add_argument("--only", nargs="+", choices=SIDES, default=[*SIDES], metavar="SIDE", help=", ".join(SIDES))
     parser.add_argument("--worker", nargs=2, metavar=("SIDE", "MODEL"), help=argparse.SUPPRESS)
