@@ -48,6 +48,11 @@ class OfImages(keras.Model):
     def _inference(self) -> Inference:
         return Inference(self, super().call)
 
+    def quantize(self, *args: Any, **kwargs: Any) -> Any:
+        """Change the layers, as every Keras model does; the compiled function is made anew."""
+        self.__dict__.pop("_inference", None)
+        return super().quantize(*args, **kwargs)
+
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Compute the outputs batch by batch, as every Keras model does; raw pixels are warned of once."""
         check_images(x, self.input_specification)
@@ -136,14 +141,18 @@ class ImageClassifier(OfImages):
         self.load_report = LoadReport(fresh=tuple(self.named_variables()))
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
-        """Train, as every Keras model does, but not a network that is for inference alone.
+        """Train, as every Keras model does, but not a network that is for inference alone; that is an InputError."""
+        self._require_trainable()
+        return super().fit(*args, **kwargs)
 
-        Raises:
-            InputError: it is folded.
-        """
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Take one step, as every Keras model does, under the condition of `fit`."""
+        self._require_trainable()
+        return super().train_on_batch(*args, **kwargs)
+
+    def _require_trainable(self) -> None:
         if self.folded:
             raise InputError(f"{self.name} is optimized, for inference alone: train the network that it was made of.")
-        return super().fit(*args, **kwargs)
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -206,12 +215,13 @@ class ImageClassifier(OfImages):
             stage: one of `stages` but "logits", or "features", the whole trunk; None lets everything learn.
 
         Raises:
-            InputError: no such stage.
+            InputError: no such stage, or the network is for inference alone.
 
         Example:
             >>> model = mpncov_zoo.load("mpncov_cifar_resnet20", pretrained=True, num_classes=2)
             >>> model.freeze("stage2")
         """
+        self._require_trainable()
         allowed = (*self._endpoints["features"], "features", *self._endpoints["representation"])
         if stage is not None and stage not in allowed:
             raise InputError(f"{self.name} can be frozen up to {', '.join(allowed)}. Received: {stage!r}.")

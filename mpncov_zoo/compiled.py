@@ -4,6 +4,8 @@ TensorFlow and JAX compile; on PyTorch, and wherever the call is part of somethi
 what is needed already.
 """
 
+import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +19,9 @@ except ImportError:
     def in_stateless_scope() -> bool:
         """Without knowing, nothing is compiled."""
         return True
+
+
+logger = logging.getLogger(__name__)
 
 
 class Inference:
@@ -35,7 +40,7 @@ class Inference:
         self._compiled: Callable[[Any], Any] | None = None
 
     def takes(self, images: Any) -> bool:
-        """Whether these are concrete, of the network's shape, and nothing asks for Keras' own way through it."""
+        """Whether they are an array of the network's shape, and neither tracing nor eager mode asks for Keras' call."""
         network = self.network
         if network.run_eagerly or in_stateless_scope() or not _is_concrete(images):
             return False
@@ -72,7 +77,10 @@ def _by_tensorflow(network: keras.Model, call: Callable[..., Any]) -> Callable[[
     function = tf.function(lambda images: call(images, training=False), autograph=False, input_signature=signature)
     try:
         function.get_concrete_function()
-    except ValueError:  # Keras' adaptive pooling wants to know the size
+    except ValueError as error:  # Keras' adaptive pooling wants to know the size
+        lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
+        reason = next((line for line in lines[1:] if line), lines[0])  # the first line of Keras' says where it was
+        logger.info("%s is not compiled, and computed layer by layer: %s", network.name, reason)
         return call
 
     def compiled(images: Any) -> Any:

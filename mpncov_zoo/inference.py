@@ -25,7 +25,7 @@ def optimize(model: ImageClassifier, dtype: str = "float32") -> ImageClassifier:
     """The same network for inference: faster, with fewer layers, and not to be trained.
 
     Every batch normalisation that follows a convolution becomes part of its kernel and bias. In bfloat16 the trunk's
-    weights and features are of 16 bits, its sums of 32; the representation and the logits are float32 in any case.
+    weights and features are of 16 bits; sums within a convolution, the representation and the logits are float32.
 
     Args:
         model: any network of this package; it stays as it is.
@@ -47,7 +47,8 @@ def optimize(model: ImageClassifier, dtype: str = "float32") -> ImageClassifier:
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype must be {' or '.join(DTYPES)}. Received: {dtype!r}.")
-    if isinstance(model, ImageClassifier) and model.folded:
+    require_float32(model)
+    if model.folded:
         raise InputError(f"{model.name} is optimized already: optimize the network that it was made of.")
     if dtype == "bfloat16":
         _warn_without_bfloat16()
@@ -63,7 +64,7 @@ def fold(model: ImageClassifier, dtype: str = "float32", input_shape: InputShape
         input_shape: of the new one, (height, width, channels), where it is another.
 
     Raises:
-        InputError: it is no network of this package, or not of float32.
+        InputError: of `require_float32`.
     """
     require_float32(model)
     with precision(dtype), folding() as norms:
@@ -103,15 +104,12 @@ def _fill(folded: ImageClassifier, model: ImageClassifier, norms: dict[str, str]
         source, part = layers[name], name.partition("/")[0]
         weights = source.get_weights()
         if layer.name in norms:
-            weights = _fold(weights, layers[f"{part}/{norms[layer.name]}"], depthwise=_is_depthwise(layer))
+            depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+            weights = _with_norm(weights, layers[f"{part}/{norms[layer.name]}"], depthwise)
         layer.set_weights(weights)
 
 
-def _is_depthwise(layer: Any) -> bool:
-    return isinstance(layer, keras.layers.DepthwiseConv2D)
-
-
-def _fold(weights: list[np.ndarray], norm: Any, depthwise: bool) -> list[np.ndarray]:
+def _with_norm(weights: list[np.ndarray], norm: Any, depthwise: bool) -> list[np.ndarray]:
     """Kernel and bias of a convolution that computes what it and its normalisation do: (h, w, in, out) and (out,)."""
     gamma, beta, mean, variance = (value.astype(np.float64) for value in norm.get_weights())
     kernel, bias = weights[0].astype(np.float64), weights[1] if len(weights) > 1 else 0.0
@@ -120,9 +118,25 @@ def _fold(weights: list[np.ndarray], norm: Any, depthwise: bool) -> list[np.ndar
     return [array.astype(np.float32) for array in (kernel, beta + (bias - mean) * scale)]
 
 
+def _has_gpu() -> bool:
+    """Whether Keras' backend computes on a GPU."""
+    name = keras.backend.backend()
+    if name == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.config.list_physical_devices("GPU"))
+    if name == "jax":
+        import jax
+
+        return jax.default_backend() == "gpu"
+    import torch  # pyright: ignore[reportMissingImports]
+
+    return torch.cuda.is_available()
+
+
 def _warn_without_bfloat16() -> None:
     """bfloat16 without instructions for it is emulated, and slower than float32."""
-    if keras.distribution.list_devices("gpu"):
+    if _has_gpu():
         return
     try:
         flags = set(CPU_FLAGS.read_text(encoding="utf-8", errors="replace").split())

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-THREADS = min(8, (os.cpu_count() or 1) + 4)
+THREADS = min(8, (os.cpu_count() or 1) + 4)  # more than cores, since reading waits for disks
 LARGE = 2**24  # pixels, which take 150 MB while they are decoded and resized
 _MAX_INTERMEDIATE_PIXELS = 2**28  # 1 GB in Pillow: a square input of 256 up to an aspect ratio of 4096
 
@@ -51,7 +51,7 @@ Result = TypeVar("Result")
 
 
 def preprocess(images: ImageSource | list[ImageSource], spec: InputSpecification) -> np.ndarray:
-    """Read, resize, crop and normalise images into a batch for a network; those of a list on all cores.
+    """Read, resize, crop and normalise images into a batch for a network; those of a list on several threads.
 
     Args:
         images: one source of `read_image`, a list or tuple of them, or a uint8 array (batch, height, width, channels).
@@ -79,33 +79,29 @@ def preprocess(images: ImageSource | list[ImageSource], spec: InputSpecification
         except InputError as error:
             raise InputError(f"images[{index}]: {error}") from None
 
-    return normalize(np.stack(on_threads(read, range(len(images)), images)), spec)
+    return normalize(np.stack(on_threads(read, images)), spec)
 
 
-def on_threads(function: Callable[[Any], Result], arguments: Sequence[Any], images: Sequence[Any]) -> list[Result]:
-    """What a function returns for each of its arguments, in their order.
+def on_threads(function: Callable[[int], Result], images: Sequence[Any]) -> list[Result]:
+    """What a function returns for the place of each image in a list, in their order.
 
-    Images of more than LARGE pixels are worked on one after the other, on the caller's thread, so that the memory does
-    not grow with the number of threads.
+    PIL images, which may be one object twice and are decoded when they are read, and images of more than LARGE pixels
+    are worked on one after the other, on the caller's thread, so that the memory does not grow with the threads.
 
     Args:
-        function: reads the image that belongs to an argument.
-        arguments: one for each image.
-        images: what `preprocess` takes, for their sizes.
+        function: takes 0, 1, ... and reads that image.
+        images: what `preprocess` takes.
 
     Raises:
         Exception: the first one that the function raises, in order; what is not begun then is left.
     """
     with ThreadPoolExecutor(THREADS) as pool:
-        pairs = zip(arguments, images, strict=True)
         begun: list[Future[Result] | None] = [
-            None if count_pixels(image) > LARGE else pool.submit(function, argument) for argument, image in pairs
+            None if isinstance(image, Image.Image) or count_pixels(image) > LARGE else pool.submit(function, index)
+            for index, image in enumerate(images)
         ]
         try:
-            return [
-                function(argument) if future is None else future.result()
-                for future, argument in zip(begun, arguments, strict=True)
-            ]
+            return [function(index) if future is None else future.result() for index, future in enumerate(begun)]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

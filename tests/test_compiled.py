@@ -136,3 +136,23 @@ def test_whole_numbers_and_doubles_are_computed_as_float32(model: ImageClassifie
     images = networks.images(model)
     assert_close(model(images.astype(np.float64)), model(images))
     assert_close(model((images * 3).astype(np.int32)), model((images * 3).astype(np.int32).astype(np.float32)))
+
+
+def test_a_quantized_network_is_compiled_anew(model: ImageClassifier) -> None:
+    images = networks.images(model)
+    before = model(images).numpy()
+    model.quantize("int8")
+    quantized = model(images).numpy()
+    assert np.abs(quantized - before).max() > 0
+    assert_close(quantized, layer_by_layer(model, images))
+
+
+def test_what_cannot_be_traced_is_computed_layer_by_layer(caplog: pytest.LogCaptureFixture) -> None:
+    """Adaptive pooling needs the size; which is said once, in the log."""
+    model = networks.tiny(input_shape=(None, None, 3), representation="flatten", options={"features": {"repeats": 1}})
+    images = np.random.default_rng(0).normal(0, 1, (2, 12, 12, 3)).astype(np.float32)
+    with caplog.at_level("INFO", logger="mpncov_zoo"):
+        for _ in range(2):
+            assert_close(model(images), layer_by_layer(model, images))
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith(f"{model.name} is not compiled") and "statically known" in message

@@ -125,7 +125,9 @@ def _check_writable(model: ImageClassifier, labels: Labels, target: Path) -> Non
     if model.classifier is None:
         raise InputError(f"An artifact needs a classifier; {model.name} was built with num_classes=0.")
     if model.folded:
-        raise InputError(f"An artifact holds the network that learns; {model.name} is optimized. Write what it was of.")
+        raise InputError(
+            f"An artifact holds the network that learns; {model.name} is optimized. Write the network it was made of."
+        )
     if model.dtype_policy.name != "float32":
         raise InputError(f"An artifact holds a float32 network; {model.name} computes in {model.dtype_policy.name}.")
     require_labels(labels or ())

@@ -18,6 +18,7 @@ OPTIONAL = (
     "onnx",
     "onnxruntime",
     "openvino",
+    "tf2onnx",
     "ai-edge-litert",
     "pyarrow",
     "scikit-learn",

@@ -3,12 +3,11 @@
 import json
 import logging
 import math
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,7 @@ def export(
             LiteRT stores the weights in it. "int8" for ONNX and OpenVINO quantises the convolutions; covariance,
             root and classifier stay float32.
         calibration: for int8, images such as those to come, at least 8: paths, PIL images or uint8 arrays. How often
-            the first class of these stays the same stands in the report.
+            the first class of these stays the same stands first in the report; no bound is set on int8.
 
     Returns:
         What `model.json` says.
@@ -80,12 +79,12 @@ def export(
     """
     target = Path(directory)
     network, pixels = _checked(model, target, format, dtype, calibration)
-    with complete(target) as partial, _for_runtimes(network, network.input_specification.size):
+    _prepare(network)
+    with complete(target) as partial:
         partial.mkdir()
         order = Order(network, dtype, pixels, _metadata(network))
         run = _written(order, partial, format)
-        check = tuple(_compared(run, model, order, batches) for batches in _images(network, pixels))
-        _require_close(check, order, format)
+        check = tuple(_compared(run, model, order, format, batches) for batches in _images(network, pixels))
         report = _describe(order, partial, format, check)
     sizes = "any size" if network.input_shape[1] is None else "{}x{} pixels".format(*network.input_shape[1:3])
     largest = max(comparison.difference for comparison in check)
@@ -100,6 +99,8 @@ def _checked(
     require_tensorflow_backend("Exporting")
     require_float32(model)
     row = check_format(format, dtype, calibration is not None)
+    if isinstance(calibration, str | PathLike):
+        raise InputError(f"calibration is a list of images. Received: {calibration!r}.")
     if calibration is not None and len(calibration) < FEWEST:
         raise InputError(f"calibration needs {FEWEST} images or more. Received: {len(calibration)}.")
     if target.exists():
@@ -116,29 +117,21 @@ def _input_shape(model: ImageClassifier, any_size: bool) -> InputShape:
     return height or usual[0], width or usual[1], channels
 
 
-@contextmanager
-def _for_runtimes(network: ImageClassifier, size: tuple[int, int]) -> Iterator[None]:
-    """Within this context a network has a graph for other runtimes.
+def _prepare(network: ImageClassifier) -> None:
+    """Give a network the graph for other runtimes.
 
-    A covariance has the form that is cheaper at one size, instead of a choice in the graph. A compact bilinear sketch
-    gathers: ONNX Runtime loses sums when it scatters.
+    A covariance gets the form that is cheaper at the published size, instead of a choice in the graph. A compact
+    bilinear sketch gathers: ONNX Runtime loses sums when it scatters.
     """
-    heads = network.representation.layers
+    size = network.input_specification.size
     shapes: Any = network.features.compute_output_shape((1, *size, network.input_shape[3]))
     shapes = shapes if isinstance(shapes[0], Sequence) else [shapes]
-    layers, sketches = ([layer for layer in heads if isinstance(layer, kind)] for kind in (MPNCOV, CBP))
-    before = [layer.form for layer in layers]
-    for layer, (_, height, width, _) in zip(layers, shapes, strict=False):
-        layer.form = _cheaper_form(layer, height * width)
-    for sketch in sketches:
-        sketch.table = sketch.entries_of_bins()
-    try:
-        yield
-    finally:
-        for layer, form in zip(layers, before, strict=True):
-            layer.form = form
-        for sketch in sketches:
-            sketch.table = None
+    covariances = [layer for layer in network.representation.layers if isinstance(layer, MPNCOV)]
+    for layer, shape in zip(covariances, shapes if covariances else [], strict=True):
+        layer.form = _cheaper_form(layer, positions=shape[1] * shape[2])
+    for layer in network.representation.layers:
+        if isinstance(layer, CBP):
+            layer.table = layer.entries_of_bins()
 
 
 def _cheaper_form(layer: MPNCOV, positions: int) -> str:
@@ -147,62 +140,72 @@ def _cheaper_form(layer: MPNCOV, positions: int) -> str:
 
 
 def _written(order: Order, directory: Path, format: str) -> Run:
-    """The format's file, written into a directory and opened there."""
+    """The format's file, written into a directory and opened there; what goes wrong there, or later, is one error."""
     row = FORMATS[format]
-    try:
+    with _failing_as_one(order, format):
         row.write(order, directory)
-        return row.open(directory)
+        run = row.open(directory)
+
+    def careful(images: np.ndarray) -> dict[str, np.ndarray]:
+        with _failing_as_one(order, format):
+            return run(images)
+
+    return careful
+
+
+@contextmanager
+def _failing_as_one(order: Order, format: str) -> Iterator[None]:
+    """Of what they cannot convert, open or compute, each tool complains in its own way."""
+    try:
+        yield
     except (OSError, MemoryError, InputError):
         raise
-    except Exception as error:  # of what they cannot convert or open, each tool complains in its own way
+    except Exception as error:
         others = ", ".join(name for name in FORMATS if name != format)
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
         raise InputError(
-            f"{row.title} cannot be made of {order.network.name}: {reason.rstrip('.')}. Nothing was written; other "
-            f"formats are {others}."
+            f"{FORMATS[format].title} cannot be made of {order.network.name}: {reason.rstrip('.')}. Nothing was "
+            f"written; other formats are {others}."
         ) from error
 
 
 def _images(network: ImageClassifier, pixels: np.ndarray | None) -> list[list[np.ndarray]]:
-    """What is compared, each a list of batches: two sizes of batch and of images, or what int8 was calibrated with."""
-    if pixels is not None:
-        return [np.array_split(pixels, len(pixels))]
+    """What is compared, each a list of batches: two sizes of batch and of images, and what int8 was calibrated with."""
     size = network.input_specification.size
     batches = [[_noise(network, batch, size)] for batch in BATCHES]
     if network.input_shape[1] is None:
         batches.append([_noise(network, 1, (size[0] + LARGER, size[1] + LARGER))])
-    return batches
+    return batches if pixels is None else [np.array_split(pixels, len(pixels)), *batches]
 
 
-def _compared(run: Run, model: ImageClassifier, order: Order, batches: Sequence[np.ndarray]) -> Comparison:
-    """The runtime's logits against those of the network as it was given, or, where that is of one size, as folded."""
+def _compared(run: Run, model: ImageClassifier, order: Order, format: str, batches: Sequence[np.ndarray]) -> Comparison:
+    """The runtime's logits against those of the network as it was given, or, where that is of one size, as folded.
+
+    Raises:
+        InputError: they are not finite, or differ by more than the dtype's bound.
+    """
     shape = batches[0].shape
     fits = all(own in (None, given) for own, given in zip(model.input_shape[1:], shape[1:], strict=True))
     network = model if fits else order.network
     outputs = np.concatenate([run(images)[LOGITS] for images in batches])
     expected = np.concatenate([np.asarray(network(images, training=False)) for images in batches])
+    difference = _difference(outputs, expected)
+    if not np.isfinite(difference) or difference > BOUNDS[order.dtype]:
+        raise InputError(
+            f"{FORMATS[format].title} computes something else than {order.network.name} for {len(expected)} images of "
+            f"{shape[1]}x{shape[2]}: {difference:.1e} of the largest logit, allowed are {BOUNDS[order.dtype]:.0e}"
+            f"{_first_apart(order, format, batches[0])}. Nothing was written."
+        )
     return Comparison(
         images=(len(expected), *shape[1:]),
-        difference=_difference(outputs, expected),
+        difference=difference,
         same_class=float(np.mean(outputs.argmax(axis=1) == expected.argmax(axis=1))),
     )
 
 
 def _difference(outputs: np.ndarray, expected: np.ndarray) -> float:
-    """The largest one, relative to what is expected at the most; a number that is none counts as the largest."""
-    difference = float(np.abs(outputs - expected).max() / max(np.abs(expected).max(), 1e-30))
-    return difference if math.isfinite(difference) else sys.float_info.max
-
-
-def _require_close(check: Sequence[Comparison], order: Order, format: str) -> None:
-    worst = max(check, key=lambda comparison: comparison.difference)
-    if worst.difference > BOUNDS[order.dtype]:
-        batch, height, width, _ = worst.images
-        raise InputError(
-            f"{FORMATS[format].title} computes something else than {order.network.name} for {batch} images of "
-            f"{height}x{width}: {worst.difference:.1e} of the largest logit, allowed are {BOUNDS[order.dtype]:.0e}. "
-            f"They part at {_first_apart(order, format)}. Nothing was written."
-        )
+    """The largest one, relative to the largest expected value; NaN where an output is NaN."""
+    return float(np.abs(outputs - expected).max() / max(np.abs(expected).max(), 1e-30))
 
 
 def _noise(network: ImageClassifier, batch: int, size: tuple[int, int]) -> np.ndarray:
@@ -211,20 +214,21 @@ def _noise(network: ImageClassifier, batch: int, size: tuple[int, int]) -> np.nd
     return normalize(pixels, network.input_specification)
 
 
-def _first_apart(order: Order, format: str) -> str:
-    """The first stage at which the runtime computes something else; all stages are written and run for that."""
+def _first_apart(order: Order, format: str, images: np.ndarray) -> str:
+    """Words for the first stage at which the runtime computes something else; all stages are written for that."""
     network = order.network
     assert isinstance(network, ImageClassifier)
     stages = FeatureExtractor(network, network.stages)
-    stages.trainable = False
-    images = _noise(network, 1, network.input_specification.size)
     with tempfile.TemporaryDirectory() as scratch:
-        outputs = _written(replace(order, network=stages), Path(scratch), format)(images)
+        try:
+            outputs = _written(replace(order, network=stages), Path(scratch), format)(images)
+        except InputError:  # with all stages as outputs it cannot be written
+            return ""
         expected = stages(images, training=False)
-        for name in network.stages:
-            if _difference(np.asarray(outputs[name]), np.asarray(expected[name])) > BOUNDS[order.dtype]:
-                return f"stage {name!r}"
-    return "no stage that is written beside the others"
+        for name in [stage for stage in network.stages if stage in outputs]:
+            if not _difference(np.asarray(outputs[name]), np.asarray(expected[name])) <= BOUNDS[order.dtype]:
+                return f". They part at stage {name!r}"
+    return ""
 
 
 def _metadata(network: ImageClassifier) -> dict[str, str]:
@@ -263,5 +267,7 @@ def _describe(order: Order, directory: Path, format: str, check: tuple[Compariso
 
 
 def _versions(format: str) -> dict[str, str]:
-    names = (*FORMATS[format].packages, "tensorflow", "keras")
-    return {name.replace("_", "-"): version(name.replace("_", "-")) for name in names}
+    """Of what wrote and ran the file, by the names of the packages that hold these modules here."""
+    holding = packages_distributions()
+    names = {name for module in (*FORMATS[format].packages, "tensorflow", "keras") for name in holding.get(module, ())}
+    return {name: version(name) for name in sorted(names)}

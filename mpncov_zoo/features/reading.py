@@ -89,7 +89,7 @@ def read_all(images: Sequence[Any], read: Read, names: Sequence[str]) -> list[np
             name = names[index]
             return InputError(str(error) if repr(name) in str(error) else f"{name!r}: {error}")
 
-    return on_threads(one, range(len(images)), images)
+    return on_threads(one, images)
 
 
 def read_batches(paths: Iterable[str], read: Read, batch_size: int) -> Iterator[list[ReadImage]]:
