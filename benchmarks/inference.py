@@ -14,6 +14,7 @@ formats' packages (`pip install -e ".[export]"`).
 
 import argparse
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,7 +30,7 @@ from benchmarks.side_by_side import Answer, Request, peak_memory, require_torch,
 from mpncov_zoo.quiet import import_tensorflow
 from mpncov_zoo.registry import architecture
 
-PYTORCH, EAGER = "PyTorch", "Keras' own call"
+PYTORCH, EAGER, FLOOR = "PyTorch", "Keras' own call", "floor"
 WARM_UPS, SIZE = 2, 2048  # SIZE: of the square matrices whose product gives the rate
 IMAGE = (224, 224, 3)
 Call = Callable[[np.ndarray], Any]
@@ -54,18 +55,20 @@ def pytorch(model: str, *, compiled: bool = False) -> Call:
         with torch.inference_mode():
             return network(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())
 
-    def seconds(threads: int) -> float:
+    def seconds(threads: int, batch: int) -> float:
         torch.set_num_threads(threads)
-        images = np.zeros((1, *IMAGE), np.float32)
+        images = np.zeros((batch, *IMAGE), np.float32)
         call(images)
-        return timeit.timeit(lambda: call(images), number=3)
+        return timeit.timeit(lambda: call(images), number=2)
 
     @cache
-    def fastest() -> int:
-        return min((torch.get_num_threads(), 1), key=seconds)
+    def fastest(batch: int) -> int:
+        return min((cores, 1), key=lambda threads: seconds(threads, batch))
+
+    cores = torch.get_num_threads()
 
     def on_the_fastest(images: np.ndarray) -> Any:
-        torch.set_num_threads(fastest())  # chosen by the first call, when the other sides are ready and rest
+        torch.set_num_threads(fastest(len(images)))  # chosen by the first call, when the other sides are ready and rest
         return call(images)
 
     return on_the_fastest
@@ -85,13 +88,20 @@ def ours(model: str, *, dtype: str | None = None, method: str = "__call__") -> C
 
 
 def exported(model: str, *, format: str, dtype: str = "float32") -> Call:
-    """An export in its runtime; the temporary directory lives as long as the process."""
-    import mpncov_zoo
+    """An export in its runtime; another process writes it, and its file goes when this process ends."""
     from mpncov_zoo.exporting import FORMATS
 
-    directory = Path(tempfile.mkdtemp(prefix="mpncov_zoo-benchmark-")) / "export"
-    mpncov_zoo.export(mpncov_zoo.build(model), directory, format, dtype)
-    return FORMATS[format].open(directory)
+    scratch = tempfile.TemporaryDirectory()
+    directory = Path(scratch.name) / "export"
+    write = f"mpncov_zoo.export(mpncov_zoo.build({model!r}), {str(directory)!r}, {format!r}, {dtype!r})"
+    subprocess.run([sys.executable, "-c", f"import mpncov_zoo; {write}"], check=True)
+    run = FORMATS[format].open(directory)
+
+    def call(images: np.ndarray) -> Any:
+        assert scratch  # as long as it is called
+        return run(images)
+
+    return call
 
 
 SIDES: Mapping[str, Callable[[str], Call]] = {
@@ -110,6 +120,7 @@ SIDES: Mapping[str, Callable[[str], Call]] = {
 
 
 def main() -> None:
+    """Print a table for each model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["mpncov_resnet50", "efficientnet_lite0"], metavar="NAME")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8], metavar="N", help="default: 1 8")
@@ -127,10 +138,14 @@ def main() -> None:
 
 
 def worker(side: str, model: str) -> Callable[[Request], Answer]:
-    """Answers with the seconds of a call, the peak memory so far above the imported framework, and a product's rate."""
+    """Answers with the seconds of a call, and the peak memory so far above the imported framework."""
+    if side == FLOOR:
+        import_tensorflow()
+        needed = multiplications(model)
+        return lambda what: {"multiplications": needed, "rate": rate()}
     if side.startswith(PYTORCH):
         import conversion.reference.resnet  # noqa: F401
-    else:
+    elif side in (EAGER, "model(images)", "model.predict", "optimize, float32", "optimize, bfloat16", "SavedModel"):
         import_tensorflow()
         import mpncov_zoo.zoo  # noqa: F401
     imported = peak_memory()
@@ -139,8 +154,6 @@ def worker(side: str, model: str) -> Callable[[Request], Answer]:
     def answer(what: Request) -> Answer:
         if what.get("ready"):
             return {}
-        if what.get("rate"):
-            return {"multiplications": multiplications(model), "rate": rate()}
         images = np.random.default_rng(0).normal(0, 1, (what["batch"], *IMAGE)).astype(np.float32)
         for _ in range(what.get("warm_ups", 0)):
             call(images)
@@ -153,22 +166,8 @@ def worker(side: str, model: str) -> Callable[[Request], Answer]:
 
 def table(model: str, names: list[str], batches: list[int], repeats: int) -> list[str]:
     """One row a side: milliseconds and the ratio to PyTorch for each batch, and the peak memory."""
-    commands = {name: [sys.executable, "-m", "benchmarks.inference", "--worker", name, model] for name in names}
-    measured: dict[str, list[list[Answer]]] = {name: [] for name in names}
-    counting = next(name for name in names if not name.startswith(PYTORCH))
-    rates = []
-    with sides(commands) as ask:
-        for name in names:
-            ask(name, {"ready": True})
-        for batch in batches:
-            for name in names:
-                ask(name, {"batch": batch, "warm_ups": WARM_UPS})
-            turns = []
-            for _ in range(repeats):
-                turns.append({name: ask(name, {"batch": batch}) for name in names})
-                rates.append(ask(counting, {"rate": True}))
-            for name in names:
-                measured[name].append([turn[name] for turn in turns])
+    measured = measure(model, names, batches, repeats)
+    rates = [answer for answers in measured.pop(FLOOR) for answer in answers]
     heads = "".join(f" batch {batch}, ms | ratio |" for batch in batches)
     lines = [f"| {model} |{heads} peak memory, MB |", "|---|" + "---|" * (2 * len(batches) + 1)]
     for name in names:
@@ -183,6 +182,23 @@ def table(model: str, names: list[str], batches: list[int], repeats: int) -> lis
     best = max(found["rate"] for found in rates)
     floor = "".join(f" {1000 * batch * rates[0]['multiplications'] / best:,.0f} | |" for batch in batches)
     return [*lines, f"| floor: {rates[0]['multiplications'] / 1e9:.2f} G at {best / 1e9:,.0f} G/s |{floor} |", ""]
+
+
+def measure(model: str, names: list[str], batches: list[int], repeats: int) -> dict[str, list[list[Answer]]]:
+    """The answers of each side, and of the floor, for each batch, in turns."""
+    everyone = [*names, FLOOR]
+    commands = {name: [sys.executable, "-m", "benchmarks.inference", "--worker", name, model] for name in everyone}
+    measured: dict[str, list[list[Answer]]] = {name: [] for name in everyone}
+    with sides(commands) as ask:
+        for name in everyone:
+            ask(name, {"ready": True})
+        for batch in batches:
+            for name in names:
+                ask(name, {"batch": batch, "warm_ups": WARM_UPS})
+            turns = [{name: ask(name, {"batch": batch}) for name in everyone} for _ in range(repeats)]
+            for name in everyone:
+                measured[name].append([turn[name] for turn in turns])
+    return measured
 
 
 def rate() -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -249,7 +250,8 @@ def _write_litert(order: Order, directory: Path) -> None:
 def _open_litert(directory: Path) -> Run:
     from ai_edge_litert.interpreter import Interpreter
 
-    run = Interpreter(model_path=str(directory / FORMATS["litert"].file)).get_signature_runner()
+    path = str(directory / FORMATS["litert"].file)
+    run = Interpreter(model_path=path, num_threads=os.cpu_count()).get_signature_runner()  # by default it takes one
     return lambda images: dict(run(**{IMAGES: images}))
 
 
