@@ -48,11 +48,6 @@ class OfImages(keras.Model):
     def _inference(self) -> Inference:
         return Inference(self, super().call)
 
-    def quantize(self, *args: Any, **kwargs: Any) -> Any:
-        """Change the layers, as every Keras model does; the compiled function is made anew."""
-        self.__dict__.pop("_inference", None)
-        return super().quantize(*args, **kwargs)
-
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Compute the outputs batch by batch, as every Keras model does; raw pixels are warned of once."""
         check_images(x, self.input_specification)

@@ -38,6 +38,7 @@ class Inference:
     def __init__(self, network: keras.Model, call: Callable[..., Any]):
         self.network, self.call = network, call
         self._compiled: Callable[[Any], Any] | None = None
+        self._variables: tuple[int, ...] = ()
 
     def takes(self, images: Any) -> bool:
         """Whether they are an array of the network's shape, and neither tracing nor eager mode asks for Keras' call."""
@@ -49,8 +50,10 @@ class Inference:
 
     def __call__(self, images: Any) -> Any:
         """The outputs for images (batch, height, width, channels)."""
-        if self._compiled is None:
+        variables = tuple(map(id, self.network.variables))  # LoRA and quantisation exchange them
+        if self._compiled is None or variables != self._variables:
             self._compiled = _COMPILERS[keras.backend.backend()](self.network, self.call)
+            self._variables = variables
         return self._compiled(keras.ops.convert_to_tensor(images, self.network.inputs[0].dtype))
 
 
@@ -60,13 +63,23 @@ def _is_concrete(images: Any) -> bool:
     if name == "tensorflow":
         import tensorflow as tf
 
-        return tf.executing_eagerly() and isinstance(images, np.ndarray | tf.Tensor)
+        concrete = tf.executing_eagerly() and isinstance(images, np.ndarray | tf.Tensor)
+        return concrete and not _has_tangent(images)
     if name == "jax":
         from jax import Array
         from jax.core import Tracer
 
         return isinstance(images, np.ndarray | Array) and not isinstance(images, Tracer)
     return False
+
+
+def _has_tangent(images: Any) -> bool:
+    """Whether tf.autodiff.ForwardAccumulator watches them: functions with hand-written gradients give it zeros."""
+    try:
+        from tensorflow.python.eager.forwardprop_util import pack_tangents
+    except ImportError:  # it has no public name
+        return False
+    return not isinstance(images, np.ndarray) and bool(pack_tangents([images]).tangents)
 
 
 def _by_tensorflow(network: keras.Model, call: Callable[..., Any]) -> Callable[[Any], Any]:

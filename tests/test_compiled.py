@@ -147,6 +147,28 @@ def test_a_quantized_network_is_compiled_anew(model: ImageClassifier) -> None:
     assert_close(quantized, layer_by_layer(model, images))
 
 
+def test_low_rank_adaptation_counts(model: ImageClassifier) -> None:
+    images = networks.images(model)
+    before = model(images).numpy()
+    layer = model.classifier.layers[-1]
+    layer.enable_lora(2)
+    layer.lora_kernel_b.assign(np.ones(layer.lora_kernel_b.shape, np.float32))
+    assert_close(model(images), layer_by_layer(model, images))
+    assert np.abs(model(images) - before).max() > 0
+
+
+def test_forward_mode_derivatives_are_not_zero(model: ImageClassifier) -> None:
+    images = tf.constant(networks.images(model))
+    model(images)
+    derivatives = []
+    for function in (model, lambda x: model.classifier(model.representation(model.features(x)))):
+        with tf.autodiff.ForwardAccumulator(images, tf.ones_like(images)) as accumulator:
+            outputs = function(images)
+        derivatives.append(accumulator.jvp(outputs).numpy())
+    assert np.abs(derivatives[1]).max() > 0
+    np.testing.assert_allclose(*derivatives, rtol=1e-4, atol=1e-5)
+
+
 def test_what_cannot_be_traced_is_computed_layer_by_layer(caplog: pytest.LogCaptureFixture) -> None:
     """Adaptive pooling needs the size; which is said once, in the log."""
     model = networks.tiny(input_shape=(None, None, 3), representation="flatten", options={"features": {"repeats": 1}})

@@ -50,5 +50,6 @@ def run(args: argparse.Namespace) -> int:
     for comparison in report.check:
         batch, height, width, _ = comparison.images
         images = f"{batch} image{'s' if batch > 1 else ''} of {height}x{width}"
-        print(f"compared    {images}: within {comparison.difference:.1e}, same class in {comparison.same_class:.1%}")
+        same = "" if comparison.same_class is None else f", same class in {comparison.same_class:.1%}"
+        print(f"compared    {images}: within {comparison.difference:.1e}{same}")
     return 0

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
+from mpncov_zoo.artifact.reader import reason, require_written
 from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
 from mpncov_zoo.complete import complete
 from mpncov_zoo.description import DESCRIPTION_FILE
-from mpncov_zoo.errors import InputError
-from mpncov_zoo.exporting.formats import FORMATS, IMAGES, LOGITS, Order, Run, check_format
+from mpncov_zoo.errors import InputError, IntegrityError
+from mpncov_zoo.exporting.formats import FORMATS, IMAGES, Order, Run, check_format
 from mpncov_zoo.exporting.report import Comparison, ExportReport
 from mpncov_zoo.hub.verification import describe_files
 from mpncov_zoo.inference import fold, require_float32
@@ -79,13 +82,17 @@ def export(
     """
     target = Path(directory)
     network, pixels = _checked(model, target, format, dtype, calibration)
+    weights = _weights(model)
+    reference = network if dtype != "bfloat16" else fold(model, input_shape=network.input_shape[1:])
     _prepare(network)
     with complete(target) as partial:
         partial.mkdir()
-        order = Order(network, dtype, pixels, _metadata(network))
+        order = Order(network, dtype, pixels, _metadata(network, *weights))
         run = _written(order, partial, format)
-        check = tuple(_compared(run, model, order, format, batches) for batches in _images(network, pixels))
-        report = _describe(order, partial, format, check)
+        check = tuple(
+            _compared(run, (model, reference), order, format, batches) for batches in _images(network, pixels)
+        )
+        report = _describe(order, partial, format, check, *weights)
     sizes = "any size" if network.input_shape[1] is None else "{}x{} pixels".format(*network.input_shape[1:3])
     largest = max(comparison.difference for comparison in check)
     logger.info("%s: %s for images of %s, within %.1e of the network", target, FORMATS[format].title, sizes, largest)
@@ -101,11 +108,12 @@ def _checked(
     row = check_format(format, dtype, calibration is not None)
     if isinstance(calibration, str | PathLike):
         raise InputError(f"calibration is a list of images. Received: {calibration!r}.")
-    if calibration is not None and len(calibration) < FEWEST:
-        raise InputError(f"calibration needs {FEWEST} images or more. Received: {len(calibration)}.")
-    if target.exists():
+    images = None if calibration is None else list(calibration)
+    if images is not None and len(images) < FEWEST:
+        raise InputError(f"calibration needs {FEWEST} images or more. Received: {len(images)}.")
+    if os.path.lexists(target):
         raise InputError(f"{target} exists already; give a new directory.")
-    pixels = None if calibration is None else model.preprocess(list(calibration))
+    pixels = None if images is None else model.preprocess(images)
     return fold(model, "bfloat16" if dtype == "bfloat16" else "float32", _input_shape(model, row.any_size)), pixels
 
 
@@ -160,11 +168,13 @@ def _failing_as_one(order: Order, format: str) -> Iterator[None]:
         yield
     except (OSError, MemoryError, InputError):
         raise
+    except tf.errors.OpError as error:
+        raise InputError(f"{FORMATS[format].title} cannot be written: {reason(error)}. Nothing was.") from error
     except Exception as error:
         others = ", ".join(name for name in FORMATS if name != format)
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
+        line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
         raise InputError(
-            f"{FORMATS[format].title} cannot be made of {order.network.name}: {reason.rstrip('.')}. Nothing was "
+            f"{FORMATS[format].title} cannot be made of {order.network.name}: {line.rstrip('.')}. Nothing was "
             f"written; other formats are {others}."
         ) from error
 
@@ -178,28 +188,33 @@ def _images(network: ImageClassifier, pixels: np.ndarray | None) -> list[list[np
     return batches if pixels is None else [np.array_split(pixels, len(pixels)), *batches]
 
 
-def _compared(run: Run, model: ImageClassifier, order: Order, format: str, batches: Sequence[np.ndarray]) -> Comparison:
-    """The runtime's logits against those of the network as it was given, or, where that is of one size, as folded.
+def _compared(
+    run: Run, networks: Sequence[ImageClassifier], order: Order, format: str, batches: Sequence[np.ndarray]
+) -> Comparison:
+    """The runtime's outputs against those of the first network that takes the images.
 
     Raises:
         InputError: they are not finite, or differ by more than the dtype's bound.
     """
     shape = batches[0].shape
-    fits = all(own in (None, given) for own, given in zip(model.input_shape[1:], shape[1:], strict=True))
-    network = model if fits else order.network
-    outputs = np.concatenate([run(images)[LOGITS] for images in batches])
+    network = next(
+        each
+        for each in networks
+        if all(own in (None, given) for own, given in zip(each.input_shape[1:], shape[1:], strict=True))
+    )
+    outputs = np.concatenate([run(images)[order.output] for images in batches])
     expected = np.concatenate([np.asarray(network(images, training=False)) for images in batches])
     difference = _difference(outputs, expected)
     if not np.isfinite(difference) or difference > BOUNDS[order.dtype]:
         raise InputError(
             f"{FORMATS[format].title} computes something else than {order.network.name} for {len(expected)} images of "
-            f"{shape[1]}x{shape[2]}: {difference:.1e} of the largest logit, allowed are {BOUNDS[order.dtype]:.0e}"
+            f"{shape[1]}x{shape[2]}: {difference:.1e} of the largest value, allowed are {BOUNDS[order.dtype]:.0e}"
             f"{_first_apart(order, format, batches[0])}. Nothing was written."
         )
     return Comparison(
         images=(len(expected), *shape[1:]),
         difference=difference,
-        same_class=float(np.mean(outputs.argmax(axis=1) == expected.argmax(axis=1))),
+        same_class=float(np.mean(outputs.argmax(1) == expected.argmax(1))) if network.num_classes else None,
     )
 
 
@@ -231,31 +246,50 @@ def _first_apart(order: Order, format: str, images: np.ndarray) -> str:
     return ""
 
 
-def _metadata(network: ImageClassifier) -> dict[str, str]:
+def _weights(model: ImageClassifier) -> tuple[str | None, str | None]:
+    """Name of the weights set that the network holds bit for bit, and what that was verified against; or None twice."""
+    report = model.load_report
+    if report.weights is None or report.source is None or not Path(report.source).is_dir():
+        return None, None
+    try:
+        require_written(model, Path(report.source))
+    except IntegrityError:  # a fresh classifier, say, or training since
+        return None, None
+    return report.weights, report.trust
+
+
+def _metadata(network: ImageClassifier, weights: str | None, trust: str | None) -> dict[str, str]:
     """What stands in files that have room for it."""
     return {
         "model": network.name,
-        "weights": network.load_report.weights or "",
-        "trust": network.load_report.trust or "",
+        "weights": weights or "",
+        "trust": trust or "",
         "input": network.input_specification.model_dump_json(),
         "labels": json.dumps(network.labels),
         "written_by": f"mpncov-zoo {__version__}",
     }
 
 
-def _describe(order: Order, directory: Path, format: str, check: tuple[Comparison, ...]) -> ExportReport:
+def _describe(
+    order: Order,
+    directory: Path,
+    format: str,
+    check: tuple[Comparison, ...],
+    weights: str | None,
+    trust: str | None,
+) -> ExportReport:
     """Write model.json for the files that are there."""
     network = order.network
     report = ExportReport(
         format=format,
         dtype=order.dtype,
         model=network.name,
-        weights=network.load_report.weights,
-        trust=network.load_report.trust,
+        weights=weights,
+        trust=trust,
         input_name=IMAGES,
         input_shape=network.input_shape,
         input=network.input_specification,
-        outputs=(LOGITS,),
+        outputs=(order.output,),
         labels=network.labels,
         check=check,
         versions={"mpncov-zoo": __version__, **_versions(format)},

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # images (batch, height, width, channels) -> outputs by their names
 
-IMAGES, LOGITS = "images", "logits"  # the names of a network's input and output in every format
+IMAGES = "images"  # the name of a network's input in every format
 OPSET = 18  # of ONNX
 EXTRA = 'pip install "mpncov-zoo[export]"'
 
@@ -49,7 +49,12 @@ class Order:
             computed = self.network(images, training=False)
         else:
             computed = self.network.stateless_call([], weights, images, training=False)[0]
-        return computed if isinstance(computed, dict) else {LOGITS: computed}
+        return computed if isinstance(computed, dict) else {self.output: computed}
+
+    @property
+    def output(self) -> str:
+        """The name of a single output."""
+        return "representation" if getattr(self.network, "num_classes", None) == 0 else "logits"
 
     @property
     def function(self) -> Any:

@@ -14,8 +14,8 @@ class Comparison(StrictModel):
 
     images: tuple[Positive, Positive, Positive, Positive] = Field(description="(batch, height, width, channels)")
     difference: Number = Field(description="the largest one between two outputs, relative to the largest output")
-    same_class: Annotated[Number, Field(ge=0, le=1)] = Field(
-        description="share of the images whose first class is the same"
+    same_class: Annotated[Number, Field(ge=0, le=1)] | None = Field(
+        description="share of images with the same first class; null without classes"
     )
 
 
@@ -26,7 +26,7 @@ class ExportReport(StrictModel):
     format: Text
     dtype: Text
     model: Text
-    weights: str | None = Field(description="name of the weights set, null for a network without pretrained weights")
+    weights: str | None = Field(description="name of the weights set that it holds bit for bit; null for any others")
     trust: str | None = Field(description="what these weights were verified against when they were loaded")
     input_name: Text
     input_shape: tuple[int | None, ...] = Field(description="(batch, height, width, channels), float32; null for any")

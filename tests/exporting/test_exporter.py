@@ -146,6 +146,25 @@ def test_a_sketch_is_not_scattered(tmp_path: Path) -> None:
     assert not [kind for kind in kinds if kind.startswith("Scatter")]
 
 
+def test_only_weights_that_are_still_those_are_named(artifact_hub: Path, tmp_path: Path) -> None:
+    name = "mpncov_cifar_resnet20.test"
+    fresh = mpncov_zoo.load(name, hub=artifact_hub, num_classes=3)
+    changed = mpncov_zoo.load(name, hub=artifact_hub)
+    changed.classifier.layers[-1].bias.assign_add(np.ones(10, np.float32))
+    for place, network in (("fresh", fresh), ("changed", changed)):
+        report = mpncov_zoo.export(network, tmp_path / place)
+        assert (report.weights, report.trust) == (None, None)
+
+
+def test_without_classes_the_output_is_the_representation(tmp_path: Path) -> None:
+    report = mpncov_zoo.export(networks.tiny(0), tmp_path / "out", "onnx")
+    assert report.outputs == ("representation",) and report.check[0].same_class is None
+
+
+def test_a_size_that_the_network_has_not_is_compared_with_float32(model: ImageClassifier, tmp_path: Path) -> None:
+    assert mpncov_zoo.export(model, tmp_path / "out", dtype="bfloat16").check[2].difference > 1e-5
+
+
 def test_an_export_is_no_artifact(model: ImageClassifier, tmp_path: Path) -> None:
     mpncov_zoo.export(model, tmp_path / "out")
     with pytest.raises(mpncov_zoo.ManifestError, match=r"this is an export.*load mpncov_cifar_resnet20\.test"):
@@ -218,7 +237,7 @@ def test_a_runtime_that_computes_nan_or_fails_is_refused(
         return {"logits": np.full((len(images), 5), np.nan)}
 
     for opened, message in (
-        (nothing, "nan of the largest logit"),
+        (nothing, "nan of the largest value"),
         (fails, "made of .*: Non-zero status code returned"),
     ):
         with monkeypatch.context() as context:
