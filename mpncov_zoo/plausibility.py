@@ -25,11 +25,15 @@ def check_images(images: Any, specification: InputSpecification) -> None:
         specification: how its images are normalised.
 
     Raises:
-        InputError: an array has the channels in front, and no others behind.
+        InputError: an array has the channels in front, and no others behind, or is one image without a batch.
     """
     if not isinstance(images, np.ndarray) and type(images).__name__ != "EagerTensor":  # TensorFlow is not imported
         return
     shape = tuple(images.shape)
+    if len(shape) == 3:
+        raise InputError(
+            f"Images are (batch, height, width, {specification.channels}). Received: {shape}; one image is images[None]"
+        )
     if len(shape) != 4 or 0 in shape:
         return
     if shape[3] != specification.channels == shape[1]:

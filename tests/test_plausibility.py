@@ -68,3 +68,10 @@ def test_features_with_the_channels_in_front_are_warned_of(
     layer()(np.zeros((1, 64, 7, 7), np.float32))
     (message,) = said(caplog)
     assert "7x7 positions with 64 channels in front, as PyTorch has them: x.transpose(0, 2, 3, 1)" in message
+
+
+def test_one_image_without_a_batch_is_refused() -> None:
+    """A network for any size would take its rows for images."""
+    network = networks.tiny(input_shape=(None, None, 3))
+    with pytest.raises(InputError, match=r"Received: \(12, 12, 3\); one image is images\[None\]"):
+        network(np.zeros((12, 12, 3), np.float32))
