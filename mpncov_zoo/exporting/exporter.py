@@ -73,7 +73,8 @@ def export(
     Raises:
         InputError: the directory exists or cannot be written, packages are missing, an argument is none of these, the
             format cannot take the network, or its runtime computes something else: by more than 1e-4 of the largest
-            logit in float32, 1e-2 in float16, 1e-1 in bfloat16. The message says at which stage they part.
+            logit in float32, 1e-2 in float16, 1e-1 in bfloat16. The message names the first stage that differs, if any
+            does.
 
     Example:
         >>> model = mpncov_zoo.load("mpncov_cifar_resnet20", pretrained=True)
@@ -163,7 +164,7 @@ def _written(order: Order, directory: Path, format: str) -> Run:
 
 @contextmanager
 def _failing_as_one(order: Order, format: str) -> Iterator[None]:
-    """Of what they cannot convert, open or compute, each tool complains in its own way."""
+    """Turn the errors of a converter or a runtime, each of its own kind, into an InputError of one line."""
     try:
         yield
     except (OSError, MemoryError, InputError):
