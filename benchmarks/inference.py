@@ -30,7 +30,7 @@ from benchmarks.side_by_side import Answer, Request, peak_memory, require_torch,
 from mpncov_zoo.quiet import import_tensorflow
 from mpncov_zoo.registry import architecture
 
-PYTORCH, EAGER, FLOOR = "PyTorch", "Keras' own call", "floor"
+PYTORCH, EAGER, PUBLISHED, FLOOR = "PyTorch", "Keras' own call", "published TensorFlow head", "floor"
 WARM_UPS, SIZE = 2, 2048  # SIZE: of the square matrices whose product gives the rate
 IMAGE = (224, 224, 3)
 Call = Callable[[np.ndarray], Any]
@@ -87,6 +87,27 @@ def ours(model: str, *, dtype: str | None = None, method: str = "__call__") -> C
     return lambda images: np.asarray(getattr(network, method)(images, **options))
 
 
+def published_tensorflow(model: str) -> Call:
+    """Our trunk before the head in the order of the published TensorFlow code, compiled as ours is."""
+    import keras
+    import tensorflow as tf
+
+    import mpncov_zoo
+    from benchmarks import published_heads
+    from mpncov_zoo.representations import MPNCOV
+
+    network, root = mpncov_zoo.build(model), published_heads.tensorflow()
+    head = next(layer for layer in network.representation.layers if isinstance(layer, MPNCOV))
+    reduction = keras.Model(network.representation.input, head.input)
+
+    @tf.function
+    def call(images: Any) -> Any:
+        reduced = reduction(network.features(images, training=False), training=False)
+        return network.classifier(root(reduced), training=False)
+
+    return lambda images: call(tf.constant(images)).numpy()
+
+
 def exported(model: str, *, format: str, dtype: str = "float32") -> Call:
     """An export in its runtime; another process writes it, and its file goes when this process ends."""
     from mpncov_zoo.exporting import FORMATS
@@ -108,6 +129,7 @@ SIDES: Mapping[str, Callable[[str], Call]] = {
     PYTORCH: pytorch,
     "PyTorch, torch.compile": lambda model: pytorch(model, compiled=True),
     EAGER: lambda model: ours(model, method="eager"),
+    PUBLISHED: published_tensorflow,
     "model(images)": ours,
     "model.predict": lambda model: ours(model, method="predict"),
     "optimize, float32": lambda model: ours(model, dtype="float32"),
@@ -133,7 +155,8 @@ def main() -> None:
         return
     require_torch(parser)
     for model in arguments.models:
-        names = [PYTORCH, *(name for name in arguments.only if name != PYTORCH)]
+        without = {PYTORCH} | ({PUBLISHED} if architecture(model).representation != "mpncov" else set())
+        names = [PYTORCH, *(name for name in arguments.only if name not in without)]
         print("\n".join(table(model, names, arguments.batches, arguments.repeats)), flush=True)
 
 
@@ -145,7 +168,7 @@ def worker(side: str, model: str) -> Callable[[Request], Answer]:
         return lambda what: {"multiplications": needed, "rate": rate()}
     if side.startswith(PYTORCH):
         import conversion.reference.resnet  # noqa: F401
-    elif side in (EAGER, "model(images)", "model.predict", "optimize, float32", "optimize, bfloat16", "SavedModel"):
+    elif side not in ("ONNX Runtime", "OpenVINO", "LiteRT"):
         import_tensorflow()
         import mpncov_zoo.zoo  # noqa: F401
     imported = peak_memory()
@@ -214,12 +237,18 @@ def rate() -> float:
 
 def multiplications(model: str) -> int:
     """Of the convolutions, the head and the classifier, for one image of 224x224."""
+    import mpncov_zoo
+
+    return multiplications_of(mpncov_zoo.build(model))
+
+
+def multiplications_of(network: Any) -> int:
+    """The same for one image of a network's own size."""
     import keras
 
-    import mpncov_zoo
     from mpncov_zoo.representations import MPNCOV, covariance
 
-    network, total = mpncov_zoo.build(model), 0
+    total = 0
     for layer in network.named_layers().values():
         if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
             height, width = layer.output.shape[1:3]
