@@ -4,7 +4,7 @@
 
 The files are JPEGs of 500 x 375 pixels, made here. Decoding and preparing them is measured alone, so is the network on
 batches that are ready, and then both by `Extract.files`, on which `mpncov-zoo features` and `probe` stand. They take
-turns in one process; the figures are medians. Each half uses all cores, so that the floor of the whole is the sum of both.
+turns in one process; the figures are medians. Each half uses all cores: the floor of the whole is the sum of both.
 """
 
 import argparse

@@ -16,13 +16,16 @@ def pytorch() -> Any:
     """The function (batch, d, height, width) -> (batch, d (d + 1) / 2), differentiable."""
     import torch
 
+    def eye(size: int, like: Any) -> Any:
+        return torch.eye(size, device=like.device)
+
     class Covariance(torch.autograd.Function):
         @staticmethod
         def forward(context: Any, x: Any) -> Any:
             batch, d, height, width = x.shape
             n = height * width
             x = x.reshape(batch, d, n)
-            centring = (torch.eye(n) / n - torch.ones(n, n) / n / n).repeat(batch, 1, 1)
+            centring = (eye(n, x) / n - torch.ones(n, n, device=x.device) / n / n).repeat(batch, 1, 1)
             context.save_for_backward(x, centring)
             context.shape = (batch, d, height, width)
             return x.bmm(centring).bmm(x.transpose(1, 2))
@@ -37,11 +40,11 @@ def pytorch() -> Any:
         @staticmethod
         def forward(context: Any, x: Any, iterations: int) -> Any:
             batch, d, _ = x.shape
-            identity3 = 3 * torch.eye(d).repeat(batch, 1, 1)
+            identity3 = 3 * eye(d, x).repeat(batch, 1, 1)
             trace = x.mul(identity3).sum((1, 2)).div(3).reshape(batch, 1, 1)
             a = x / trace
-            y = torch.zeros(batch, iterations, d, d)
-            z = torch.eye(d).repeat(batch, iterations, 1, 1)
+            y = torch.zeros(batch, iterations, d, d, device=x.device)
+            z = eye(d, x).repeat(batch, iterations, 1, 1)
             y[:, 0], z[:, 0] = a.bmm(0.5 * (identity3 - a)), 0.5 * (identity3 - a)
             for k in range(1, iterations - 1):
                 step = 0.5 * (identity3 - z[:, k - 1].bmm(y[:, k - 1]))
@@ -54,7 +57,7 @@ def pytorch() -> Any:
         def backward(context: Any, *cotangents: Any) -> Any:
             x, a, last, trace, y, z = context.saved_tensors
             batch, iterations, d, _ = y.shape
-            identity3 = 3 * torch.eye(d).repeat(batch, 1, 1)
+            identity3 = 3 * eye(d, x).repeat(batch, 1, 1)
             through = cotangents[0] * trace.sqrt()
             through_root = (cotangents[0] * last).sum((1, 2)) / (2 * trace.sqrt().reshape(batch))
             by, bz = y[:, -2], z[:, -2]
@@ -71,21 +74,21 @@ def pytorch() -> Any:
             gradient = da / trace
             through_trace = (da * x).sum((1, 2))
             for k in range(batch):
-                gradient[k] += (through_root[k] - through_trace[k] / trace[k, 0, 0] ** 2) * torch.eye(d)
+                gradient[k] += (through_root[k] - through_trace[k] / trace[k, 0, 0] ** 2) * eye(d, x)
             return gradient, None
 
     class Triangle(torch.autograd.Function):
         @staticmethod
         def forward(context: Any, x: Any) -> Any:
             batch, d, _ = x.shape
-            context.places = torch.ones(d, d).triu().reshape(d * d).nonzero()[:, 0]
+            context.places = torch.ones(d, d, device=x.device).triu().reshape(d * d).nonzero()[:, 0]
             context.shape = x.shape
             return x.reshape(batch, d * d)[:, context.places]
 
         @staticmethod
         def backward(context: Any, *cotangents: Any) -> Any:
             batch, d, _ = context.shape
-            gradient = torch.zeros(batch, d * d)
+            gradient = torch.zeros(batch, d * d, device=cotangents[0].device)
             gradient[:, context.places] = cotangents[0]
             return gradient.reshape(batch, d, d)
 

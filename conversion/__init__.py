@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from conversion.certificate import Certificate, read_certificate
     from conversion.converter import convert, plan
     from conversion.export import write_pytorch
+    from conversion.parity import check
 
-__all__ = ["Certificate", "convert", "plan", "read_certificate", "write_pytorch"]
+__all__ = ["Certificate", "check", "convert", "plan", "read_certificate", "write_pytorch"]
 
 _HOMES = {
     "certificate": ("Certificate", "read_certificate"),
     "converter": ("convert", "plan"),
     "export": ("write_pytorch",),
+    "parity": ("check",),
 }
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

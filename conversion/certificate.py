@@ -2,7 +2,7 @@
 
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -38,26 +38,32 @@ class Source(StrictModel):
 
 
 class StageErrors(StrictModel):
-    """The errors of one stage in one case, measured against the source network in PyTorch in float64.
+    """The errors of one stage in one case, measured against the reference in float64.
 
     Attributes:
         stage: name of the stage.
-        pytorch: error of the source network in float32, which is rounding alone.
-        tensorflow: error of our network in float32.
-        tensorflow_tf32: error of our network with TF32 on; None on a CPU, which has no TF32.
-        bound: the largest value that `tensorflow` may have.
+        pytorch: error of the source network in float32, which is rounding alone; None where it is not the reference.
+        ours: error of our network in float32.
+        ours_tf32: error of our network with TF32 on; None on a CPU, which has no TF32.
+        bound: the largest value that `ours` may have.
     """
 
     stage: Text
-    pytorch: Error
-    tensorflow: Error
-    tensorflow_tf32: Error | None = None
+    pytorch: Error | None
+    ours: Error
+    ours_tf32: Error | None = None
     bound: Error
+
+    @model_validator(mode="before")
+    @classmethod
+    def _under_the_names_of_version_0_1(cls, data: Any) -> Any:
+        names = {"tensorflow": "ours", "tensorflow_tf32": "ours_tf32"}
+        return {names.get(name, name): value for name, value in data.items()} if isinstance(data, dict) else data
 
     @property
     def within(self) -> bool:
         """Whether our network is as close as it should be."""
-        return self.tensorflow <= self.bound
+        return self.ours <= self.bound
 
 
 class Case(StrictModel):
@@ -70,10 +76,18 @@ class Case(StrictModel):
 
 
 class Parity(StrictModel):
-    """How far our network is from the source network, on the same inputs."""
+    """How far our network is from its reference, on the same inputs.
+
+    Attributes:
+        device: where ours computed.
+        backend: Keras' backend that ours computed on.
+        reference: which network in float64, on the CPU.
+        cases: what was measured for each input.
+    """
 
     device: Text
-    reference: Text = Field(description="which PyTorch network")
+    backend: Text = "tensorflow"
+    reference: Text
     cases: list[Case]
 
     @property
@@ -83,7 +97,7 @@ class Parity(StrictModel):
             for errors in case.stages:
                 if not errors.within:
                     return (
-                        f"{errors.stage} differs by {errors.tensorflow:.1e} of its largest value (bound "
+                        f"{errors.stage} differs by {errors.ours:.1e} of its largest value (bound "
                         f"{errors.bound:.1e}) for images {case.shape}, weights {case.weights}"
                     )
         return None

@@ -7,7 +7,6 @@ from os import PathLike
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 from pydantic import TypeAdapter, ValidationError
 
 from conversion import export
@@ -105,9 +104,9 @@ def convert(
     """
     path, directory, name = Path(source), Path(output), registry.canonical_name(model)
     if parity:
-        from conversion.parity import require_device
+        from conversion.parity import require_parity
 
-        require_device(device)
+        require_parity(device, report=True)
     if _is_back(to):
         _require_no_key(key)
         return _convert_back(path, name, directory, device if parity else None, tag, labels)
@@ -232,12 +231,14 @@ def _source(path: Path, format: str, digest: str, published: Published) -> Sourc
 
 
 def _check_parity(conversion: PreparedConversion, device: str) -> Parity:
-    from conversion.parity import check
+    from conversion.parity import measure
 
-    return check(conversion, device)
+    return measure(conversion, device)
 
 
 def _certify(conversion: PreparedConversion, *, tag: str, source: Source, parity: Parity | None) -> Certificate:
+    import tensorflow as tf  # late: planning does without it
+
     versions = {"mpncov-zoo": __version__, "tensorflow": tf.__version__, "keras": keras.__version__}
     if parity is not None:
         from conversion.parity import torch_version

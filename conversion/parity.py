@@ -1,28 +1,35 @@
-"""Compares a converted network with its source network, stage by stage.
+"""Compares a converted network with its source network, stage by stage, on any backend of Keras.
 
-The reference is the source network in PyTorch in float64. The error of the source network in float32 is rounding alone.
-The error of ours may be three times as large. It may also be three times 1.4e-5, where that is more: so much was the
-published code's float32 seen to differ on the logits. A wrong weight or operation differs by orders of
+The reference is the source network in PyTorch in float64 on the CPU. The error of the source network in float32 is
+rounding alone. The error of ours may be three times as large. It may also be three times 1.4e-5, where that is more: so
+much was the published code's float32 seen to differ on the logits. A wrong weight or operation differs by orders of
 magnitude more.
+
+Where PyTorch is not at hand, the network itself in float64 on the CPU can be the reference: it shows what a device does
+to the numbers.
 """
 
 # pyright: reportMissingImports=false
 # (torch is installed only where parity is checked)
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
-import tensorflow as tf
 
 from conversion.certificate import Case, Parity, StageErrors, Weights
-from conversion.preparation import PreparedConversion
-from conversion.reference.source import Reference, source_network
-from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
+from conversion.devices import on, require_device, tf32
+from conversion.itself import NAME, Itself, Stages, computed, copy_weights, of_any_size
+from conversion.preparation import PreparedConversion, prepare
+from conversion.reference.source import source_network
+from mpncov_zoo import registry
+from mpncov_zoo.classifier import FeatureExtractor
 from mpncov_zoo.errors import InputError, ParityError
 
 logger = logging.getLogger("mpncov_zoo.conversion")
@@ -35,28 +42,79 @@ ODD_SIZES = ((3, (193, 161)), (1, (129, 225)))  # batch, (height, width): what r
 TOP = 5
 SEED = 0
 
-Stages = Mapping[str, np.ndarray]  # by name; feature maps are (batch, height, width, channels)
+
+@dataclass(frozen=True)
+class Truth:
+    """What a network is held to.
+
+    Attributes:
+        name: what certificates call it.
+        exact: images (batch, height, width, channels) -> every stage in float64.
+        rounded: the same in float32, by other code than ours; None where there is none.
+    """
+
+    name: str
+    exact: Callable[[np.ndarray], Stages]
+    rounded: Callable[[np.ndarray], Stages] | None = None
 
 
-def require_device(device: str) -> None:
-    """Refuse early where parity cannot be checked.
+def check(
+    source: str | PathLike[str],
+    *,
+    model: str,
+    device: str = "cpu",
+    reference: str = "pytorch",
+    key: str | None = None,
+) -> Parity:
+    """Fill a network from a checkpoint and measure how far it is from its reference; nothing is written.
+
+    It works on every backend of Keras, and needs TensorFlow on its own alone.
+
+    Args:
+        source: the file, as for `convert`.
+        model: name or alias of the network.
+        device: "cpu" or "gpu", where ours computes.
+        reference: "pytorch", the source network, which needs torch; or "itself", ours in float64 on the CPU, which
+            needs nothing and shows what the device does to the numbers.
+        key: where in the file the state_dict is, as for `convert`.
+
+    Returns:
+        The errors of every stage; `first_drift` names the first that is past its bound.
 
     Raises:
-        InputError: torch or matplotlib is not installed, or there is no GPU for PyTorch or for TensorFlow.
+        UnknownModel, ConversionError: as `convert` raises them.
+        ParityError: the reference gives NaN or infinity.
+        InputError: an argument cannot be used, or PyTorch, a GPU or the reference's package is missing.
+
+    Example:
+        >>> conversion.check("mpncovresnet50-15991845.pth", model="mpncov_resnet50", device="gpu").first_drift
     """
-    if device not in ("cpu", "gpu"):
-        raise InputError(f"device must be 'cpu' or 'gpu'. Received: {device!r}.")
-    absent = [package for package in ("torch", "matplotlib") if find_spec(package) is None]
+    name = registry.canonical_name(model)
+    require_parity(device, reference)
+    with on(device):
+        prepared = prepare(Path(source), name, key=key)
+    return measure(prepared, device, reference)
+
+
+def require_parity(device: str, reference: str = "pytorch", *, report: bool = False) -> None:
+    """Refuse early where parity cannot be checked.
+
+    Args:
+        device: "cpu" or "gpu".
+        reference: as for `check`.
+        report: whether a page is to be written, too.
+
+    Raises:
+        InputError: another device or reference, a package is not installed, or a library sees no GPU.
+    """
+    if reference not in TRUTHS:
+        raise InputError(f"reference must be {' or '.join(map(repr, TRUTHS))}. Received: {reference!r}.")
+    libraries = ["torch"] if reference == "pytorch" else []
+    absent = [name for name in (*libraries, *(["matplotlib"] if report else [])) if find_spec(name) is None]
     if absent:
         needs = f"Parity and its report need {' and '.join(absent)}"
         raise InputError(f'{needs}, not installed here: pip install "mpncov-zoo[conversion]"')
-    if device == "gpu":
-        import torch
-
-        found = {"TensorFlow": bool(tf.config.list_physical_devices("GPU")), "PyTorch": torch.cuda.is_available()}
-        blind = [name for name, sees in found.items() if not sees]
-        if blind:
-            raise InputError(f"device='gpu': {' and '.join(blind)} see{'' if blind[1:] else 's'} no GPU here.")
+    require_device(device, keras.backend.backend(), *libraries)
 
 
 def torch_version() -> str:
@@ -66,24 +124,31 @@ def torch_version() -> str:
     return str(torch.__version__)
 
 
-def check(conversion: PreparedConversion, device: str = "cpu") -> Parity:
+def measure(conversion: PreparedConversion, device: str = "cpu", reference: str = "pytorch") -> Parity:
     """Run both networks on seeded images of several sizes, under the file's weights and under random statistics.
 
     Args:
         conversion: what to check; afterwards its model holds the file's weights.
         device: "cpu" or "gpu"; a GPU computes everything with TF32 off, and ours once more with TF32 on.
+        reference: as for `check`.
 
     Returns:
         The errors of every stage in every case, and the name of the network that they are measured against.
 
     Raises:
         InputError: PyTorch, a GPU or the package of the reference network is missing.
-        ParityError: the source network gives NaN or infinity.
+        ParityError: the reference gives NaN or infinity.
     """
-    require_device(device)
-    rng = np.random.default_rng(SEED)
-    flexible = _of_any_size(conversion.model)
-    cases, name = [], ""
+    require_parity(device, reference)
+    with on(device):
+        return _measure(conversion, device, reference)
+
+
+def _measure(conversion: PreparedConversion, device: str, reference: str) -> Parity:
+    rng, model = np.random.default_rng(SEED), conversion.model
+    flexible = of_any_size(model)
+    own_size, any_size = (FeatureExtractor(network, network.stages) for network in (model, flexible))
+    truth_of, cases, name = TRUTHS[reference](conversion, device), [], ""
     variants: tuple[tuple[Weights, Any], ...] = (
         ("random statistics", _random_statistics(conversion, rng)),
         ("as read", None),
@@ -91,15 +156,43 @@ def check(conversion: PreparedConversion, device: str = "cpu") -> Parity:
     for weights, tensors in variants:
         variant = conversion if tensors is None else replace(conversion, tensors=tensors)
         variant.place()
-        _copy_weights(conversion.model, flexible)
-        reference, name = source_network(variant.recognition, conversion.model.num_classes, variant.tensors)
-        for batch, size in ((1, conversion.model.input_shape[1:3]), *ODD_SIZES):
-            images = rng.normal(0, 1, (batch, *size, conversion.model.input_shape[3])).astype(np.float32)
-            ours = conversion.model if size == conversion.model.input_shape[1:3] else flexible
-            case = _case(weights, images, ours, reference, device)
-            logger.info("parity, %s, images %s: logits %.1e", weights, case.shape, case.stages[-1].tensorflow)
+        copy_weights(model, flexible)
+        truth = truth_of(variant)
+        for batch, size in ((1, model.input_shape[1:3]), *ODD_SIZES):
+            images = rng.normal(0, 1, (batch, *size, model.input_shape[3])).astype(np.float32)
+            ours = own_size if size == model.input_shape[1:3] else any_size
+            case, name = _case(weights, images, ours, truth, device), truth.name
+            logger.info("parity, %s, images %s: logits %.1e", weights, case.shape, case.stages[-1].ours)
             cases.append(case)
-    return Parity(device=device, reference=name, cases=cases)
+    return Parity(device=device, backend=keras.backend.backend(), reference=name, cases=cases)
+
+
+def _source_network(conversion: PreparedConversion, device: str) -> Callable[[PreparedConversion], Truth]:
+    def truth(variant: PreparedConversion) -> Truth:
+        network, name = source_network(variant.recognition, variant.model.num_classes, variant.tensors)
+        return Truth(
+            name,
+            lambda images: network.stages(images, "cpu", precision="float64"),
+            lambda images: network.stages(images, device, precision="float32"),
+        )
+
+    return truth
+
+
+def _itself(conversion: PreparedConversion, device: str) -> Callable[[PreparedConversion], Truth]:
+    twin = Itself(conversion.model)
+
+    def truth(variant: PreparedConversion) -> Truth:
+        twin.fill(variant.model)
+        return Truth(NAME, twin.stages)
+
+    return truth
+
+
+TRUTHS: Mapping[str, Callable[[PreparedConversion, str], Callable[[PreparedConversion], Truth]]] = {
+    "pytorch": _source_network,
+    "itself": _itself,
+}
 
 
 def _random_statistics(conversion: PreparedConversion, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -118,57 +211,36 @@ def _random_statistics(conversion: PreparedConversion, rng: np.random.Generator)
     return tensors
 
 
-def _of_any_size(model: ImageClassifier) -> ImageClassifier:
-    return ImageClassifier(
-        model.architecture,
-        num_classes=model.num_classes,
-        input_shape=(None, None, model.input_shape[3]),
-        input_specification=model.input_specification,
-        initialize=(),
-    )
-
-
-def _copy_weights(source: ImageClassifier, target: ImageClassifier) -> None:
-    weights = source.named_variables()
-    for name, variable in target.named_variables().items():
-        variable.assign(weights[name].value)
-
-
-def _case(weights: Weights, images: np.ndarray, ours: ImageClassifier, reference: Reference, device: str) -> Case:
+def _case(weights: Weights, images: np.ndarray, ours: FeatureExtractor, truth: Truth, device: str) -> Case:
     """Run one input through the reference in float64 and in float32, and through our network."""
-    exact = reference.stages(images, device, precision="float64")
+    exact, rounded, coarse = truth.exact(images), None, None
     endless = [stage for stage, values in exact.items() if not np.isfinite(values).all()]
     if endless:
-        raise ParityError(f"Nothing to compare with: the source network itself is not finite from {endless[0]} on.")
-    with _tf32(False):
-        rounded, computed = reference.stages(images, device, precision="float32"), _stages(ours, images, device)
-    coarse: Stages = {}
+        raise ParityError(f"Nothing to compare with: the reference itself is not finite from {endless[0]} on.")
+    with tf32(False):
+        single = computed(ours, images)
+        if truth.rounded is not None:
+            rounded = truth.rounded(images)
     if device == "gpu":
-        with _tf32(True):
-            coarse = _stages(ours, images, device)
+        with tf32(True):
+            coarse = computed(ours, images)
     errors = []
     for stage in (name for name in ours.stages if name in exact):
-        pytorch = _error(rounded[stage], exact[stage])
+        pytorch = relative_error(rounded[stage], exact[stage]) if rounded else None
         errors.append(
             StageErrors(
                 stage=stage,
                 pytorch=pytorch,
-                tensorflow=_error(computed[stage], exact[stage]),
-                tensorflow_tf32=_error(coarse[stage], exact[stage]) if coarse else None,
-                bound=min(FACTOR * max(pytorch, PUBLISHED_ERROR), CEILING),
+                ours=relative_error(single[stage], exact[stage]),
+                ours_tf32=relative_error(coarse[stage], exact[stage]) if coarse else None,
+                bound=min(FACTOR * max(pytorch or 0, PUBLISHED_ERROR), CEILING),
             )
         )
-    agreement = _top5_agreement(computed["logits"], exact["logits"])
+    agreement = _top5_agreement(single["logits"], exact["logits"])
     return Case(weights=weights, shape=images.shape, stages=errors, top5_agreement=agreement)
 
 
-def _stages(model: ImageClassifier, images: np.ndarray, device: str) -> Stages:
-    with tf.device(f"/{device.upper()}:0"):
-        outputs = FeatureExtractor(model, model.stages)(images, training=False)
-        return {name: np.asarray(value) for name, value in outputs.items()}
-
-
-def _error(actual: np.ndarray, exact: np.ndarray) -> float:
+def relative_error(actual: np.ndarray, exact: np.ndarray) -> float:
     """The largest difference, divided by the largest exact value."""
     if actual.shape != exact.shape:
         return LARGEST
@@ -185,20 +257,3 @@ def _top5_agreement(actual: np.ndarray, exact: np.ndarray) -> float:
 
 def _best(logits: np.ndarray, count: int) -> list[list[int]]:
     return np.argsort(-logits, axis=1, kind="stable")[:, :count].tolist()
-
-
-@contextmanager
-def _tf32(allowed: bool) -> Iterator[None]:
-    """Allow or forbid both libraries the GPU's 19-bit TF32 for float32 products; afterwards all is as before."""
-    import torch
-
-    matmul: Any = torch.backends.cuda.matmul
-    cudnn: Any = torch.backends.cudnn
-    before = tf.config.experimental.tensor_float_32_execution_enabled(), matmul.allow_tf32, cudnn.allow_tf32
-    try:
-        tf.config.experimental.enable_tensor_float_32_execution(allowed)
-        matmul.allow_tf32 = cudnn.allow_tf32 = allowed
-        yield
-    finally:
-        tf.config.experimental.enable_tensor_float_32_execution(before[0])
-        matmul.allow_tf32, cudnn.allow_tf32 = before[1:]

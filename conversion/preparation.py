@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from conversion.maps import TRANSFORMS
 from conversion.planning import Plan, make_plan, num_classes
@@ -136,9 +137,9 @@ def _labels(given: str | Path | None, entry: WeightsEntry | None, classes: int) 
     return labels
 
 
-def _as_tensor(array: np.ndarray) -> tf.Tensor:
+def _as_tensor(array: np.ndarray) -> Any:
     """In float32; the array's contiguous copy is gone again, so that large weights do not lie here three times."""
-    return tf.convert_to_tensor(np.ascontiguousarray(array, np.float32))
+    return ops.convert_to_tensor(np.ascontiguousarray(array, np.float32))
 
 
 def _require_sound(source: str, target: str, array: np.ndarray) -> None:

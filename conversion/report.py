@@ -64,11 +64,11 @@ def _facts(certificate: Certificate, parity: Parity) -> str:
 
 
 def _table(case: Case) -> str:
-    with_tf32 = any(errors.tensorflow_tf32 is not None for errors in case.stages)
+    with_tf32 = any(errors.ours_tf32 is not None for errors in case.stages)
     names = ["stage", "PyTorch float32", "TensorFlow float32", *(["TensorFlow TF32"] if with_tf32 else []), "bound", ""]
     rows = []
     for errors in case.stages:
-        values = [errors.pytorch, errors.tensorflow, *([errors.tensorflow_tf32] if with_tf32 else []), errors.bound]
+        values = [errors.pytorch, errors.ours, *([errors.ours_tf32] if with_tf32 else []), errors.bound]
         cells = [escape(errors.stage), *("" if value is None else f"{value:.1e}" for value in values)]
         verdict = "passed" if errors.within else "failed"
         rows.append(_row("td", [*cells, f'<span class="{verdict}">{verdict}</span>']))
@@ -90,10 +90,12 @@ def _plot(parity: Parity) -> str:
     stages = [errors.stage for errors in parity.cases[0].stages]
     for index, case in enumerate(parity.cases):
         first = index == 0
-        by_kind = zip(*((errors.pytorch, errors.tensorflow, errors.bound) for errors in case.stages), strict=True)
+        by_kind = zip(*((errors.pytorch, errors.ours, errors.bound) for errors in case.stages), strict=True)
         styles = (("PyTorch float32", "C0o-"), ("TensorFlow float32", "C1s-"), ("bound", "k:"))
         for values, (label, style) in zip(by_kind, styles, strict=True):
-            axes.plot(stages, [max(value, 1e-9) for value in values], style, alpha=0.6, label=label if first else None)
+            axes.plot(
+                stages, [max(value or 0, 1e-9) for value in values], style, alpha=0.6, label=label if first else None
+            )
     axes.set(yscale="log", ylabel="relative error")
     axes.tick_params("x", rotation=20)
     axes.legend()

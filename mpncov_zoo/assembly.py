@@ -111,7 +111,8 @@ def deep_graph() -> Iterator[None]:
 
 def _part(name: str, like: Any, builder: Builder, initialize: Collection[str], outputs: Sequence[str] = ()) -> Part:
     """A sub-model on inputs shaped like a tensor or tensors, to its last endpoint or to those named, and no further."""
-    shaped = [keras.Input(tensor.shape[1:], dtype=tensor.dtype) for tensor in as_list(like)]
+    exact = name != "features" and full_precision() == "float64"  # which Keras calls float32 on PyTorch and JAX
+    shaped = [keras.Input(tensor.shape[1:], dtype="float64" if exact else tensor.dtype) for tensor in as_list(like)]
     inputs = shaped if isinstance(like, list) else shaped[0]
     with nullcontext() if name in initialize else skip_initialization():
         endpoints = builder(inputs)

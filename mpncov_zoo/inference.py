@@ -118,17 +118,16 @@ def _with_norm(weights: list[np.ndarray], norm: Any, depthwise: bool) -> list[np
     return [array.astype(np.float32) for array in (kernel, beta + (bias - mean) * scale)]
 
 
-def _has_gpu() -> bool:
-    """Whether Keras' backend computes on a GPU."""
-    name = keras.backend.backend()
-    if name == "tensorflow":
+def sees_gpu(backend: str) -> bool:
+    """Whether a backend of Keras, "tensorflow", "jax" or "torch", which must be installed, computes on a GPU."""
+    if backend == "tensorflow":
         import tensorflow as tf
 
         return bool(tf.config.list_physical_devices("GPU"))
-    if name == "jax":
+    if backend == "jax":
         import jax
 
-        return jax.default_backend() == "gpu"
+        return jax.default_backend() in ("gpu", "cuda", "rocm")
     import torch  # pyright: ignore[reportMissingImports]
 
     return torch.cuda.is_available()
@@ -136,7 +135,7 @@ def _has_gpu() -> bool:
 
 def _warn_without_bfloat16() -> None:
     """bfloat16 without instructions for it is emulated, and slower than float32."""
-    if _has_gpu():
+    if sees_gpu(keras.backend.backend()):
         return
     try:
         flags = set(CPU_FLAGS.read_text(encoding="utf-8", errors="replace").split())

@@ -1,4 +1,4 @@
-"""Imports TensorFlow without its start-up messages."""
+"""Imports TensorFlow, and Keras, without their start-up messages."""
 
 import os
 import shutil
@@ -16,7 +16,8 @@ def import_tensorflow() -> None:
     """Import TensorFlow silently, unless the environment says how much it should log (TF_CPP_MIN_LOG_LEVEL=0: all).
 
     Raises:
-        InputError: Keras, which is imported next, cannot be imported with the backend that is configured.
+        InputError: TensorFlow is not installed, or Keras, which is imported first, cannot be imported with the backend
+            that is configured.
     """
     if "tensorflow" in sys.modules or LOG_LEVEL in os.environ:
         _import_keras()
@@ -24,7 +25,21 @@ def import_tensorflow() -> None:
     os.environ[LOG_LEVEL] = "3"
     with _native_stderr_held():
         _import_keras()
-        import tensorflow  # noqa: F401
+        try:
+            import tensorflow  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise InputError(f"This needs TensorFlow ({error}): pip install tensorflow") from error
+
+
+def import_keras() -> None:
+    """Import Keras, and of its backends the one that is configured alone, as silently as `import_tensorflow`.
+
+    Raises:
+        InputError: as `import_tensorflow` raises it.
+    """
+    os.environ.setdefault(LOG_LEVEL, "3")
+    with _native_stderr_held():
+        _import_keras()
 
 
 def _import_keras() -> None:

@@ -161,20 +161,23 @@ def test_back_to_pytorch_is_bit_exact(
 
 
 def test_the_examples_of_the_help_are_true(capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Each is run, on a smaller network under the same file name, and without its --parity, which is tested below."""
+    """Each is run, on a smaller network under the same file name; a --parity that needs PyTorch is tested below."""
     names = tensors()
     write_pth(names, tmp_path / "mpncovresnet50-15991845.pth")
     monkeypatch.chdir(tmp_path)
     examples = run(capsys, "convert", "--help")[1].partition("example:\n")[2].strip().splitlines()
-    assert len(examples) == 3
+    assert len(examples) == 4
+    monkeypatch.setattr("conversion.parity.ODD_SIZES", ((1, (33, 65)),))
     outputs = []
     for example in examples:
         program, *words = shlex.split(example)
-        words = [MODEL if word == "mpncov_resnet50" else word for word in words if word != "--parity"]
+        left_out = () if "itself" in words else ("--parity",)
+        words = [MODEL if word == "mpncov_resnet50" else word for word in words if word not in left_out]
         code, out, err = run(capsys, *words)
         assert (program, code) == ("mpncov-zoo", 0), err
         outputs.append(out)
     assert outputs[1] == f"{conversion.plan('mpncovresnet50-15991845.pth', model=MODEL)}\n"
+    assert outputs[2].startswith("reference   the network itself in float64 on the CPU\n") and "passed: " in outputs[2]
     back = read_checkpoint(tmp_path / "resnet50.pth").tensors
     assert all(array.tobytes() == np.ascontiguousarray(names[name]).tobytes() for name, array in back.items())
 
@@ -188,6 +191,18 @@ def test_a_conversion_whose_parity_is_checked(
     code, out, err = run(capsys, "convert", checkpoint, "--model", MODEL, "--output", output, "--parity")
     assert code == 0 and "parity      passed: logits within " in out and "top-5       100%" in out, err
     assert "<svg" in (output / REPORT_FILE).read_text()
+
+
+def test_a_check_that_drifts_writes_nothing_and_says_no(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("conversion.parity.measure", failed)
+    arguments = ["convert", checkpoint, "--model", MODEL, "--parity", "--reference", "itself"]
+    code, out, _ = run(capsys, *arguments)
+    assert code == 1 and "parity      failed: " in out and "drift       stage1 differs by 2.5e-01" in out
+    code, out, _ = run(capsys, *arguments, "--json")
+    assert code == 1 and Parity.model_validate_json(out) == failed()
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
@@ -244,7 +259,7 @@ def test_arguments_that_cannot_be_used(capsys: Capture, checkpoint: Path, tmp_pa
     before = sorted(tmp_path.iterdir())
     start, new = ["convert", checkpoint, "--model"], tmp_path / "new"
     assert_one_line(run(capsys, *start, "isqrtcovresnet19"), "Unknown model 'isqrtcovresnet19'", f"'{ALIAS}'")
-    assert_one_line(run(capsys, *start, MODEL), "convert needs --output (or --dry-run)")
+    assert_one_line(run(capsys, *start, MODEL), "convert needs --output (or --dry-run, or --parity,")
     assert_one_line(
         run(capsys, *start, MODEL, "--output", tmp_path), f"{tmp_path} exists already; give a new directory"
     )
@@ -393,9 +408,9 @@ def test_the_hostile_pickles_would_run(tmp_path: Path) -> None:
 
 def failed(*_: object) -> Parity:
     stages = [
-        StageErrors(stage="stem", pytorch=1e-6, tensorflow=1e-6, bound=4.2e-5),
-        StageErrors(stage="stage1", pytorch=1e-6, tensorflow=0.25, bound=4.2e-5),
-        StageErrors(stage="logits", pytorch=1e-6, tensorflow=0.5, bound=4.2e-5),
+        StageErrors(stage="stem", pytorch=1e-6, ours=1e-6, bound=4.2e-5),
+        StageErrors(stage="stage1", pytorch=1e-6, ours=0.25, bound=4.2e-5),
+        StageErrors(stage="logits", pytorch=1e-6, ours=0.5, bound=4.2e-5),
     ]
     case = Case(weights="as read", shape=(1, 224, 224, 3), stages=stages, top5_agreement=0.4)
     return Parity(device="cpu", reference="the published network", cases=[case])
@@ -405,8 +420,8 @@ def test_a_failed_parity_leaves_the_evidence_and_no_weights(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("matplotlib", reason="needs matplotlib")
-    monkeypatch.setattr("conversion.parity.check", failed)
-    monkeypatch.setattr("conversion.parity.require_device", lambda device: None)
+    monkeypatch.setattr("conversion.parity.measure", failed)
+    monkeypatch.setattr("conversion.parity.require_parity", lambda device, report: None)
     monkeypatch.setattr("conversion.parity.torch_version", lambda: "2.13.0")
     output = tmp_path / "artifact"
     code, out, err = run(capsys, "convert", checkpoint, "--model", MODEL, "--output", output, "--parity")

@@ -2,8 +2,17 @@
 
 >>> from mpncov_zoo import artifact
 >>> artifact.write(model, "exported/mpncov_resnet50.mine", tag="mine", provenance={"kind": "fine-tuned"})
+
+Importing this package is cheap; TensorFlow, which writes and reads artifacts, is imported when one is.
 """
 
-from mpncov_zoo.artifact.writer import write
+from typing import TYPE_CHECKING
+
+from mpncov_zoo.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from mpncov_zoo.artifact.writer import write
 
 __all__ = ["write"]
+
+__getattr__, __dir__ = lazy_names(__name__, {"writer": ("write",)})

@@ -1,18 +1,25 @@
-"""An artifact's labels and weights, read and checked, and placed by name; its graph is never looked at."""
+"""An artifact's labels and weights, read and checked, and placed by name; its graph is never looked at.
+
+TensorFlow is imported when a checkpoint is read: a network that is built, and not loaded, does without it.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.description import DESCRIPTION_FILE, ArtifactDescription
 from mpncov_zoo.errors import IntegrityError, ManifestError
 from mpncov_zoo.registry import PARTS
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _KEY_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # what a TensorFlow checkpoint appends to the name of an object's variable
 RANDOM_STATE = "random_state/"  # of dropout: belongs to the SavedModel's training trace, is no weight
@@ -111,7 +118,7 @@ def assign_weights(model: ImageClassifier, stored: StoredWeights) -> tuple[str, 
     _require_same_names(directory, wanted.keys() - values.keys(), values.keys() - wanted.keys() - behind)
     for name, variable in wanted.items():
         found, expected, dtype = tuple(values[name].shape), tuple(variable.shape), values[name].dtype
-        if found != expected or dtype != tf.float32:
+        if found != expected or dtype.name != "float32":
             raise IntegrityError(f"{directory}: {name} is {dtype.name} {found}, the network needs float32 {expected}.")
     for name, variable in wanted.items():
         variable.assign(values.pop(name))
@@ -124,6 +131,8 @@ def require_written(model: ImageClassifier, directory: Path) -> None:
     Raises:
         IntegrityError: a variable is another in the file.
     """
+    import tensorflow as tf
+
     prefix = _prefix(directory)
     for name, variable in model.named_variables().items():
         key = name.replace(".", "..").replace("/", ".S") + _KEY_SUFFIX
@@ -143,6 +152,8 @@ def _prefix(directory: Path) -> str:
 
 
 def _checkpoint(directory: Path) -> Any:
+    import tensorflow as tf
+
     with _readable(directory):
         return tf.train.load_checkpoint(_prefix(directory))
 
@@ -160,6 +171,8 @@ def _name(key: str) -> str:
 
 @contextmanager
 def _readable(directory: Path) -> Iterator[None]:
+    import tensorflow as tf
+
     try:
         yield
     except (tf.errors.OpError, ValueError) as error:
@@ -192,6 +205,8 @@ def _require_sound(directory: Path, name: str, value: tf.Tensor) -> None:
 
 def _restore(prefix: str, keys: list[str], dtypes: list[tf.DType]) -> list[tf.Tensor]:
     """The tensors under these keys, in one parallel read."""
+    import tensorflow as tf
+
     with tf.device("CPU"):
         return list(
             tf.raw_ops.RestoreV2(prefix=prefix, tensor_names=keys, shape_and_slices=[""] * len(keys), dtypes=dtypes)

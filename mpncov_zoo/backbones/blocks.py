@@ -75,6 +75,11 @@ def full_precision(dtype: str | None = None) -> str:
     return "float32" if compute_dtype in ("float16", "bfloat16") else str(compute_dtype)
 
 
+def loses_float64(layer: layers.Layer) -> bool:
+    """Whether a layer computes in float64 and Keras' means, norms and products would not: on PyTorch and JAX."""
+    return layer.compute_dtype == "float64" and keras.backend.backend() != "tensorflow"
+
+
 def conv(
     x: KerasTensor,
     filters: int | None,
@@ -131,6 +136,9 @@ class BatchNormalization(layers.BatchNormalization):
         """Normalise over batch and positions; float64, other backends and other options take Keras' own way."""
         if mask is not None or not self._usual(inputs):
             return super().call(inputs, training=training, mask=mask)
+        if keras.backend.backend() != "tensorflow":
+            exact = loses_float64(self) and not (training and self.trainable)
+            return self._by_moving_statistics(inputs) if exact else super().call(inputs, training=training)
         import tensorflow as tf
 
         training = bool(training and self.trainable)
@@ -151,6 +159,11 @@ class BatchNormalization(layers.BatchNormalization):
         if training:
             self._track(mean, variance)
         return outputs
+
+    def _by_moving_statistics(self, inputs: Any) -> Any:
+        """In the precision of the inputs."""
+        scale = self.gamma / ops.sqrt(self.moving_variance + self.epsilon)
+        return (inputs - self.moving_mean) * scale + self.beta
 
     def _normalize_together(self, inputs: Any, replica: Any) -> Any:
         """Normalise by all replicas' statistics, in float32 at least; gradients pass through the sums.
@@ -173,7 +186,7 @@ class BatchNormalization(layers.BatchNormalization):
 
     def _usual(self, inputs: Any) -> bool:
         plain = self.axis in (-1, 3) and self.center and self.scale and not (self.synchronized or self.renorm)
-        return keras.backend.backend() == "tensorflow" and len(inputs.shape) == 4 and plain
+        return len(inputs.shape) == 4 and plain
 
     def _fusible(self, inputs: Any) -> bool:
         """Does the fused kernel take these dtypes? Its statistics are float32, for inputs of 16 or 32 bits."""
@@ -232,9 +245,24 @@ def max_pool(x: KerasTensor, *, size: int, name: str, pad: int = 0) -> KerasTens
     return layers.MaxPooling2D(size, strides=2, name=name)(x)
 
 
+@keras.saving.register_keras_serializable(package="mpncov_zoo")
+class Dense(layers.Dense):
+    """Keras' layer, in float64 on every backend where its policy says so.
+
+    Input shape: (batch, features).
+    Output shape: (batch, units).
+    """
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """(batch, features) -> (batch, units)."""
+        if not loses_float64(self):
+            return super().call(inputs, training=training)
+        return self.activation(inputs @ ops.convert_to_tensor(self.kernel) + self.bias)
+
+
 def dense(x: KerasTensor, units: int, *, name: str, activation: str | None = None) -> KerasTensor:
     """Fully connected: (batch, features) -> (batch, units); initialised as torch.nn.Linear."""
-    layer = layers.Dense(
+    layer = Dense(
         units,
         activation=activation,
         kernel_initializer=keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from mpncov_zoo.cli.options import PROGRAM, add_command, add_json, as_argument
 from mpncov_zoo.conversion_package import require_conversion
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.quiet import import_tensorflow
+from mpncov_zoo.quiet import import_keras, import_tensorflow
 from mpncov_zoo.registry import canonical_name
 
 if TYPE_CHECKING:
-    from conversion.certificate import Certificate
+    from conversion.certificate import Certificate, Parity
     from conversion.planning import Plan
 
 
@@ -32,10 +32,13 @@ def add(commands: Any) -> None:
         "what was converted and how. Where a training checkpoint holds several state_dicts, such as state_dict and\n"
         "state_dict_ema, --key says which is meant; with dots where it lies deeper, such as --key model.ema.\n"
         "--parity runs the source network in PyTorch beside ours and leaves a report.html; it needs\n"
-        'pip install "mpncov-zoo[conversion]". Exit code 1: ours computes something else.\n'
+        'pip install "mpncov-zoo[conversion]". Exit code 1: ours computes something else. Without --output nothing is\n'
+        "written, and ours computes on the backend that KERAS_BACKEND names, which need not be TensorFlow;\n"
+        "--reference itself then holds it to itself in float64 on the CPU, which needs no PyTorch.\n"
         "With --to pytorch, SOURCE is an artifact directory, and DIR the .pth or .safetensors file to write.",
         example=f"{PROGRAM} convert mpncovresnet50-15991845.pth --model mpncov_resnet50 --output converted/resnet50 "
         f"--parity\n{PROGRAM} convert mpncovresnet50-15991845.pth --model mpncov_resnet50 --dry-run\n"
+        f"{PROGRAM} convert mpncovresnet50-15991845.pth --model mpncov_resnet50 --parity --reference itself\n"
         f"{PROGRAM} convert converted/resnet50 --model mpncov_resnet50 --output resnet50.pth --to pytorch",
     )
     parser.add_argument("source", metavar="SOURCE", help="the checkpoint's file; with --to pytorch an artifact")
@@ -46,6 +49,9 @@ def add(commands: Any) -> None:
     parser.add_argument("--labels", metavar="FILE", help="names of the classes, one a line")
     parser.add_argument("--key", metavar="KEY", help="which state_dict of the file, where it holds several")
     parser.add_argument("--parity", action="store_true", help="compare with the source network in PyTorch")
+    parser.add_argument(
+        "--reference", choices=("pytorch", "itself"), default="pytorch", help="of --parity (default: pytorch)"
+    )
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="for --parity (default: cpu)")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, a line a tensor, and write nothing")
     add_json(parser, "the certificate, or the plan, as JSON")
@@ -55,20 +61,22 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the certificate or the plan."""
     canonical_name(args.model)  # a misspelt name is refused before TensorFlow's seconds
-    if args.output is None and not args.dry_run:
-        raise InputError("convert needs --output (or --dry-run).")
-    if args.dry_run and (args.parity or args.tag or args.labels):
-        raise InputError("--dry-run writes and computes nothing: leave out --parity, --tag and --labels.")
-    if args.device != "cpu" and not args.parity:
-        raise InputError("--device is where parity is checked: add --parity.")
+    _require_sense(args)
     require_conversion()
-    import_tensorflow()
+    writes = args.output is not None and not args.dry_run
+    (import_tensorflow if writes or args.to == "pytorch" else import_keras)()
     import conversion
 
-    if args.dry_run or args.output is None:
+    if args.dry_run:
         plan = conversion.plan(args.source, model=args.model, to=args.to, key=args.key)
         print(json.dumps(_plain(plan), indent=2) if args.json else plan)
         return 0
+    if args.output is None:
+        parity = conversion.check(
+            args.source, model=args.model, device=args.device, reference=args.reference, key=args.key
+        )
+        print(parity.model_dump_json(indent=2) if args.json else "\n".join(_parity_lines(parity)))
+        return 1 if parity.first_drift else 0
     certificate = conversion.convert(
         args.source,
         model=args.model,
@@ -84,6 +92,20 @@ def run(args: argparse.Namespace) -> int:
     if args.to == "tensorflow":
         print(f"{PROGRAM} predict {as_argument(args.output)} photo.jpg", file=sys.stderr)
     return 0
+
+
+def _require_sense(args: argparse.Namespace) -> None:
+    """Refuse options that do not go together."""
+    if args.output is None and not args.dry_run and (not args.parity or args.to == "pytorch"):
+        raise InputError("convert needs --output (or --dry-run, or --parity, to write nothing).")
+    if args.output is None and (args.tag or args.labels) and not args.dry_run:
+        raise InputError("--tag and --labels are of the artifact: add --output.")
+    if args.dry_run and (args.parity or args.tag or args.labels):
+        raise InputError("--dry-run writes and computes nothing: leave out --parity, --tag and --labels.")
+    if args.device != "cpu" and not args.parity:
+        raise InputError("--device is where parity is checked: add --parity.")
+    if args.reference != "pytorch" and (args.output is not None or not args.parity):
+        raise InputError("--reference is of a --parity that writes nothing: an artifact is held to its source network.")
 
 
 def _plain(plan: Plan) -> dict[str, Any]:
@@ -118,13 +140,21 @@ def _lines(certificate: Certificate, output: Any) -> Iterable[str]:
     if certificate.parity is None:
         yield "parity      not checked (--parity)"
         return
-    logits = [case.stages[-1] for case in certificate.parity.cases]
-    worst = max(logits, key=lambda errors: errors.tensorflow / errors.bound)
-    torch = f"PyTorch {certificate.versions['torch']}"
-    yield f"reference   {certificate.parity.reference}; {torch}, {certificate.parity.device}"
+    yield from _parity_lines(certificate.parity, f"; PyTorch {certificate.versions['torch']}")
+
+
+def _parity_lines(parity: Parity, version: str = "") -> Iterable[str]:
+    """How far ours is from the reference, one fact in each line."""
+    logits = [case.stages[-1] for case in parity.cases]
+    worst = max(logits, key=lambda errors: errors.ours / errors.bound)
+    theirs = "" if worst.pytorch is None else f"PyTorch's float32: {worst.pytorch:.1e}; "
+    yield f"reference   {parity.reference}{version}"
+    yield f"computed    by {parity.backend} on the {parity.device}, float32"
     yield (
-        f"parity      {certificate.verdict}: logits within {worst.tensorflow:.1e} of float64 (PyTorch's float32: "
-        f"{worst.pytorch:.1e}; bound {worst.bound:.1e}) in {len(logits)} cases"
+        f"parity      {'failed' if parity.first_drift else 'passed'}: logits within {worst.ours:.1e} of float64 "
+        f"({theirs}bound {worst.bound:.1e}) in {len(logits)} cases"
     )
-    agreement = min(case.top5_agreement for case in certificate.parity.cases)
+    if parity.first_drift:
+        yield f"drift       {parity.first_drift}"
+    agreement = min(case.top5_agreement for case in parity.cases)
     yield f"top-5       {agreement:.0%} of the reference's classes, at least"

@@ -3,9 +3,9 @@
 from typing import Any
 
 import keras
-from keras import KerasTensor, layers
+from keras import KerasTensor, layers, ops
 
-from mpncov_zoo.backbones.blocks import full_precision
+from mpncov_zoo.backbones.blocks import full_precision, loses_float64
 
 
 def gap(features: KerasTensor, *, dropout: float = 0.0, suffix: str = "") -> dict[str, KerasTensor]:
@@ -58,6 +58,12 @@ class GAP(layers.GlobalAveragePooling2D):
 
     def __init__(self, *, name: str | None = None, dtype: str | None = None):
         super().__init__(name=name, dtype=full_precision(dtype), data_format="channels_last")
+
+    def call(self, inputs: KerasTensor) -> KerasTensor:
+        """(batch, height, width, channels) -> (batch, channels)."""
+        if not loses_float64(self):
+            return super().call(inputs)
+        return ops.sum(inputs, axis=(1, 2)) / (inputs.shape[1] * inputs.shape[2])
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -220,7 +220,7 @@ def test_certificates_with_and_without_a_key(converted: Path) -> None:
     assert record.pop("key") is None
     older = conversion.Certificate.model_validate(record)
     assert older.key is None
-    errors = StageErrors(stage="stem", pytorch=1e-6, tensorflow=1e-6, bound=4.2e-5)
+    errors = StageErrors(stage="stem", pytorch=1e-6, ours=1e-6, bound=4.2e-5)
     case = Case(weights="as read", shape=(1, 8, 8, 3), stages=[errors], top5_agreement=1)
     parity = Parity(device="cpu", reference="it", cases=[case])
     checked = {"parity": parity, "verdict": "passed"}
@@ -374,7 +374,7 @@ def test_a_wrong_inverse_is_seen(converted: Path, tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parity
 def test_a_failed_parity_leaves_no_file(converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    errors = StageErrors(stage="stage2", pytorch=1e-6, tensorflow=0.5, bound=4.2e-5)
+    errors = StageErrors(stage="stage2", pytorch=1e-6, ours=0.5, bound=4.2e-5)
     case = Case(weights="as read", shape=(1, 8, 8, 3), stages=[errors], top5_agreement=0)
     failed = Parity(device="cpu", reference="it", cases=[case])
     monkeypatch.setattr("conversion.converter._check_parity", lambda prepared, device: failed)

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 import conversion
-from conversion import parity
+from conversion import devices, parity
 from conversion.certificate import Case, Parity, StageErrors
 from conversion.maps import TRANSFORMS, Step, families_of, pytorch_steps
 from conversion.maps.namings import STATE_DICT
@@ -61,7 +61,7 @@ def for_small_images(prepared: PreparedConversion) -> PreparedConversion:
 
 @pytest.mark.parametrize("family", [family.name for family in families_of(registry.architecture(MODEL))])
 def test_every_family_has_its_reference(tmp_path: Path, family: str) -> None:
-    checked = parity.check(written(tmp_path, names=family))
+    checked = parity.measure(written(tmp_path, names=family))
     assert checked.first_drift is None
     assert {case.weights for case in checked.cases} == {"as read", "random statistics"}
     assert [case.shape for case in checked.cases[:3]] == [(1, SIZE, SIZE, 3), (3, 65, 47, 3), (1, 33, 97, 3)]
@@ -100,7 +100,7 @@ def test_networks_of_other_projects(tmp_path: Path, module: str, family: str, na
             torch.nn.init.normal_(layer.bias, 0, 0.1)
     torch.save(network.state_dict(), tmp_path / "net.pth")
     prepared = for_small_images(prepare(tmp_path / "net.pth", registry.canonical_name(name)))
-    checked = parity.check(prepared)
+    checked = parity.measure(prepared)
     assert (prepared.plan.family, checked.first_drift) == (family, None)
     images = np.random.default_rng(1).normal(0, 1, (2, 3, *prepared.model.input_shape[1:3])).astype(np.float32)
     with torch.inference_mode():  # the file itself in their network as it is, apart from our code that runs it
@@ -126,7 +126,7 @@ def swapped(prepared: PreparedConversion, first: str, second: str) -> PreparedCo
     ],
 )
 def test_the_first_stage_that_drifts_is_named(tmp_path: Path, first: str, second: str, stage: str) -> None:
-    checked = parity.check(swapped(written(tmp_path), first, second))
+    checked = parity.measure(swapped(written(tmp_path), first, second))
     assert checked.first_drift is not None
     assert checked.first_drift.startswith(f"{stage} differs by ")
     assert "weights random statistics" in checked.first_drift
@@ -134,7 +134,7 @@ def test_the_first_stage_that_drifts_is_named(tmp_path: Path, first: str, second
 
 def test_the_file_s_weights_are_back_afterwards(tmp_path: Path) -> None:
     prepared = written(tmp_path)
-    parity.check(prepared)
+    parity.measure(prepared)
     variance = prepared.model.named_variables()["features/stem_bn/moving_variance"].numpy()
     np.testing.assert_array_equal(variance, prepared.tensors["bn1.running_var"])
 
@@ -143,8 +143,8 @@ def test_a_source_network_that_is_not_finite_proves_nothing(tmp_path: Path) -> N
     prepared = written(tmp_path)
     constant = {"layer_reduce_bn.weight": 0, "layer_reduce_bn.bias": -1}  # all zeros after the ReLU: no trace
     changed = {name: np.full_like(prepared.tensors[name], value) for name, value in constant.items()}
-    with pytest.raises(ParityError, match="the source network itself is not finite from covariance on"):
-        parity.check(replace(prepared, tensors={**prepared.tensors, **changed}))
+    with pytest.raises(ParityError, match="the reference itself is not finite from covariance on"):
+        parity.measure(replace(prepared, tensors={**prepared.tensors, **changed}))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_source_network_that_is_not_finite_proves_nothing(tmp_path: Path) -> N
 def test_other_backbones_have_their_reference(tmp_path: Path, model: str, family: str, options: Options) -> None:
     if "efficientnet" in model:
         pytest.importorskip("efficientnet_lite_pytorch", reason="needs efficientnet_lite_pytorch")
-    assert parity.check(written(tmp_path, model, family, options)).first_drift is None
+    assert parity.measure(written(tmp_path, model, family, options)).first_drift is None
 
 
 def wrong_rows(architecture: registry.Architecture) -> list[Row]:
@@ -195,7 +195,7 @@ def test_an_error_in_a_map_drifts(
     """The source network takes the tensors by their names in the file, not by the map."""
     right, *_ = families_of(registry.architecture(MODEL))
     monkeypatch.setattr("conversion.recognition.families_of", lambda architecture: [replace(right, **changes)])
-    drift = parity.check(written(tmp_path)).first_drift
+    drift = parity.measure(written(tmp_path)).first_drift
     assert drift is not None and drift.startswith(f"{stage} differs by ")
 
 
@@ -219,7 +219,7 @@ def test_errors_in_the_network_drift(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def assert_drifts(prepared: PreparedConversion, stage: str) -> None:
-    drift = parity.check(prepared).first_drift
+    drift = parity.measure(prepared).first_drift
     assert drift is not None and drift.startswith(f"{stage} differs by ")
 
 
@@ -230,14 +230,14 @@ def test_tf32_is_as_it_was_afterwards() -> None:
 
     before = flags()
     for allowed in (True, False):
-        with parity._tf32(allowed):
+        with devices.tf32(allowed):
             assert flags() == (allowed,) * 3
         assert flags() == before
 
 
 def test_what_is_not_finite_has_drifted() -> None:
-    assert parity._error(np.array([np.nan, 1]), np.ones(2)) == parity.LARGEST
-    assert parity._error(np.ones(2), np.ones(3)) == parity.LARGEST
+    assert parity.relative_error(np.array([np.nan, 1]), np.ones(2)) == parity.LARGEST
+    assert parity.relative_error(np.ones(2), np.ones(3)) == parity.LARGEST
 
 
 @pytest.mark.parametrize(
@@ -286,6 +286,6 @@ def test_the_report_names_the_drift_and_escapes_names() -> None:
     assert "TensorFlow TF32" in page and "1.0e-03" in page
 
 
-def case(tensorflow: float, tf32: float | None) -> Case:
-    errors = StageErrors(stage="logits", pytorch=1e-6, tensorflow=tensorflow, tensorflow_tf32=tf32, bound=4.2e-5)
+def case(ours: float, tf32: float | None) -> Case:
+    errors = StageErrors(stage="logits", pytorch=1e-6, ours=ours, ours_tf32=tf32, bound=4.2e-5)
     return Case(weights="as read", shape=(1, 8, 8, 3), stages=[errors], top5_agreement=1)
