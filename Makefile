@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ZOO_SOURCES := setup.cfg setup.py pyproject.toml
 
-.PHONY: demo test test-parity lint format docs dist benchmark-load benchmark-head benchmark-convert benchmark-fetch benchmark-inference benchmark-training clean
+.PHONY: demo test test-parity lint format docs screenshots dist benchmark-load benchmark-head benchmark-convert benchmark-fetch benchmark-inference benchmark-training clean
 
 demo: .venv/zoo ## load the bundled network, classify real images, write demo.png
 	$(BIN)/python examples/demo.py
@@ -31,6 +31,9 @@ format: .venv/dev
 
 docs: .venv/docs ## build the documentation site into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+screenshots: .venv/dev ## take the pictures of `mpncov-zoo demo` anew; needs Chromium (Debian: chromium chromium-driver)
+	$(BIN)/python -m tests.demo.screenshots
 
 dist: .venv/zoo ## build a wheel and an sdist and check them
 	$(BIN)/pip install --quiet --disable-pip-version-check build twine

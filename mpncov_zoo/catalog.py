@@ -176,7 +176,7 @@ def _facts(entry: WeightsEntry) -> dict[str, object]:
         "notes": entry.notes or None,
         "source": ", ".join(place),
         "available": availability(entry),
-        "size_bytes": _size(entry),
+        "size_bytes": size_in_bytes(entry),
         "trunk_only": entry.trunk is not None,
     }
 
@@ -202,9 +202,10 @@ def availability(entry: WeightsEntry) -> str:
     return f"fetched from {', or '.join(str(of_source(s)) for s in entry.sources if not isinstance(s, BundledSource))}"
 
 
-def _size(entry: WeightsEntry) -> int | None:
+def size_in_bytes(entry: WeightsEntry) -> int | None:
+    """The size of the files of a set of weights, or of the checkpoint that they are converted from, in bytes."""
     if entry.trunk is not None:
-        return _size(load_manifest().published(*entry.trunk.split(".")))
+        return size_in_bytes(load_manifest().published(*entry.trunk.split(".")))
     if entry.upstream is not None:
         return entry.upstream.size_bytes or (int(entry.upstream.size_mib * 2**20) if entry.upstream.size_mib else None)
     return sum(file.size for file in entry.files)

@@ -47,6 +47,7 @@ LAYERS = (  # a module may import its own layer and those above it in this table
     ("mpncov_zoo.exporting", "mpncov_zoo.exporting."),
     ("mpncov_zoo.features", "mpncov_zoo.features.", "mpncov_zoo.hub", "mpncov_zoo.training", "mpncov_zoo.training."),
     ("mpncov_zoo.publishing", "mpncov_zoo.publishing."),
+    ("mpncov_zoo.demo", "mpncov_zoo.demo."),
     ("mpncov_zoo.cli", "mpncov_zoo.cli."),
     ("mpncov_zoo", "mpncov_zoo.__main__", "mpncov_zoo.keras_registration"),
 )

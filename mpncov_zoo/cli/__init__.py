@@ -24,6 +24,7 @@ from mpncov_zoo.cli import (
     cache,
     convert,
     data,
+    demo,
     environment,
     evaluate,
     export,
@@ -40,7 +41,22 @@ from mpncov_zoo.cli.options import PROGRAM, print_error
 from mpncov_zoo.errors import IntegrityError, ParityError, ZooError
 from mpncov_zoo.version import __version__
 
-COMMANDS = (list_models, info, predict, features, probe, evaluate, train, data, convert, export, verify, cache, publish)
+COMMANDS = (
+    list_models,
+    info,
+    predict,
+    features,
+    probe,
+    evaluate,
+    train,
+    data,
+    convert,
+    export,
+    verify,
+    cache,
+    publish,
+    demo,
+)
 NO, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141  # the last two as a shell reports SIGINT and SIGPIPE
 
 

