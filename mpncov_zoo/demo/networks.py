@@ -100,13 +100,15 @@ class Network:
 
 
 def bundled_names() -> list[str]:
-    """The sets of weights that lie in the package, and need no network; those with a covariance first."""
+    """The sets of weights that lie in the package, and need no network.
+
+    First those that are the default of their model, which know the page's examples; of these, those with a covariance.
+    """
     bundled = [
-        entry.name
-        for entry in load_manifest().entries
-        if any(isinstance(source, BundledSource) for source in entry.sources)
+        entry for entry in load_manifest().entries if any(isinstance(source, BundledSource) for source in entry.sources)
     ]
-    return sorted(bundled, key=lambda name: (not name.startswith("mpncov_"), name))
+    bundled.sort(key=lambda entry: (not entry.default, not entry.name.startswith("mpncov_"), entry.name))
+    return [entry.name for entry in bundled]
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -61,7 +61,12 @@ def test_a_fresh_classifier_makes_no_prediction(artifact_hub: Path) -> None:
 
 
 def test_names() -> None:
-    assert bundled_names() == ["mpncov_cifar_resnet20.fashion_mnist", "cifar_resnet20.fashion_mnist"]
+    assert bundled_names() == [
+        "mpncov_cifar_resnet20.fashion_mnist",
+        "cifar_resnet20.fashion_mnist",
+        "mpncov_cifar_resnet20.cifar100",
+        "cifar_resnet20.cifar100",
+    ]
     check_names(["mpncov_resnet50", "runs/birds"])
     with pytest.raises(UnknownModel, match="mpncov_resnet50"):
         check_names(["mpncov_resnet5"])
