@@ -88,7 +88,9 @@ def test_no_figure_is_left_open(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", re.findall(r"\]\(((?!http)[^)#]+)[^)]*\)", re.sub("```.*?```", "", README, flags=re.DOTALL))
+    "target",
+    re.findall(r"\]\(((?!http)[^)#]+)[^)]*\)", re.sub("```.*?```", "", README, flags=re.DOTALL))
+    + re.findall(r"src(?:set)?=\"(.*?)\"", README),
 )
 def test_links_exist(target: str) -> None:
     assert (ROOT / target).exists()
