@@ -24,7 +24,7 @@ def plan(model: ImageClassifier) -> Plan:
     """What `write_pytorch` would write.
 
     Raises:
-        ConversionError: nobody's PyTorch code has this network.
+        ConversionError: no published PyTorch code has this network.
     """
     family, steps = _published_names(model)
     variables = model.named_variables()
@@ -47,7 +47,7 @@ def write_pytorch(model: ImageClassifier, output: str | PathLike[str]) -> None:
 
     Raises:
         InputError: the suffix is another, or the file exists or cannot be written.
-        ConversionError: nobody's PyTorch code has this network, or the disk does not hold what was written.
+        ConversionError: no published PyTorch code has this network, or the disk does not hold what was written.
 
     Example:
         >>> model = mpncov_zoo.load("mpncov_resnet50", pretrained=True)

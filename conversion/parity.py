@@ -1,9 +1,9 @@
 """Compares a converted network with its source network, stage by stage, on any backend of Keras.
 
 The reference is the source network in PyTorch in float64 on the CPU. The error of the source network in float32 is
-rounding alone. The error of ours may be three times as large. It may also be three times 1.4e-5, where that is more: so
-much was the published code's float32 seen to differ on the logits. A wrong weight or operation differs by orders of
-magnitude more.
+rounding alone. The error of ours may be three times as large. It may also be three times 1.4e-5, where that is more:
+the published code's float32 was seen to differ by as much on the logits. A wrong weight or operation differs by orders
+of magnitude more.
 
 Where PyTorch is not at hand, the network itself in float64 on the CPU can be the reference: it shows what a device does
 to the numbers.
@@ -45,7 +45,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Truth:
-    """What a network is held to.
+    """The reference that a network is compared with.
 
     Attributes:
         name: what certificates call it.
@@ -68,7 +68,7 @@ def check(
 ) -> Parity:
     """Fill a network from a checkpoint and measure how far it is from its reference; nothing is written.
 
-    It works on every backend of Keras, and needs TensorFlow on its own alone.
+    It works on every backend of Keras, and needs TensorFlow only on the backend of that name.
 
     Args:
         source: the file, as for `convert`.

@@ -34,7 +34,7 @@ class OfImages(keras.Model):
     input_specification: InputSpecification
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Compute the outputs, as every Keras model does; raw pixels are warned of once."""
+        """Compute the outputs, as every Keras model does; warn once of raw pixels."""
         check_images(inputs, self.input_specification)
         return super().__call__(inputs, *args, **kwargs)
 
@@ -49,17 +49,17 @@ class OfImages(keras.Model):
         return Inference(self, super().call)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """Compute the outputs batch by batch, as every Keras model does; raw pixels are warned of once."""
+        """Compute the outputs batch by batch, as every Keras model does; warn once of raw pixels."""
         check_images(x, self.input_specification)
         return super().predict(x, *args, **kwargs)
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Train, as every Keras model does; raw pixels are warned of once."""
+        """Train, as every Keras model does; warn once of raw pixels."""
         check_images(x, self.input_specification)
         return super().fit(x, *args, **kwargs)
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Measure, as every Keras model does; raw pixels are warned of once."""
+        """Measure, as every Keras model does; warn once of raw pixels."""
         check_images(x, self.input_specification)
         return super().evaluate(x, *args, **kwargs)
 

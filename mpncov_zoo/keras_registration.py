@@ -1,8 +1,9 @@
 """Tells Keras of this package's classes as soon as both are imported, in whichever order.
 
 `keras.models.load_model` only finds classes whose modules have been imported, and `import mpncov_zoo` imports neither
-them nor Keras. So that a `.keras` file reloads all the same, the import of Keras is followed by theirs. Python itself
-finds and loads Keras; if anything goes wrong here, Keras is imported as if this module did not exist.
+them nor Keras. So that a `.keras` file reloads all the same, the import of Keras is followed by theirs; where a module
+of this package imports Keras, they follow when that module is complete, since they may need it. Python itself finds and
+loads all of these; if anything goes wrong here, they are imported as if this module did not exist.
 """
 
 import logging
@@ -37,15 +38,19 @@ def _register() -> None:
 
 
 class _AfterKeras(MetaPathFinder):
-    """Lets Python find Keras among its other finders, and has our classes registered after Keras is executed."""
+    """Lets Python find Keras and our modules among its other finders, and has our classes registered after them.
+
+    Attributes:
+        executing: how many of our modules are being executed, each imported by the one before.
+    """
 
     def __init__(self) -> None:
-        self.looking = False
+        self.looking, self.executing = False, 0
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != "keras" or self.looking:
+        if self.looking or not (fullname == "keras" or _is_ours(fullname)):
             return None
         self.looking = True
         try:
@@ -58,9 +63,19 @@ class _AfterKeras(MetaPathFinder):
             spec.loader = _ThenRegister(spec.loader, self)
         return spec
 
+    def executed(self) -> None:
+        """Register, if Keras is there and no module of ours is half executed."""
+        if "keras" in sys.modules and not self.executing and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            _register()
+
+
+def _is_ours(fullname: str) -> bool:
+    return fullname.partition(".")[0] == "mpncov_zoo"
+
 
 class _ThenRegister(Loader):
-    """Another loader, which is put back before it executes the module; our classes are registered afterwards."""
+    """Another loader, which is put back before it executes the module; the finder is told afterwards."""
 
     def __init__(self, loader: Any, finder: _AfterKeras) -> None:
         self.loader, self.finder = loader, finder
@@ -78,7 +93,10 @@ class _ThenRegister(Loader):
         module.__loader__ = self.loader
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
-        self.loader.exec_module(module)
-        if self.finder in sys.meta_path:
-            sys.meta_path.remove(self.finder)
-        _register()
+        ours = _is_ours(module.__name__)
+        self.finder.executing += ours
+        try:
+            self.loader.exec_module(module)
+        finally:
+            self.finder.executing -= ours
+        self.finder.executed()

@@ -92,7 +92,7 @@ def _native_stderr_held() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except InputError:  # says all
+        except (InputError, KeyboardInterrupt):  # say all
             raise
         except BaseException:
             held.seek(0)

@@ -33,12 +33,13 @@ def build(
 
     Args:
         name: a model of `list_models()`, an alias, or `<representation>_<backbone>`.
-        num_classes: length of the logits, 0 for the representation; by default as published.
+        num_classes: length of the logits; with 0 the output is the representation; by default as published.
         input_shape: (height, width, channels); height and width may be None. By default as published.
         representation: "mpncov", "gap", "bcnn" or "cbp" instead of the named model's own.
-        stages: of the backbone, such as ["stage5", "stage6"], for the representation to stand on: one vector each,
-            joined, on the stage's own channels unless the options ask for a reduction. The backbone ends with the last
-            of them. By default as the model has it, which is most often its end; [] is always that.
+        stages: those of the backbone that the representation stands on, such as ["stage5", "stage6"]. Each gives one
+            vector, of the stage's own channels unless the options ask for a reduction, and the vectors are joined.
+            The backbone ends with the last of them. By default as the model has it, most often the end of the
+            backbone; [] is always the end.
         options: architecture options by part, for example {"representation": {"dimension_reduction": 128}}; every
             representation takes {"l2_normalize": True}, which makes each vector one of length 1.
         dtype: Keras' dtype policy of the network: "float32", "float64", "mixed_bfloat16" or "mixed_float16", whose
@@ -84,7 +85,7 @@ def load(
             an artifact or of a run.
         pretrained: True for the default weights, a tag for a named set. False builds a fresh network, unless the name
             is a path or has a tag, which ask for weights themselves.
-        num_classes: another number gets a fresh classifier, 0 none: the output is the representation.
+        num_classes: another number gets a fresh classifier; with 0 the output is the representation.
         input_shape: (height, width, channels); height and width may be None for any size.
         representation: another than the model's own; it and the classifier are then fresh.
         stages: of the backbone, for the representation to stand on, as `build` takes them; it and the classifier are
@@ -100,8 +101,8 @@ def load(
 
     Raises:
         UnknownModel, NoPretrainedWeights: no such model or weights. Random weights never stand in for pretrained ones,
-            but for an entry of the manifest that is a trunk alone: all else is fresh then, which one warning says.
-        FetchError: the weights cannot be had; OfflineError, a kind of it, where only the network is missing.
+            with one exception: if an entry of the manifest is a trunk alone, all else is fresh, and a warning says so.
+        FetchError: the weights cannot be had; OfflineError, a kind of it, if only network access is missing.
         IntegrityError: they are not the published ones.
         ConversionError: a published checkpoint, converted on its first use, is not of this network.
         ManifestError: the manifest or the artifact's model.json is malformed, or describes no network of this version.
@@ -160,8 +161,8 @@ def feature_extractor(
     Args:
         model: an ImageClassifier, whose layers are shared, or a name to load.
         stages: names of `ImageClassifier.stages`, for example ["stage3", "covariance", "representation"].
-        pretrained: which weights to load for a name; they are needed, for features of random weights say nothing.
-        input_shape: of `load`, for a name; as the following are.
+        pretrained: which weights to load for a name; they are needed, since features of random weights say nothing.
+        input_shape: as `load` takes it; this and the arguments below are for a name only.
         representation: another than the model's own; it is fresh where it has weights.
         hub: the only place to look, as `load` takes it.
         cache_dir: of `load`.

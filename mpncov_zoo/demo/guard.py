@@ -1,4 +1,4 @@
-"""What stands before Gradio: too large requests are refused, and a browser is told to ask no other host."""
+"""What stands before Gradio: too large and foreign requests are refused, and a browser is told to ask no other host."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,11 +14,12 @@ NOSCRIPT = (
     b"<noscript><p>This page needs JavaScript. Allow it for this address, or use the command `mpncov-zoo predict`, "
     b"which needs no browser.</p></noscript>"
 )
+HOSTS = (b"127.0.0.1", b"localhost")  # another name is that of a foreign page, which leads its visitors here
 _BODY = b"<gradio-app"  # what the sentence comes before
 
 
 class Guard:
-    """What stands before Gradio: refuses too large requests before they are read, and adds to the page's answers.
+    """What stands before Gradio: refuses too large and foreign requests unread, and adds to the page's answers.
 
     Args:
         app: what it stands before, an ASGI application.
@@ -31,8 +32,12 @@ class Guard:
         """Answer one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif int(dict(scope["headers"]).get(b"content-length", b"0")) > MOST_BYTES + 2**16:
-            await _refuse(send)
+            return
+        headers = dict(scope["headers"])
+        if headers.get(b"host", b"").partition(b":")[0] not in HOSTS:
+            await _refuse(send, 403, b"This page is for this machine alone, under its address http://127.0.0.1.")
+        elif int(headers.get(b"content-length", b"0")) > MOST_BYTES + 2**16:
+            await _refuse(send, 413, b"The file is larger than %d MB." % MOST_MEGABYTES)
         else:
             await self.app(scope, receive, _Answer(send).send)
 
@@ -70,8 +75,7 @@ def _headers(headers: Sequence[tuple[bytes, bytes]], longer: int) -> list[tuple[
     return [*corrected, (b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer")]
 
 
-async def _refuse(send: Any) -> None:
-    text = b"The file is larger than %d MB." % MOST_MEGABYTES
+async def _refuse(send: Any, status: int, text: bytes) -> None:
     headers = [(b"content-type", b"text/plain"), (b"connection", b"close"), (b"content-length", b"%d" % len(text))]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text})

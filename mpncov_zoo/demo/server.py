@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -27,16 +28,14 @@ HOST = "127.0.0.1"
 
 
 def require_gradio() -> None:
-    """Refuse to begin without Gradio.
+    """Refuse to begin without Gradio; it is imported later, when it knows where uploads belong.
 
     Raises:
         ZooError: it is not installed.
     """
     _without_telemetry()
-    try:
-        import gradio  # noqa: F401
-    except ImportError:
-        raise ZooError("The demo needs Gradio: pip install 'mpncov-zoo[demo]'.") from None
+    if find_spec("gradio") is None:
+        raise ZooError("The demo needs Gradio: pip install 'mpncov-zoo[demo]'.")
 
 
 def free_port(port: int) -> int:

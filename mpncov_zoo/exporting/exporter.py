@@ -1,4 +1,4 @@
-"""Writes a network in a format, runs it there and compares; what was not compared does not appear."""
+"""Writes a network for another runtime and runs it there; the file appears only after its outputs were compared."""
 
 import json
 import logging

@@ -62,8 +62,9 @@ def probe(
         dataset: their layout, a name of `mpncov_zoo.training.datasets.DATASETS`.
         stages: of the trunk, for the pooling to stand on; by default those of the model, most often its end.
         pool: the representation of these stages, "mpncov", "gap", "bcnn" or "cbp"; by default that of the network.
-        train: the share of each class to learn from, in random splits of all images; by default the data set's own
-            split "test" is measured on, and its "train" learned from, or, where it has no "test", 0.2 is taken.
+        train: the share of each class to learn from, in random splits of all images; by default the
+            classifier learns from the data set's own split "train" and is measured on its "test", and if there is no
+            "test", the share is 0.2.
         splits: how many random splits.
         seed: of the splits.
         balanced: weigh classes by the inverse of their size.

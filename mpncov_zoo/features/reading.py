@@ -93,10 +93,10 @@ def read_all(images: Sequence[Any], read: Read, names: Sequence[str]) -> list[np
 
 
 def read_batches(paths: Iterable[str], read: Read, batch_size: int) -> Iterator[list[ReadImage]]:
-    """Read the images of files, so many at a time; an unreadable one comes as its error, in its place.
+    """Read the images of files in batches; an unreadable image is replaced by its error.
 
-    While a batch is used, the next one is read on a thread; but not where the paths come one by one, as from standard
-    input, and the next may be long in coming.
+    While a batch is used, the next one is read on a thread. This is not done if the paths come one by one, as from
+    standard input, since the next path may take long to come.
     """
     read_one = (list(zip(batch, read_all(batch, read, batch), strict=True)) for batch in batches(paths, batch_size))
     return _ahead(read_one) if isinstance(paths, Sequence) else read_one

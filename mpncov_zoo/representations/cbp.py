@@ -24,8 +24,9 @@ class CBP(layers.Layer):
     the root.
     The sketch is linear, and the circular convolution of two count sketches is the count sketch of the outer product
     under (h1(i) + h2(j)) mod dimension and s1(i) s2(j). Summed over positions it is therefore a signed histogram of the
-    entries of X'X: what the published FFTs of every position give, but in less time and memory (unless 2,048 channels
-    meet few positions, 7x7), and with zeros in empty bins, where an FFT leaves rounding that the root would magnify.
+    entries of X'X. The published FFTs of every position give the same, but need more time and memory (unless 2,048
+    channels meet few positions, 7x7). Empty bins are zeros here, where an FFT leaves rounding that the root would
+    magnify.
     The drawn hashes are non-trainable weights, so that a reloaded model computes the same.
 
     Args:

@@ -74,6 +74,12 @@ def large_file(megabytes: int) -> Iterator[bytes]:
         yield bytes(10**6)
 
 
+def test_a_foreign_name_is_refused(demo: Demo) -> None:
+    """As of a page elsewhere whose name was made to lead to this machine."""
+    assert requests.get(demo[0], headers={"Host": "example.org"}, timeout=60).status_code == 403
+    assert requests.get(demo[0], headers={"Host": "localhost:1"}, timeout=60).status_code == 200
+
+
 def test_large_files_are_not_taken(demo: Demo) -> None:
     url, headers = f"{demo[0]}gradio_api/upload", {"Content-Type": "multipart/form-data; boundary=x"}
     with socket.create_connection((urlsplit(demo[0]).hostname, urlsplit(demo[0]).port), timeout=60) as stream:
