@@ -238,10 +238,11 @@ def compare(ask: Ask, scale: Scale, record: Record, request: Request) -> Result:
     """Medians of the sides' seconds, their ratios to the published one, and the floor."""
     what = {"do": "timed", **request, "batch": scale.batch, "calls": scale.calls, "warm_ups": 2}
     first = {side: ask(side, what) for side in (*OURS, "published")}
-    errors = {side: answer["error"] for side, answer in first.items() if answer.get("error", ABSENT) != ABSENT}
     able = [side for side, answer in first.items() if "seconds" in answer]
     turns = [{side: ask(side, what) for side in able} for _ in range(scale.repeats)]
     able = [side for side in able if all("seconds" in turn[side] for turn in turns)]
+    answers = [(side, answer) for turn in (first, *turns) for side, answer in turn.items()]
+    errors = {side: answer["error"] for side, answer in answers if answer.get("error", ABSENT) != ABSENT}
     seconds = {side: statistics.median(turn[side]["seconds"] for turn in turns) for side in able}
     theirs = seconds.get("published")
     return {

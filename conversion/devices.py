@@ -5,7 +5,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -69,12 +69,10 @@ def tf32(allowed: bool) -> Iterator[None]:
     Afterwards all is as it was before.
     """
     libraries = {keras.backend.backend(), *(["torch"] if "torch" in sys.modules else [])}
-    before = [_TF32[library](allowed) for library in libraries]
-    try:
+    with ExitStack() as before:
+        for library in libraries:
+            before.callback(_TF32[library](allowed))
         yield
-    finally:
-        for restore in before:
-            restore()
 
 
 def _wide_numbers() -> AbstractContextManager[Any]:

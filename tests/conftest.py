@@ -66,10 +66,9 @@ def _graphs() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _garbage() -> Iterator[None]:
-    """What a file leaves is looked through once, and not again by every collection of those that follow."""
+    """The graphs of a file, which hold on to one another, are gone before the next one begins."""
     yield
     gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="session")

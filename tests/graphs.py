@@ -1,6 +1,7 @@
 """Graphs without Grappler, TensorFlow's optimiser of graphs, which takes a third of the time of many tests.
 
-The processes that tests start as users would have it: the command line, notebooks, several workers.
+The processes that tests start have it, as users do: the command line, notebooks, several workers. Two do not, whose
+numbers are compared bit by bit with this process.
 """
 
 

@@ -3,6 +3,7 @@
 import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -84,14 +85,21 @@ def test_weights_that_are_not_here(capsys: Capture, monkeypatch: pytest.MonkeyPa
 @pytest.mark.usefixtures("gradio")
 def test_the_bundled_networks_are_shown(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[Any] = []
-    monkeypatch.setattr(demo, "load_network", lambda name: name)
+    monkeypatch.setattr(demo, "load_network", lambda name: SimpleNamespace(name=name))
     monkeypatch.setattr(demo, "serve", lambda *given: served.append(given))
     assert run(capsys, "demo", "--port", "0")[0] == 0
     ((networks, neighbours, matched, port),) = served
-    assert networks == [
+    assert [network.name for network in networks] == [
         "mpncov_cifar_resnet20.fashion_mnist",
         "cifar_resnet20.fashion_mnist",
         "mpncov_cifar_resnet20.cifar100",
         "cifar_resnet20.cifar100",
     ]
     assert (neighbours, matched) == (None, set()) and port > 0
+
+
+@pytest.mark.usefixtures("gradio")
+def test_two_names_of_one_network(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "load_network", lambda name: SimpleNamespace(name="one.network"))
+    code, out, err = run(capsys, "demo", "--port", "0", "--models", "runs/a", "runs/b")
+    assert (code, out) == (2, "") and "--models names one.network twice" in err

@@ -77,7 +77,8 @@ def test_commands_in_sentences_exist() -> None:
 def test_extras_exist() -> None:
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    listed = README.partition("The extras are")[2].partition("\n\n")[0]
+    listed = README.partition("The extra `features`")[2].partition("\n\n")[0]
+    assert "`gdrive`" in listed
     named = re.findall(r"\[([a-z,]+)\]\"", README) + re.findall(r"`([a-z]+)`", listed)
     assert {extra for names in named for extra in names.split(",")} - set(setup["options.extras_require"]) == set()
 

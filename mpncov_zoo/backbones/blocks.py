@@ -257,7 +257,8 @@ class Dense(layers.Dense):
         """(batch, features) -> (batch, units)."""
         if not loses_float64(self):
             return super().call(inputs, training=training)
-        return self.activation(inputs @ ops.convert_to_tensor(self.kernel) + self.bias)
+        outputs = inputs @ ops.convert_to_tensor(self.kernel)
+        return self.activation(outputs + self.bias if self.use_bias else outputs)
 
 
 def dense(x: KerasTensor, units: int, *, name: str, activation: str | None = None) -> KerasTensor:

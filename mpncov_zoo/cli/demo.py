@@ -9,6 +9,7 @@ from mpncov_zoo.demo.neighbours import match, read_features
 from mpncov_zoo.demo.networks import bundled_names, check_names, load_network
 from mpncov_zoo.demo.server import HOST, free_port, require_gradio, serve
 from mpncov_zoo.demo.uploads import LIMITS
+from mpncov_zoo.errors import InputError
 from mpncov_zoo.quiet import import_tensorflow
 
 PORT = 7860
@@ -54,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     for name in names:
         print(f"{PROGRAM}: loading {name}", file=sys.stderr)
         networks.append(load_network(name))
+        if networks[-1].name in [network.name for network in networks[:-1]]:
+            raise InputError(f"--models names {networks[-1].name} twice, and the page tells networks apart by name.")
     matched = match(neighbours, networks) if neighbours else set()
     serve(networks, neighbours, matched, port)
     return 0

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from mpncov_zoo.demo.uploads import MOST_MEGABYTES
 
 MOST_BYTES = MOST_MEGABYTES * 10**6
 POLICY = (  # the browser itself refuses to load anything from another host
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "style-src 'self' 'unsafe-inline'; connect-src 'self' data: blob:; form-action 'self'; base-uri 'self'"
+    "style-src 'self' 'unsafe-inline'; connect-src 'self' data: blob:; form-action 'self'; base-uri 'self'; "
+    "frame-ancestors 'none'"
 )
 NOSCRIPT = (
     b"<noscript><p>This page needs JavaScript. Allow it for this address, or use the command `mpncov-zoo predict`, "
@@ -34,7 +36,8 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        if headers.get(b"host", b"").partition(b":")[0] not in HOSTS:
+        origin = urlsplit(headers[b"origin"]).hostname if b"origin" in headers else HOSTS[0]
+        if headers.get(b"host", b"").partition(b":")[0] not in HOSTS or origin not in HOSTS:
             await _refuse(send, 403, b"This page is for this machine alone, under its address http://127.0.0.1.")
         elif int(headers.get(b"content-length", b"0")) > MOST_BYTES + 2**16:
             await _refuse(send, 413, b"The file is larger than %d MB." % MOST_MEGABYTES)
@@ -59,7 +62,7 @@ class _Answer:
             return
         if self.start:
             body = part.get("body", b"")
-            found = _BODY in body
+            found = _BODY in body and dict(self.start["headers"]).get(b"content-type", b"").startswith(b"text/html")
             if found:
                 part = {**part, "body": body.replace(_BODY, NOSCRIPT + _BODY, 1)}
             await self.towards({**self.start, "headers": _headers(self.start["headers"], len(NOSCRIPT) * found)})

@@ -70,9 +70,10 @@ def read_features(path: str) -> Neighbours:
         raise InputError(f"--neighbours must end with {', '.join(SUFFIXES)}. Received: {path!r}.")
     try:
         names, features = _READERS[file.suffix](file)
+        features = np.asarray(features)
     except FileNotFoundError as error:
         raise InputError(f"No file {str(error.filename or path)!r}: `mpncov-zoo features` writes it.") from None
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
         raise InputError(f"{path!r} is no file of `mpncov-zoo features`: {error}.") from None
     if features.ndim != 2 or len(features) != len(names) or features.dtype.kind != "f" or not len(names):
         shape = "x".join(map(str, features.shape))

@@ -46,7 +46,7 @@ class Network:
 
     Attributes:
         name: of the model and its weights.
-        trust: what its files were verified against.
+        trust: what its files were verified against; None for nothing.
         specification: how images become its input.
         stage: name of the features that the covariance is of.
         has_covariance: whether the network itself takes it; else it is computed for the page alone.
@@ -68,7 +68,7 @@ class Network:
         if len(self._extract.output[self.stage].shape) != 4:
             raise InputError(f"{model.name}: its stage {self.stage} has no feature maps to show.")
         self.name = model.name if model.load_report.weights is None else _named(model)
-        self.trust = model.load_report.trust or "nothing"
+        self.trust = model.load_report.trust
         self.specification: InputSpecification = model.input_specification
 
     @property

@@ -39,8 +39,8 @@ def network_panel(network: Network, answer: Answer, pixels: np.ndarray, neighbou
     ]
     if neighbours is not None:
         cards.append(_card("Nearest neighbours", _neighbours(neighbours), wide=True))
-    name = escape(network.name)
-    title = f'<h2>{name.replace(".", ".<wbr>")}</h2><p class="mz-trust">Verified: {escape(network.trust)}.</p>'
+    name, trust = escape(network.name), f"Verified: {escape(network.trust)}" if network.trust else "Not verified"
+    title = f'<h2>{name.replace(".", ".<wbr>")}</h2><p class="mz-trust">{trust}.</p>'
     return (
         f'<section class="mz-network" aria-label="{name}">{title}<div class="mz-cards">{"".join(cards)}</div></section>'
     )

@@ -125,10 +125,14 @@ def _fetch_nothing() -> None:
     """
     from gradio import Error, processing_utils
 
+    name = "async_ssrf_protected_get"
+    if not hasattr(processing_utils, name):
+        raise ZooError("This Gradio fetches images in a way that the demo cannot refuse: pip install gradio==6.31.0")
+
     async def refuse(url: str) -> NoReturn:
         raise Error("The demo fetches nothing by an address: upload the image.", print_exception=False)
 
-    processing_utils.async_ssrf_protected_get = refuse
+    setattr(processing_utils, name, refuse)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,22 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, subpro
     require_gradio()
     folder = tmp_path_factory.mktemp("uploads")
     command = [sys.executable, "-m", "mpncov_zoo", "demo", "--port", "0"]
-    log = (folder / "log").open("w+")
     environment = {**os.environ, "TMPDIR": str(folder), "HTTP_PROXY": "http://127.0.0.1:9"}  # which must not matter
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as process:
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which what a script starts with & ignores
+    with (
+        (folder / "log").open("w+") as log,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment, preexec_fn=heeding
+        ) as process,
+    ):
         try:
             address = process.stdout.readline().strip() if process.stdout else ""
             assert address.startswith("http://127.0.0.1:"), Path(log.name).read_text()
             yield address, process
         finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
-    log.close()
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise

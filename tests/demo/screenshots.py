@@ -21,13 +21,14 @@ BELOW = 14  # pixels below the last element that a picture shows
 
 def main() -> None:
     command = [sys.executable, "-m", "mpncov_zoo", "demo", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, browser() as driver:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             address = process.stdout.readline().strip()
-            take(driver, address, WIDE, "demo_light.png", ".mz-pair")
-            take(driver, address, NARROW, "demo_narrow.png", ".mz-card:nth-child(2)")
-            take(driver, address, WIDE, "demo_dark.png", ".mz-card:nth-child(3)", dark=True)
+            with browser() as driver:
+                take(driver, address, WIDE, "demo_light.png", ".mz-pair")
+                take(driver, address, NARROW, "demo_narrow.png", ".mz-card:nth-child(2)")
+                take(driver, address, WIDE, "demo_dark.png", ".mz-card:nth-child(3)", dark=True)
         finally:
             process.terminate()
 

@@ -51,12 +51,15 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "damaged.npz").write_bytes(b"PK\3\4 and no more")
     (tmp_path / "damaged.parquet").write_bytes(b"PAR1")
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    np.save(tmp_path / "array.npy", ROWS)
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
     np.savez(tmp_path / "objects.npz", paths=np.array(["a", None]), features=ROWS[:2])
     maps = written(tmp_path / "maps.npz", np.zeros((3, 2, 2, 4), np.float32))
     refused = {
         "damaged.npz": "is no file of",
         "damaged.parquet": "is no file of",
         "other.npz": "is no file of",
+        "array.npz": "is no file of",
         "objects.npz": "is no file of",
         "gone.npz": "No file",
         "features.txt": "must end with .npy, .npz, .parquet",

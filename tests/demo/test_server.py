@@ -78,6 +78,8 @@ def test_a_foreign_name_is_refused(demo: Demo) -> None:
     """As of a page elsewhere whose name was made to lead to this machine."""
     assert requests.get(demo[0], headers={"Host": "example.org"}, timeout=60).status_code == 403
     assert requests.get(demo[0], headers={"Host": "localhost:1"}, timeout=60).status_code == 200
+    for origin in ("http://example.org", "null"):
+        assert requests.post(f"{demo[0]}gradio_api/upload", headers={"Origin": origin}, timeout=60).status_code == 403
 
 
 def test_large_files_are_not_taken(demo: Demo) -> None:
