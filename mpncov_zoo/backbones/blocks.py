@@ -263,7 +263,8 @@ class Dense(layers.Dense):
 
 def dense(x: KerasTensor, units: int, *, name: str, activation: str | None = None) -> KerasTensor:
     """Fully connected: (batch, features) -> (batch, units); initialised as torch.nn.Linear."""
-    layer = Dense(
+    exact = full_precision() == "float64" and keras.backend.backend() != "tensorflow"
+    layer = (Dense if exact else layers.Dense)(  # Keras quantises no subclass
         units,
         activation=activation,
         kernel_initializer=keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
