@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests import graphs
-
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads wait for one another, and tests run side by side
 
@@ -57,11 +55,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Whatever the tests fetch or convert, the user's own cache is left alone."""
     os.environ["MPNCOV_ZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _graphs() -> None:
-    graphs.as_they_are()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -21,7 +21,6 @@ from mpncov_zoo.load_report import CONFIGURATION, LoadReport
 from tests import networks
 from tests.photos import photo
 
-ROOT = Path(__file__).parents[1]
 LABELS = ("ant", "bee", "cat", "dog", "eel")
 
 
@@ -40,9 +39,6 @@ def reload_in_new_process(files: dict[str, Path], imports: str, images: np.ndarr
     np.save(scratch / "images.npy", images)
     code = (
         f"import {imports}, numpy, sys\n"
-        f"sys.path.append({str(ROOT)!r})\n"
-        "from tests import graphs\n"
-        "graphs.as_they_are()\n"
         f"for name in {CLASSES}:\n"
         "    assert keras.saving.get_registered_object('mpncov_zoo>' + name).__name__ == name\n"
         f"images = numpy.load({str(scratch / 'images.npy')!r})\n"
