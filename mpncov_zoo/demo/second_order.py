@@ -54,7 +54,7 @@ def eigenvalues(matrix: np.ndarray) -> np.ndarray:
 def rank(values: np.ndarray) -> int:
     """How many eigenvalues (d,), largest first, are above d times float32's epsilon of the largest.
 
-    The features come from a network that computes in float32, so smaller ones are rounding.
+    It is the rank that a float32 covariance would show; one of float64 may have more.
     """
     return int((values > values[0] * len(values) * np.finfo(np.float32).eps).sum())
 

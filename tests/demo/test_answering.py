@@ -1,6 +1,7 @@
 """The page's content for an image: what is computed stands there, and names of others do it no harm."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from mpncov_zoo.demo import second_order
 from mpncov_zoo.demo.answering import compare
 from mpncov_zoo.demo.neighbours import Neighbours
 from mpncov_zoo.demo.networks import Network
+from mpncov_zoo.demo.panels import network_panel
 from tests.photos import photo
 
 EXAMPLES = Path(mpncov_zoo.__file__).parent / "demo" / "examples"
@@ -70,9 +72,10 @@ def test_what_cannot_be_used_is_said(twins: list[Network], tmp_path: Path) -> No
     assert "There is no image yet." in compare(None, twins, {}, lambda *_: None)[0]
 
 
-def test_an_even_image_has_no_spectrum_to_show(twins: list[Network], tmp_path: Path) -> None:
-    Image.new("L", (28, 28), 0).save(tmp_path / "black.png")
-    assert "says" in compare(str(tmp_path / "black.png"), twins, {}, lambda *_: None)[0]
+def test_even_features_have_no_spectrum_to_show(twins: list[Network]) -> None:
+    pixels = np.zeros((28, 28, 1), np.uint8)
+    answer = replace(twins[0].answer(pixels), features=np.ones((7, 7, 4), np.float32), root=None)
+    assert "so the covariance is zero" in network_panel(twins[0], answer, pixels, None)
 
 
 def test_the_examples_are_those_of_the_repository() -> None:

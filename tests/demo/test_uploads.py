@@ -1,13 +1,13 @@
 """What is too large is refused before it is decoded."""
 
 import struct
-import time
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mpncov_zoo.demo import uploads
 from mpncov_zoo.demo.uploads import read_limited, uploaded_path
 from mpncov_zoo.errors import InputError
 from tests.photos import encode, photo_image
@@ -37,13 +37,13 @@ def test_many_pixels(tmp_path: Path, size: tuple[int, int], reason: str) -> None
     assert str(tmp_path) not in str(caught.value) and "'bomb.png'" in str(caught.value)
 
 
-def test_a_large_file_is_not_read(tmp_path: Path) -> None:
+def test_a_large_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("count_pixels", "read_image"):  # which would open it
+        monkeypatch.setattr(uploads, name, None)
     with (tmp_path / "large.png").open("wb") as file:
         file.truncate(10**9)
-    start = time.perf_counter()
     with pytest.raises(InputError, match=r"'large.png' is larger than 20 MB"):
         read_limited(str(tmp_path / "large.png"), "L")
-    assert time.perf_counter() - start < 0.1
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"%PDF-1.7", encode(photo_image(30, 30), "PNG")[:200]])
