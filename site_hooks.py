@@ -106,6 +106,7 @@ def require_docstrings(names: list[str]) -> None:
 
 
 TITLES = ("weights", "can I get them today", "size", "licence of the weights", "top-1", "top-5", "who measured it")
+TORCHVISION = "imagenet_torchvision_"  # how the tags of its weights begin
 ORIGINS = {"measured here": "this project", "reported by upstream": "upstream"}
 
 
@@ -126,6 +127,27 @@ def weights_row(entry: WeightsEntry) -> tuple[str, ...]:
     origins = {ORIGINS[metric.origin] for metric in stated.values()}
     licence = entry.weights_licence.partition(";")[0]
     return f"`{entry.name}`", _today(entry), _size(entry), licence, *accuracies, " ".join(origins) or "-"
+
+
+def readme_rows(entries: list[WeightsEntry]) -> list[tuple[str, ...]]:
+    """The rows of README's table: one an entry that has weights, but one a family of torchvision's trunks."""
+    families: dict[str, list[tuple[str, ...]]] = {}
+    for entry in (entry for entry in entries if entry.trunk is None):
+        letters, *_ = re.split("[^a-z]", entry.model)
+        family = f"{letters}*.{TORCHVISION}*" if entry.tag.startswith(TORCHVISION) else entry.name
+        families.setdefault(family, []).append(weights_row(entry))
+    return [
+        (f"`{family}`{f', {len(rows)} sets' if len(rows) > 1 else ''}", *map(_range, *(row[1:] for row in rows)))
+        for family, rows in families.items()
+    ]
+
+
+def _range(*cells: str) -> str:
+    """Cells of several rows as one: what they all say, or the least to the most of their numbers."""
+    if len({*cells}) == 1:
+        return cells[0]
+    numbers = sorted(cells, key=lambda cell: float(cell.split()[0]))
+    return f"{numbers[0].split()[0]} to {numbers[-1]}"
 
 
 def _today(entry: WeightsEntry) -> str:

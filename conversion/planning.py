@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conversion.maps import TRANSFORMS, Step
+from conversion.maps import TRANSFORMS, UNUSED_LEAVES, Step
 from conversion.recognition import MOST, Recognition, listed, shown
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import ConversionError
@@ -56,10 +56,14 @@ class Plan:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def __str__(self) -> str:
-        unused = (f"{shown(name)}: not used, counts training steps" for name in self.unused)
+        unused = (f"{shown(name)}: not used, {_why_unused(name)}" for name in self.unused)
         under = "" if self.key is None else f" under the key {shown(self.key)}"
         head = f"{self.model}, {self.num_classes} classes, from {self.family}: {len(self.placements)} tensors{under}"
         return "\n".join([head, *(f"note: {note}" for note in self.notes), *map(str, self.placements), *unused])
+
+
+def _why_unused(name: str) -> str:
+    return "counts training steps" if name.rpartition(".")[2] in UNUSED_LEAVES else "only training has this part"
 
 
 def num_classes(recognition: Recognition, tensors: Mapping[str, np.ndarray]) -> int:

@@ -235,11 +235,14 @@ def _representation(architecture: Architecture) -> Builder:
 
 
 def _classifier(num_classes: int, options: Options) -> Builder:
-    def build(inputs: KerasTensor, *, hidden: Sequence[int] = (), dropout: float = 0.0) -> dict[str, KerasTensor]:
+    def build(
+        inputs: KerasTensor, *, hidden: Sequence[int] = (), dropout: float | Sequence[float] = 0.0
+    ) -> dict[str, KerasTensor]:
         x = inputs
         for index, units in enumerate(hidden, 1):
+            rate = dropout[index - 1] if isinstance(dropout, Sequence) else dropout
             x = dense(x, units, activation="relu", name=f"fc{index}")
-            x = layers.Dropout(dropout, dtype=full_precision(), name=f"dropout{index}")(x)
+            x = layers.Dropout(rate, dtype=full_precision(), name=f"dropout{index}")(x)
         return {"logits": dense(x, num_classes, name="logits")}
 
     return lambda inputs: build(inputs, **options)

@@ -16,6 +16,7 @@ from mpncov_zoo.hub.resolve import BUNDLED
 from mpncov_zoo.hub.upstream import whereabouts
 from mpncov_zoo.manifest import BundledSource, WeightsEntry, load_manifest
 from mpncov_zoo.specification import InputSpecification
+from mpncov_zoo.trunk_stages import TrunkStage, trunk_stages
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class ModelInfo:
         aliases: other spellings that are understood.
         backbone, representation: the parts.
         stages: of the backbone, on which the representation stands; none for its end.
+        trunk: every stage of the whole backbone, with its positions and channels at the published size of images.
         weights: names of all its sets of weights; the default one first.
         num_classes: length of the logits.
         input: how images become the network's input.
@@ -60,6 +62,7 @@ class ModelInfo:
     size_bytes: int | None = None
     trunk_only: bool = False
     stages: tuple[str, ...] = ()
+    trunk: tuple[TrunkStage, ...] = ()
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
@@ -110,9 +113,16 @@ def info(name: str | PathLike[str]) -> ModelInfo:
             "num_classes": row.num_classes,
             "input": row.input,
             "stages": architecture.stages,
+            "trunk": trunk_stages(_listed(model)),
             **facts,
         }
     )
+
+
+def _listed(model: str) -> str:
+    """The listed model with the trunk of this one: second order has one of its own on most backbones."""
+    backbone, representation = registry.MODELS[model]
+    return f"mpncov_{backbone}" if registry.REPRESENTATIONS[representation].second_order else backbone
 
 
 def _info_of_artifact(directory: Path) -> ModelInfo:

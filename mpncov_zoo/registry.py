@@ -157,6 +157,36 @@ def _vgg(*repeats: int, batch_norm: bool) -> Backbone:
     )
 
 
+def _alexnet() -> Backbone:
+    return Backbone(
+        "alexnet",
+        {},
+        second_order={"last_pool": False},
+        first_order="flatten",
+        representation={"flatten": {"size": 6, "dropout": 0.5}},
+        classifier={"flatten": {"hidden": (4096, 4096), "dropout": (0.5, 0.0)}},
+    )
+
+
+def _densenet(*repeats: int, stem: int = 64, growth: int = 32) -> Backbone:
+    return Backbone(
+        "densenet",
+        {"stem": stem, "growth": growth, "repeats": repeats},
+        representation={"mpncov": {"dimension_reduction": 256}},
+    )
+
+
+def _inception_v3() -> Backbone:
+    return Backbone(
+        "inception_v3",
+        {},
+        representation={"gap": {"dropout": 0.5}, "mpncov": {"dimension_reduction": 256}},
+        input=IMAGENET_INPUT.model_copy(  # torchvision's `transform_input` makes the usual mean and deviation these
+            update={"size": (299, 299), "crop_fraction": 299 / 342, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+        ),
+    )
+
+
 def _efficientnet_lite(width: float, depth: float, *, size: int, dropout: float) -> Backbone:
     return Backbone(
         "efficientnet_lite",
@@ -184,8 +214,20 @@ BACKBONES: Mapping[str, Backbone] = {
     "resnet152": _resnet("bottleneck", 3, 8, 36, 3),
     "resnet50_v1": _resnet("bottleneck", 3, 4, 6, 3, conv1_stride=True),
     "resnet101_v1": _resnet("bottleneck", 3, 4, 23, 3, conv1_stride=True),
+    "alexnet": _alexnet(),
+    "vgg11": _vgg(1, 1, 2, 2, 2, batch_norm=False),
+    "vgg11_bn": _vgg(1, 1, 2, 2, 2, batch_norm=True),
+    "vgg13": _vgg(2, 2, 2, 2, 2, batch_norm=False),
+    "vgg13_bn": _vgg(2, 2, 2, 2, 2, batch_norm=True),
     "vgg16": _vgg(2, 2, 3, 3, 3, batch_norm=False),
     "vgg16_bn": _vgg(2, 2, 3, 3, 3, batch_norm=True),
+    "vgg19": _vgg(2, 2, 4, 4, 4, batch_norm=False),
+    "vgg19_bn": _vgg(2, 2, 4, 4, 4, batch_norm=True),
+    "densenet121": _densenet(6, 12, 24, 16),
+    "densenet161": _densenet(6, 12, 36, 24, stem=96, growth=48),
+    "densenet169": _densenet(6, 12, 32, 32),
+    "densenet201": _densenet(6, 12, 48, 32),
+    "inception_v3": _inception_v3(),
     "efficientnet_lite0": _efficientnet_lite(1.0, 1.0, size=224, dropout=0.2),
     "efficientnet_lite1": _efficientnet_lite(1.0, 1.1, size=240, dropout=0.2),
     "efficientnet_lite2": _efficientnet_lite(1.1, 1.2, size=260, dropout=0.3),

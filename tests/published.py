@@ -1,6 +1,7 @@
 """What the golden files were made with: the seeded weights and images of the published networks; golden/README.md."""
 
 import json
+import math
 import zlib
 from pathlib import Path
 
@@ -23,13 +24,15 @@ def seeded_shapes(net: str) -> dict[str, tuple[int, ...]]:
     return {name: tuple(shape) for name, shape in tensors.items()}
 
 
-def seeded_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """A tensor of upstream's state_dict, float32."""
+def seeded_tensor(name: str, shape: tuple[int, ...], *, by_fan_in: bool = False) -> np.ndarray:
+    """A tensor of upstream's state_dict, float32; of its first-order networks by the recipe with `by_fan_in`."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     leaf = name.rpartition(".")[2]
     if name.endswith(UNUSED):
         return np.array(1)
-    if len(shape) == 4:
+    if by_fan_in and len(shape) > 1:
+        tensor = rng.normal(0, np.sqrt(2 / math.prod(shape[1:])), shape)
+    elif len(shape) == 4:
         out, _, height, width = shape
         tensor = rng.normal(0, np.sqrt(2 / (out * height * width)), shape)
     elif len(shape) == 2:
@@ -39,14 +42,16 @@ def seeded_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
     elif leaf == "running_var":
         tensor = rng.uniform(0.5, 1.5, shape)
     else:
-        low, high = (0.1, 0.4) if ".bn2." in name or ".bn3." in name else (0.5, 1.5)
+        small = not by_fan_in and (".bn2." in name or ".bn3." in name)
+        low, high = (0.1, 0.4) if small else (0.5, 1.5)
         tensor = rng.uniform(low, high, shape)
     return tensor.astype(np.float32)
 
 
 def seeded_state_dict(net: str) -> dict[str, np.ndarray]:
     """Upstream's state_dict, in order."""
-    return {name: seeded_tensor(name, shape) for name, shape in seeded_shapes(net).items()}
+    by_fan_in = not net.startswith("mpncov")
+    return {name: seeded_tensor(name, shape, by_fan_in=by_fan_in) for name, shape in seeded_shapes(net).items()}
 
 
 def seeded_images(net: str, shape: tuple[int, ...]) -> np.ndarray:

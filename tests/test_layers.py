@@ -25,7 +25,7 @@ LAYERS = (  # a module may import its own layer and those above it in this table
     ("mpncov_zoo.documents",),
     ("mpncov_zoo.specification",),
     ("mpncov_zoo.plausibility",),
-    ("mpncov_zoo.description", "mpncov_zoo.manifest", "mpncov_zoo.registry"),
+    ("mpncov_zoo.description", "mpncov_zoo.manifest", "mpncov_zoo.registry", "mpncov_zoo.trunk_stages"),
     ("mpncov_zoo.catalog", "mpncov_zoo.hub."),
     (
         *(
@@ -85,6 +85,7 @@ LIGHT = (  # without TensorFlow and Keras: what `import`, `list_models`, `info` 
     "mpncov_zoo.specification",
     "mpncov_zoo.training.datasets",
     "mpncov_zoo.training.recipes",
+    "mpncov_zoo.trunk_stages",
     "mpncov_zoo.version",
 )
 

@@ -202,7 +202,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
             lambda e: e["upstream"].update(sha256_prefix="0" * 8, sha256="0" * 64),
             "entries[1].upstream: sha256_prefix is for where the full sha256 is not known",
         ),
-        (lambda e: e["upstream"].update(converter="magic"), "or 'efficientnet_lite_pytorch'; received 'mag"),
+        (lambda e: e["upstream"].update(converter="magic"), "or 'torchvision'; received 'mag"),
     ],
 )
 def test_refused_entries(tmp_path: Path, edit: Edit, expected: str) -> None:

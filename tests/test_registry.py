@@ -12,8 +12,11 @@ from mpncov_zoo.manifest import load_manifest
 BACKBONES = {  # as README names them
     *(f"resnet{depth}" for depth in (18, 26, 34, 50, 101, 152)),
     *(f"resnet{depth}_v1" for depth in (50, 101)),
-    "vgg16",
-    "vgg16_bn",
+    "alexnet",
+    *(f"vgg{depth}" for depth in (11, 13, 16, 19)),
+    *(f"vgg{depth}_bn" for depth in (11, 13, 16, 19)),
+    *(f"densenet{depth}" for depth in (121, 161, 169, 201)),
+    "inception_v3",
     *(f"efficientnet_lite{depth}" for depth in (0, 1, 2)),
     *(f"cifar_resnet{depth}" for depth in (20, 32, 44, 56, 110, 164, 1001, 1202)),
     *(f"cifar_preact_resnet{depth}" for depth in (110, 164, 1001)),
@@ -61,7 +64,7 @@ def test_every_alias_leads_to_a_model_and_shadows_none() -> None:
     assert set(registry.ALIASES.values()) <= set(registry.model_names())
     assert not set(registry.ALIASES) & set(registry.MODELS)
     # <first-order representation>_<backbone>; upstream's and one spelling more, pytorchcv's, the TensorFlow code's
-    assert len(registry.ALIASES) == len(BACKBONES) + 13 + 1 + 6 + 8
+    assert len(registry.ALIASES) == len(BACKBONES) + 25 + 1 + 6 + 8
     assert not [alias for alias in registry.ALIASES if "mpncov" in alias and "preact" in alias]
 
 

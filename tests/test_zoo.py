@@ -241,7 +241,7 @@ def test_build_takes_the_published_sizes() -> None:
 
 REFUSALS: dict[str, tuple[dict[str, Any], type[ZooError], str]] = {
     "no such model": ({"name": "mpncov_cifar_resnet21"}, UnknownModel, "mpncov_cifar_resnet20"),
-    "no weights at all": ({"name": "resnet18"}, NoPretrainedWeights, "'resnet18'.*allowed: none"),
+    "no weights at all": ({"name": "resnet26"}, NoPretrainedWeights, "'resnet26'.*allowed: none"),
     "no such tag": ({"name": "mpncov_resnet50.cub"}, NoPretrainedWeights, "imagenet_pytorch, imagenet_tensorflow"),
     "no place for a cache": (
         {"name": f"{MODEL}.fashion_mnist", "hub": "http://127.0.0.1:1/hub", "cache_dir": "/dev/null"},

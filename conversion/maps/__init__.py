@@ -7,8 +7,11 @@ called on both sides and how their axes are ordered. `FAMILIES` lists the tables
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from conversion.maps.alexnet import torchvision_alexnet
+from conversion.maps.densenet import torchvision_densenet, without_inner_points
 from conversion.maps.efficientnet_lite import efficientnet_lite
-from conversion.maps.namings import H5, MAT, STATE_DICT, UNUSED_LEAVES, Naming, state_dict
+from conversion.maps.inception_v3 import AUXILIARY, torchvision_inception_v3
+from conversion.maps.namings import H5, MAT, STATE_DICT, UNUSED_LEAVES, Naming, other_names, state_dict
 from conversion.maps.resnet import FINE_TUNED, pytorchcv_resnet, upstream_resnet
 from conversion.maps.tables import INVERSES, TRANSFORMS, Rows, Step, pytorch_steps
 from conversion.maps.vgg import upstream_vgg
@@ -61,8 +64,35 @@ def _isqrtcov(architecture: Architecture) -> bool:
 
 
 FAMILIES: Mapping[str, tuple[Family, ...]] = {  # a network is written as the first that can be written
+    "alexnet": (
+        Family("torchvision", torchvision_alexnet, STATE_DICT, _of("mpncov", "flatten"), "alexnet:torchvision"),
+    ),
+    "densenet": (
+        Family(
+            "torchvision",
+            torchvision_densenet,
+            state_dict(without_inner_points),
+            _of("mpncov", "gap"),
+            "densenet:torchvision",
+        ),
+    ),
+    "inception_v3": (
+        Family(
+            "torchvision",
+            torchvision_inception_v3,
+            state_dict(unused=AUXILIARY),
+            _of("mpncov", "gap"),
+            "inception_v3:torchvision",
+        ),
+    ),
     "resnet": (
-        Family("upstream PyTorch", upstream_resnet, state_dict(FINE_TUNED), _of("mpncov", "gap"), "resnet:upstream"),
+        Family(
+            "upstream PyTorch",
+            upstream_resnet,
+            state_dict(other_names(FINE_TUNED)),
+            _of("mpncov", "gap"),
+            "resnet:upstream",
+        ),
         Family(
             "pytorchcv",
             pytorchcv_resnet,

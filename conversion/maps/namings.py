@@ -33,29 +33,29 @@ class Naming:
     written: bool = False
 
 
-def state_dict(spellings: Mapping[str, str] | None = None) -> Naming:
+def state_dict(spelling: Callable[[str], str] = str, unused: str | None = None) -> Naming:
     """A state_dict of PyTorch.
 
     Args:
-        spellings: other names that a layer may have in a file -> its name in the table.
+        spelling: gives the table's spelling of a name in a file.
+        unused: a part of the source network, with all its layers, that ours has not.
     """
 
-    def names(found: Iterable[str]) -> Names:
-        return {name: _pytorch_name(name, spellings or {}) for name in found}
+    def table_name(name: str) -> str | None:
+        parts = [part for part in name.split(".") if part not in WRAPPERS] or [name]
+        return None if parts[-1] in UNUSED_LEAVES or parts[0] == unused else spelling(".".join(parts))
 
-    return Naming(pytorch_steps, names, "name", written=True)
+    return Naming(pytorch_steps, lambda found: {name: table_name(name) for name in found}, "name", written=True)
 
 
-def _pytorch_name(name: str, spellings: Mapping[str, str]) -> str | None:
-    """The name without what PyTorch puts anywhere into it, and with the table's spelling of the layer."""
-    parts = [part for part in name.split(".") if part not in WRAPPERS] or [name]
-    if parts[-1] in UNUSED_LEAVES:
-        return None
-    plain = ".".join(parts)
-    for theirs, usual in spellings.items():
-        if plain.startswith(f"{theirs}."):
-            return usual + plain[len(theirs) :]
-    return plain
+def other_names(layers: Mapping[str, str]) -> Callable[[str], str]:
+    """A spelling where layers have other names: in a file -> in the table."""
+
+    def spelling(name: str) -> str:
+        theirs = next((theirs for theirs in layers if name.startswith(f"{theirs}.")), "")
+        return layers.get(theirs, theirs) + name[len(theirs) :]
+
+    return spelling
 
 
 def _mat_names(found: Iterable[str]) -> Names:

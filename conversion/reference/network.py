@@ -10,10 +10,12 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from conversion.maps.tables import Row
 from conversion.reference.covariance import covariance_stages, reduced_channels
 from mpncov_zoo.registry import Architecture
 
 REPRESENTATIONS = ("gap", "flatten", "mpncov")
+PYTORCHCV = "pytorchcv's network with the published head"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,13 @@ class Peer:
         fitting = [layer for layer in self.layers if name.startswith(f"{layer}." if layer else "")]
         layer = max(fitting, key=len)
         return f"{self.layers[layer]}.{name[len(layer) :].removeprefix('.')}"
+
+
+def layers_in_order(rows: list[Row], trunk: nn.Module) -> dict[str, str]:
+    """`Peer.layers` of a trunk that has the layers of a family's files in the files' order."""
+    theirs = [name for name, ours, _ in rows if ours.startswith("features/")]
+    weighted = [name for name, module in trunk.named_modules() if [*module.parameters(recurse=False)]]
+    return {name: f"trunk.{layer}" for name, layer in zip(theirs, weighted, strict=True)}
 
 
 class Network(nn.Module):
@@ -95,10 +104,9 @@ class Head(nn.Module):
                 self.reduction = nn.Sequential(convolution, nn.BatchNorm2d(reduced), nn.ReLU())
             features = reduced * (reduced + 1) // 2
         hidden = architecture.classifier_options.get("hidden", ())
-        dropout = architecture.classifier_options.get("dropout", 0.0)
         layers: list[nn.Module] = []
         for before, units in pairwise((features, *hidden)):
-            layers += [nn.Linear(before, units), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(before, units), nn.ReLU(), nn.Dropout()]  # which does nothing in inference
         self.classifier = nn.Sequential(*layers, nn.Linear((features, *hidden)[-1], num_classes))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from pytorchcv.models.isqrtcovresnet import iSQRTCOVResNet
 from pytorchcv.models.resnet import ResNet
 from torch import nn
 
-from conversion.reference.network import Peer
+from conversion.reference.network import PYTORCHCV, Peer
 from mpncov_zoo.backbones.resnet import EXPANSION, WIDTHS
 from mpncov_zoo.registry import Architecture
 
@@ -61,4 +61,4 @@ def _peer(architecture: Architecture, layers: Mapping[str, str]) -> Peer:
         trunk.add_module(name, features.get_submodule(name))
     trunk.add_module("end", nn.Identity())
     stages = {"stem": "stage1", "stage1": "stage2", "stage2": "stage3", "stage3": "stage4", "stage4": "end"}
-    return Peer("pytorchcv's network with the published head", trunk, stages, widths[-1], layers)
+    return Peer(PYTORCHCV, trunk, stages, widths[-1], layers)

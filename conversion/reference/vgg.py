@@ -6,7 +6,7 @@
 from pytorchcv.models.vgg import VGG
 from torch import nn
 
-from conversion.reference.network import Peer
+from conversion.reference.network import PYTORCHCV, Peer
 from mpncov_zoo.backbones.vgg import WIDTHS
 from mpncov_zoo.registry import Architecture
 
@@ -32,4 +32,4 @@ def upstream(architecture: Architecture) -> Peer:
     stages = {f"stage{stage}": f"stage{stage}.pool{stage}" for stage in range(1, len(WIDTHS) + 1)}
     if options.get("last_pool", True):
         stages["pool"] = "end"
-    return Peer("pytorchcv's network with the published head", trunk, stages, WIDTHS[-1], layers)
+    return Peer(PYTORCHCV, trunk, stages, WIDTHS[-1], layers)

@@ -8,13 +8,16 @@ from collections.abc import Callable, Mapping
 
 from keras import KerasTensor
 
-from mpncov_zoo.backbones import cifar_resnet, efficientnet_lite, resnet, vgg
+from mpncov_zoo.backbones import alexnet, cifar_resnet, densenet, efficientnet_lite, inception_v3, resnet, vgg
 
 __all__ = ["FAMILIES"]
 
 FAMILIES: Mapping[str, Callable[..., dict[str, KerasTensor]]] = {
+    "alexnet": alexnet.alexnet,
     "cifar_resnet": cifar_resnet.cifar_resnet,
+    "densenet": densenet.densenet,
     "efficientnet_lite": efficientnet_lite.efficientnet_lite,
+    "inception_v3": inception_v3.inception_v3,
     "resnet": resnet.resnet,
     "vgg": vgg.vgg,
 }

@@ -10,6 +10,7 @@ from keras import KerasTensor, layers, ops
 
 BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}  # PyTorch's momentum 0.1 is Keras' 0.9
 BATCH_NORM_TENSORFLOW = {"epsilon": 1e-3, "momentum": 0.99}  # of the networks designed there, EfficientNet-Lite
+BATCH_NORM_INCEPTION = {"epsilon": 1e-3, "momentum": 0.9}  # TensorFlow's epsilon, in PyTorch's network
 
 _zeros_by_shape: ContextVar[dict[Any, Any] | None] = ContextVar("zeros_by_shape", default=None)
 _folded: ContextVar[dict[str, str] | None] = ContextVar("folded", default=None)
@@ -83,24 +84,27 @@ def loses_float64(layer: layers.Layer) -> bool:
 def conv(
     x: KerasTensor,
     filters: int | None,
-    size: int,
+    size: int | tuple[int, int],
     *,
     name: str,
     strides: int = 1,
     use_bias: bool = False,
     same: bool = False,
+    pad: int | None = None,
     dtype: str | None = None,
 ) -> KerasTensor:
     """Convolve (batch, height, width, channels) -> (batch, ceil(height/strides), ceil(width/strides), filters).
 
-    Padding is PyTorch's: (size - 1) // 2 on each side. TensorFlow's SAME is equal to that at stride 1 only; `same`
-    takes it at every stride, where an even height or width then gets one row less above than below. Without `filters`
-    every channel is convolved by itself and stays one (depthwise).
+    Padding is PyTorch's usual one, (size - 1) // 2 on each side, or `pad`. TensorFlow's SAME is equal to the usual one
+    at stride 1 only; `same` takes it at every stride, where an even height or width then gets one row less above than
+    below. Without `filters` every channel is convolved by itself and stays one (depthwise). `size` may be (height,
+    width).
     """
-    pad = (size - 1) // 2
-    same = same or strides == 1
-    if not same and pad:
-        x = layers.ZeroPadding2D(pad, data_format="channels_last", name=f"{name}_pad", dtype=dtype)(x)
+    height, width = (size, size) if isinstance(size, int) else size
+    pads = ((height - 1) // 2, (width - 1) // 2) if pad is None else (pad, pad)
+    same = same or (strides == 1 and pad is None)
+    if not same and any(pads):
+        x = layers.ZeroPadding2D(pads, data_format="channels_last", name=f"{name}_pad", dtype=dtype)(x)
     options = {
         "data_format": "channels_last",
         "strides": strides,
@@ -209,7 +213,7 @@ def batch_norm(
 def conv_bn(
     x: KerasTensor,
     filters: int | None,
-    size: int,
+    size: int | tuple[int, int],
     *,
     prefix: str,
     index: int | str = "",
@@ -217,6 +221,7 @@ def conv_bn(
     strides: int = 1,
     use_bias: bool = False,
     same: bool = False,
+    pad: int | None = None,
     constants: Mapping[str, float] = BATCH_NORM,
     activation: Callable[[KerasTensor], KerasTensor] | None = ops.relu,
     dtype: str | None = None,
@@ -230,7 +235,7 @@ def conv_bn(
     name, norm = f"{prefix}_conv{index}", f"{prefix}_bn{index if bn_index is None else bn_index}"
     norms = _folded.get()
     use_bias = use_bias or norms is not None
-    x = conv(x, filters, size, name=name, strides=strides, use_bias=use_bias, same=same, dtype=dtype)
+    x = conv(x, filters, size, name=name, strides=strides, use_bias=use_bias, same=same, pad=pad, dtype=dtype)
     if norms is None:
         x = batch_norm(x, name=norm, constants=constants, dtype=dtype)
     else:

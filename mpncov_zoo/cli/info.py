@@ -10,6 +10,7 @@ from mpncov_zoo.catalog import ModelInfo, info
 from mpncov_zoo.cli.options import PROGRAM, add_command, add_json
 from mpncov_zoo.description import Metric
 from mpncov_zoo.specification import InputSpecification
+from mpncov_zoo.trunk_stages import TrunkStage
 
 NOTHING = "-"
 
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
 def _plain(facts: ModelInfo) -> dict[str, Any]:
     values = {field.name: getattr(facts, field.name) for field in dataclasses.fields(facts)}
     values["input"] = facts.input.model_dump(mode="json")
+    values["trunk"] = [stage._asdict() for stage in facts.trunk]
     values["metrics"] = [metric.model_dump(mode="json") for metric in facts.metrics]
     return values
 
@@ -57,6 +59,8 @@ def _lines(facts: ModelInfo) -> Iterable[str]:
 
 def _shown(value: Any) -> list[str]:
     """A field's value as lines."""
+    if isinstance(value, TrunkStage):
+        return [str(value)]
     if isinstance(value, tuple):
         return [line for item in value for line in _shown(item)] or [NOTHING]
     if isinstance(value, InputSpecification):

@@ -19,14 +19,21 @@ def gap(features: KerasTensor, *, dropout: float = 0.0, suffix: str = "") -> dic
     Returns:
         The endpoint representation, (batch, channels).
     """
-    x = GAP(name=f"gap{suffix}")(features)
-    if dropout:
-        x = layers.Dropout(dropout, dtype=full_precision(), name=f"dropout{suffix}")(x)
-    return {"representation": x}
+    return {"representation": _dropped(GAP(name=f"gap{suffix}")(features), dropout, suffix)}
 
 
-def flatten(features: KerasTensor, *, size: int = 7, suffix: str = "") -> dict[str, KerasTensor]:
-    """The published VGG's grid: averaged to size x size, flattened channels first as PyTorch does.
+def _dropped(x: KerasTensor, rate: float, suffix: str) -> KerasTensor:
+    return layers.Dropout(rate, dtype=full_precision(), name=f"dropout{suffix}")(x) if rate else x
+
+
+def flatten(features: KerasTensor, *, size: int = 7, dropout: float = 0.0, suffix: str = "") -> dict[str, KerasTensor]:
+    """The published VGG's and AlexNet's grid: averaged to size x size, flattened channels first as PyTorch does.
+
+    Args:
+        features: (batch, height, width, channels).
+        size: of the grid.
+        dropout: rate on the vector.
+        suffix: of the names of the layers.
 
     Returns:
         The endpoint representation, (batch, channels * size * size).
@@ -41,7 +48,8 @@ def flatten(features: KerasTensor, *, size: int = 7, suffix: str = "") -> dict[s
     if x.shape[1:3] != (size, size):
         x = layers.AdaptiveAveragePooling2D(size, name=f"adaptive_pool{suffix}")(x)
     x = layers.Permute((3, 1, 2), name=f"channels_first{suffix}")(x)
-    return {"representation": layers.Flatten(data_format="channels_last", name=f"flatten{suffix}")(x)}
+    x = layers.Flatten(data_format="channels_last", name=f"flatten{suffix}")(x)
+    return {"representation": _dropped(x, dropout, suffix)}
 
 
 @keras.saving.register_keras_serializable(package="mpncov_zoo")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from conversion.maps.efficientnet_lite import efficientnet_lite
 from conversion.maps.resnet import upstream_resnet
 from conversion.maps.vgg import upstream_vgg
 from conversion.readers.pytorch import read_pth
+from conversion.recognition import recognise
 from mpncov_zoo import registry
-from tests import networks
+from tests import networks, published
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -83,3 +85,19 @@ def test_second_order_efficientnet_lite(depth: int) -> None:
     )
     added = {step.source.split(".")[0] for step in set(second) - set(first)}
     assert set(first) < set(second) and added == {"layer_reduce", "layer_reduce_bn"}
+
+
+def test_first_spelling_of_densenet() -> None:
+    """As torchvision's files of 2017 have it: `denselayer1.norm.1.weight`."""
+    architecture = registry.architecture("densenet121")
+    usual = [*published.seeded_shapes("densenet121")]
+    first = [re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", name) for name in usual]
+    assert first != usual
+    targets = [[step.target for step in recognise(names, architecture).steps] for names in (usual, first)]
+    assert targets[0] == targets[1]
+
+
+def test_auxiliary_classifier_of_inception_is_left_out() -> None:
+    names = [*published.seeded_shapes("inception_v3")]
+    unused = recognise(names, registry.architecture("inception_v3")).unused
+    assert {name.split(".")[0] for name in unused if not name.endswith("num_batches_tracked")} == {"AuxLogits"}

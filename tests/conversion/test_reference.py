@@ -80,6 +80,11 @@ SMALL_VGG = {"repeats": (1, 2, 1, 1, 1)}
         ("vgg16_bn", {"features": SMALL_VGG, "classifier": {"hidden": (6,)}, "representation": {"size": 2}}),
         ("vgg16_bn", {"features": SMALL_VGG, "classifier": {"hidden": ()}}),
         ("mpncov_vgg16", {"features": SMALL_VGG, "classifier": {"hidden": ()}}),
+        ("alexnet", {"classifier": {"hidden": (6, 5)}, "representation": {"size": 2}}),
+        ("mpncov_alexnet", {}),
+        ("densenet121", {"features": {"repeats": (2, 1, 1, 2), "stem": 8, "growth": 4}}),
+        ("mpncov_densenet121", {"features": {"repeats": (1, 2, 1, 1), "stem": 8, "growth": 4}}),
+        ("inception_v3", {}),
         ("efficientnet_lite0", {}),
         ("efficientnet_lite2", {"features": {"width": 0.5}}),
     ],
@@ -90,7 +95,7 @@ def test_keras_computes_the_same(model: str, options: dict[str, Any]) -> None:
         pytest.importorskip("efficientnet_lite_pytorch", reason="needs efficientnet_lite_pytorch")
     architecture = registry.architecture(model, options=options)
     with precision("float64"):
-        ours = networks.of_architecture(architecture, 7, (64, 69, 3))
+        ours = networks.of_architecture(architecture, 7, (107, 96, 3) if "inception" in model else (64, 69, 3))
     networks.randomize(ours)
     for variable in ours.named_variables().values():
         variable.assign(variable.numpy().astype(np.float32))  # in which files hold it

@@ -1,0 +1,39 @@
+"""The table of the trunks' stages against the networks; `python -m tests.test_trunk_stages` writes it from them."""
+
+import json
+
+import keras
+import pytest
+
+from mpncov_zoo import registry
+from mpncov_zoo.assembly import deep_graph
+from mpncov_zoo.backbones import FAMILIES
+from mpncov_zoo.backbones.blocks import skip_initialization
+from mpncov_zoo.trunk_stages import TABLE, TrunkStage, trunk_stages
+
+DEEPEST = ("1001", "1202", "201", "169", "164", "152", "110", "101")  # of which a shallower one shows the same shapes
+MODELS = [name for name in registry.model_names() if not name.endswith(DEEPEST)]
+
+
+def measured(model: str) -> list[TrunkStage]:
+    """The stages of the network itself."""
+    row, options = registry.backbone_of(model), registry.architecture(model, stages=()).features_options
+    with skip_initialization(), deep_graph():
+        endpoints = FAMILIES[row.family](keras.Input((*row.input.size, row.input.channels)), **options)
+    return [TrunkStage(name, *tensor.shape[1:]) for name, tensor in endpoints.items()]
+
+
+@pytest.mark.parametrize("family", sorted({row.family for row in registry.BACKBONES.values()}))
+def test_the_table_is_the_networks(family: str) -> None:
+    for model in (name for name in MODELS if registry.backbone_of(name).family == family):
+        assert list(trunk_stages(model)) == measured(model), model
+
+
+def test_every_listed_model_is_in_it() -> None:
+    for model in registry.model_names():
+        assert trunk_stages(model)[-1].channels
+
+
+if __name__ == "__main__":
+    rows = (f"{json.dumps(model)}: {json.dumps(measured(model))}" for model in registry.model_names())
+    TABLE.write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")
