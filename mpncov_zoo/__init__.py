@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mpncov_zoo import features as features
     from mpncov_zoo import hub as hub
     from mpncov_zoo import training as training
+    from mpncov_zoo.attaching import attach
     from mpncov_zoo.catalog import ModelInfo, info, list_models
     from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
     from mpncov_zoo.errors import (
@@ -35,9 +36,11 @@ if TYPE_CHECKING:
     from mpncov_zoo.exporting.exporter import export
     from mpncov_zoo.inference import optimize
     from mpncov_zoo.load_report import LoadReport
+    from mpncov_zoo.specification import InputSpecification
     from mpncov_zoo.zoo import build, feature_extractor, load
 
 _HOMES = {
+    "attaching": ("attach",),
     "catalog": ("ModelInfo", "info", "list_models"),
     "classifier": ("FeatureExtractor", "ImageClassifier"),
     "errors": (
@@ -55,6 +58,7 @@ _HOMES = {
     "exporting.exporter": ("export",),
     "inference": ("optimize",),
     "load_report": ("LoadReport",),
+    "specification": ("InputSpecification",),
     "zoo": ("build", "feature_extractor", "load"),
 }
 _SUBMODULES = ("features", "hub", "training")  # public, but not in __all__: TensorFlow Hub goes by "hub", too
@@ -65,6 +69,7 @@ __all__ = [
     "FetchError",
     "ImageClassifier",
     "InputError",
+    "InputSpecification",
     "IntegrityError",
     "LoadReport",
     "ManifestError",
@@ -74,6 +79,7 @@ __all__ = [
     "ParityError",
     "UnknownModel",
     "ZooError",
+    "attach",
     "build",
     "export",
     "feature_extractor",

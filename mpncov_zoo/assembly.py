@@ -13,7 +13,7 @@ from keras import KerasTensor, layers
 from mpncov_zoo import backbones, representations
 from mpncov_zoo.backbones.blocks import dense, full_precision, skip_initialization
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.registry import BACKBONES, PARTS, REPRESENTATIONS, Architecture, Options
+from mpncov_zoo.registry import PARTS, REPRESENTATIONS, Architecture, Options
 from mpncov_zoo.specification import InputShape, check_input_shape, is_whole
 
 Endpoints = dict[str, KerasTensor]
@@ -177,7 +177,8 @@ def _usable_options(architecture: Architecture, input_shape: InputShape) -> Iter
     except InputError:
         raise
     except (TypeError, ValueError, LookupError, ArithmeticError) as error:
-        options = {part: getattr(architecture, f"{part}_options") for part in PARTS}
+        options = {part: dict(getattr(architecture, f"{part}_options")) for part in PARTS}
+        options["features"].pop("graph", None)  # of a Keras model, thousands of letters
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(
             f"{architecture.name} cannot be built with options {options} for images of {input_shape}: {reason}."
@@ -203,7 +204,7 @@ def require_keras_settings() -> None:
 
 
 def _features(architecture: Architecture) -> Builder:
-    function = backbones.FAMILIES[BACKBONES[architecture.backbone].family]
+    function = backbones.FAMILIES[architecture.family]
     return lambda inputs: function(inputs, **architecture.features_options)
 
 

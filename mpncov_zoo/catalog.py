@@ -8,7 +8,7 @@ from typing import cast
 
 from mpncov_zoo import registry
 from mpncov_zoo.description import DESCRIPTION_FILE, Metric, parse_description
-from mpncov_zoo.errors import InputError, UnknownModel
+from mpncov_zoo.errors import InputError, ManifestError, UnknownModel
 from mpncov_zoo.hub.cache import Cache, cache_root
 from mpncov_zoo.hub.local import artifact_at, is_path
 from mpncov_zoo.hub.locations import of_source
@@ -144,6 +144,26 @@ def _info_of_artifact(directory: Path) -> ModelInfo:
         size_bytes=sum(file.size for file in described.files),
         stages=registry.check_stages(described.architecture.get("stages", ())),
     )
+
+
+def known_as(name: str | PathLike[str]) -> tuple[registry.Architecture, InputSpecification]:
+    """The architecture and the input specification that a name, or the path of an artifact or a run, stands for.
+
+    Raises:
+        UnknownModel: no such model.
+        InputError: a path leads to no artifact.
+        ManifestError: the model.json of that artifact is malformed.
+    """
+    if not is_path(name):
+        model = registry.canonical_name(cast(str, name))
+        return registry.architecture(model), registry.backbone_of(model).input
+    file = artifact_at(name) / DESCRIPTION_FILE
+    described = parse_description(file)
+    values = {key: value for key, value in described.architecture.items() if key != "input_shape"}
+    try:
+        return registry.Architecture.from_dict(values), described.input
+    except (TypeError, ValueError) as error:
+        raise ManifestError(f"{file} describes no network: {error}") from error
 
 
 def split_name(name: str, pretrained: bool | str) -> tuple[str, str | None]:

@@ -11,8 +11,9 @@ class LoadReport:
     """What a network's weights are: where they come from, and what was loaded or left fresh.
 
     Attributes:
-        weights: name of the weights set, "<model>.<tag>", or None for a freshly initialised network.
-        source: the directory they were read from.
+        weights: name of the weights set, "<model>.<tag>", or None for a freshly initialised network and for one on a
+            Keras model.
+        source: the directory they were read from, or the Keras model.
         trust: what the files were verified against.
         loaded: names of the variables that came from the weights set.
         fresh: names of the variables that keep their initial values.
@@ -29,6 +30,8 @@ class LoadReport:
     def __str__(self) -> str:
         if self.source == CONFIGURATION:
             return "built from a Keras configuration: its weights are what Keras assigned since, unverified"
+        if self.weights is None and self.loaded:
+            return f"{len(self.loaded)} variables of {self.source}, {len(self.fresh)} fresh ({_parts(self.fresh)})"
         if self.weights is None:
             return f"no pretrained weights: {len(self.fresh)} variables freshly initialised"
         fresh = f", {len(self.fresh)} left fresh ({_parts(self.fresh)})" if self.fresh else ""

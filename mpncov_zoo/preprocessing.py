@@ -109,14 +109,14 @@ def on_threads(function: Callable[[int], Result], images: Sequence[Any]) -> list
 
 def _pixels(source: ImageSource, spec: InputSpecification) -> np.ndarray:
     """Return uint8 (height, width, channels)."""
-    return resize_and_crop(read_image(source, spec.channel_order), spec)
+    return resize_and_crop(read_image(source, spec.mode), spec)
 
 
 def resize_and_crop(image: Image.Image, spec: InputSpecification) -> np.ndarray:
     """Resize an image with Pillow and cut the network's input from its centre.
 
     Args:
-        image: PIL image of mode `spec.channel_order`, as `read_image` returns it.
+        image: PIL image of mode `spec.mode`, as `read_image` returns it.
         spec: the network's input specification.
 
     Returns:
@@ -125,9 +125,9 @@ def resize_and_crop(image: Image.Image, spec: InputSpecification) -> np.ndarray:
     Raises:
         InputError: the image has another mode, or is so elongated that resizing it would take gigabytes.
     """
-    if image.mode != spec.channel_order:
-        advice = f"read_image(image, {spec.channel_order!r}) converts it"
-        raise InputError(f"received an image of mode {image.mode}; allowed: {spec.channel_order}; {advice}")
+    if image.mode != spec.mode:
+        advice = f"read_image(image, {spec.mode!r}) converts it"
+        raise InputError(f"received an image of mode {image.mode}; allowed: {spec.mode}; {advice}")
     height, width = spec.size
     (new_height, new_width), (top, left) = geometry(image.height, image.width, spec)
     if max(image.height * new_width, new_height * width) > _MAX_INTERMEDIATE_PIXELS:
@@ -158,7 +158,8 @@ def geometry(height: Any, width: Any, spec: InputSpecification, maximum: Callabl
 
 
 def normalize(pixels: np.ndarray, spec: InputSpecification) -> np.ndarray:
-    """Return (pixels / 255 - mean) / std as float32, for uint8 pixels (..., channels)."""
+    """Return (pixels / 255 - mean) / std as float32, for uint8 pixels (..., channels), in the network's order."""
+    pixels = pixels[..., ::-1] if spec.channel_order == "BGR" else pixels
     mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
     return (pixels.astype(np.float32) / np.float32(255) - mean) / std
 
@@ -170,6 +171,7 @@ def normalize_tensor(pixels: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
     # Looked up, not computed: TensorFlow's optimiser turns divisions into multiplications, which round differently.
     levels = np.tile(np.arange(256, dtype=np.uint8)[:, np.newaxis], spec.channels)
     table = normalize(levels, spec).ravel()
+    pixels = tf.reverse(pixels, [-1]) if spec.channel_order == "BGR" else pixels
     return tf.gather(table, tf.cast(pixels, tf.int32) * spec.channels + tf.range(spec.channels))
 
 
@@ -214,7 +216,7 @@ def decode_image(encoded: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
     from mpncov_zoo.graph_images import decode_rgb, luma
 
     rgb = decode_rgb(encoded)
-    return rgb if spec.channel_order == "RGB" else luma(rgb)
+    return rgb if spec.mode == "RGB" else luma(rgb)
 
 
 def resize_and_crop_tensor(image: tf.Tensor, spec: InputSpecification) -> tf.Tensor:

@@ -50,7 +50,7 @@ def network(
     asked = pool, own_stages if stages is None else registry.check_stages(stages)
     changed = asked != (architecture.representation, own_stages)
     if changed:
-        architecture = _standing_on(architecture, *asked)
+        architecture = registry.standing_on(architecture, *asked)
     classes = description.num_classes if num_classes is None else check_num_classes(num_classes)
     shape = published_shape if input_shape is None else check_input_shape(input_shape)
     if shape[2] != published_shape[2]:
@@ -159,17 +159,8 @@ def _architecture(description: ArtifactDescription) -> tuple[Architecture, Input
     architecture = Architecture.from_dict(values)
     if architecture.name != description.model:
         raise ValueError(f"model is {description.model!r}, the architecture's name {architecture.name!r}")
-    if registry.MODELS.get(architecture.name) != (architecture.backbone, architecture.representation):
-        parts = f"backbone {architecture.backbone!r} and representation {architecture.representation!r}"
-        raise ValueError(f"{architecture.name!r} is not of {parts}")
+    registry.require_consistent(architecture)
     return architecture, shape
-
-
-def _standing_on(architecture: Architecture, representation: str, stages: Sequence[str]) -> Architecture:
-    """Another representation, or other stages, of a backbone whose options that differ from the table's stay so."""
-    table = registry.architecture(architecture.backbone, architecture.representation).features_options
-    own = {key: value for key, value in architecture.features_options.items() if table.get(key) != value}
-    return registry.architecture(architecture.backbone, representation, {"features": own}, stages)
 
 
 def _require_buildable(artifact: ResolvedArtifact) -> None:

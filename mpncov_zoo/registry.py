@@ -1,5 +1,6 @@
 """The tables: what a model's name stands for. A backbone, a representation, a model is a row; no TensorFlow here."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
@@ -10,6 +11,7 @@ from mpncov_zoo.specification import InputSpecification
 
 Options = Mapping[str, Any]
 PARTS = ("features", "representation", "classifier")  # of every network, from the image to the logits
+ATTACHED = "keras"  # the backbone of networks on a Keras model, which their options describe; and its family
 
 IMAGENET_INPUT = InputSpecification(
     size=(224, 224),
@@ -91,6 +93,11 @@ class Architecture:
     representation_options: Options
     classifier_options: Options
     stages: tuple[str, ...] = ()
+
+    @property
+    def family(self) -> str:
+        """Name of the function that builds the features, a key of mpncov_zoo.backbones.FAMILIES."""
+        return ATTACHED if self.backbone == ATTACHED else BACKBONES[self.backbone].family
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for configurations and model.json; without stages it is as versions before them wrote it."""
@@ -328,8 +335,7 @@ def architecture(
     """
     backbone, published = MODELS[canonical_name(name)]
     chosen = published if representation is None else representation
-    if chosen not in REPRESENTATIONS:
-        raise InputError(f"Unknown representation {chosen!r}; allowed are {', '.join(map(repr, REPRESENTATIONS))}.")
+    _require_representation(chosen)
     row = BACKBONES[backbone]
     second_order = row.second_order if REPRESENTATIONS[chosen].second_order else {}
     stages = row.stages.get(chosen, ()) if stages is None else check_stages(stages)
@@ -343,6 +349,57 @@ def architecture(
         stages=stages,
     )
     return with_options(standard, options or {})
+
+
+def _require_representation(name: str) -> None:
+    if name not in REPRESENTATIONS:
+        raise InputError(f"Unknown representation {name!r}; allowed are {', '.join(map(repr, REPRESENTATIONS))}.")
+
+
+def attached(
+    graph: Options, endpoints: Sequence[str], representation: str, stages: Sequence[str], options: Mapping[str, Options]
+) -> Architecture:
+    """The architecture of a network on a Keras model.
+
+    Args:
+        graph: the trunk, as `backbones.keras_trunk.graph_of` describes it.
+        endpoints: names of its outputs, in order.
+        representation: a key of REPRESENTATIONS.
+        stages: those of the endpoints that the representation stands on.
+        options: of the representation and the classifier, by part.
+
+    Raises:
+        InputError: an unknown representation, or stages that are no list of different names.
+    """
+    _require_representation(representation)
+    name = re.sub("[^a-z0-9_-]", "_", f"{representation}_{ATTACHED}_{graph['name']}".lower())
+    features = {"graph": graph, "endpoints": tuple(endpoints)}
+    return with_options(Architecture(name, ATTACHED, representation, features, {}, {}, check_stages(stages)), options)
+
+
+def standing_on(known: Architecture, representation: str, stages: Sequence[str]) -> Architecture:
+    """Another representation, or other stages, of a backbone whose options that differ from the table's stay so."""
+    own = known.features_options
+    if known.backbone == ATTACHED:
+        return attached(own["graph"], own["endpoints"], representation, stages, {})
+    table = architecture(known.backbone, known.representation).features_options
+    kept = {key: value for key, value in own.items() if table.get(key) != value}
+    return architecture(known.backbone, representation, {"features": kept}, stages)
+
+
+def require_consistent(described: Architecture) -> None:
+    """Refuse an architecture whose name is another's.
+
+    Raises:
+        ValueError: it is.
+    """
+    own, parts = described.features_options, (described.backbone, described.representation)
+    if described.backbone == ATTACHED:
+        named = attached(own["graph"], own["endpoints"], described.representation, described.stages, {}).name
+    else:
+        named = next((name for name, known in MODELS.items() if known == parts), None)
+    if named != described.name:
+        raise ValueError(f"{described.name!r} is not of backbone {parts[0]!r} and representation {parts[1]!r}")
 
 
 def with_options(standard: Architecture, options: Mapping[str, Options]) -> Architecture:

@@ -16,17 +16,23 @@ class InputSpecification(StrictModel):
     """How an image becomes the array that the network was trained on.
 
     The image is resized to round(size / crop_fraction), its short side ("short_side") or both sides ("squash"), and
-    `size` is cut from the centre. `mean` and `std` are those of values scaled to [0, 1], one per channel.
+    `size` is cut from the centre. `mean` and `std` are those of values scaled to [0, 1], one per channel, in the order
+    of the channels.
     """
 
     size: tuple[Positive, Positive] = Field(description="(height, width) in pixels")
-    channel_order: Literal["RGB", "L"]
+    channel_order: Literal["RGB", "BGR", "L"]
     resize: Literal["short_side", "squash"]
     crop_fraction: Annotated[Number, Field(gt=0, le=1)]
     interpolation: Literal["bilinear", "bicubic"]
     antialias: Literal[True]
     mean: tuple[Number, ...]
     std: tuple[Annotated[Number, Field(gt=0)], ...]
+
+    @property
+    def mode(self) -> Literal["RGB", "L"]:
+        """Pillow's name of the images as they are read: RGB for BGR, too, whose channels are turned round last."""
+        return "L" if self.channel_order == "L" else "RGB"
 
     @property
     def channels(self) -> int:

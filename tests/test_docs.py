@@ -79,9 +79,11 @@ def eager() -> Iterator[None]:
 @pytest.mark.usefixtures("eager")
 def test_example_of_the_layer_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", (DOCS / "layer.md").read_text(), re.DOTALL):
         exec(block.replace("224", "64"), names)
+    assert names["network"].architecture.stages == ("block_12_add",) and names["network"].input_shape[1] == 192
     assert names["model"].output_shape == (None, 10) and names["x"].shape == (None, 4656)
     expected = names["model"](names["images"], training=False)
     np.testing.assert_array_equal(names["again"](names["images"], training=False), expected)

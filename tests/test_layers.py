@@ -43,7 +43,7 @@ LAYERS = (  # a module may import its own layer and those above it in this table
     ("conversion", "conversion."),
     ("mpncov_zoo.first_use",),
     ("mpncov_zoo.find",),
-    ("mpncov_zoo.handles", "mpncov_zoo.zoo"),
+    ("mpncov_zoo.attaching", "mpncov_zoo.handles", "mpncov_zoo.zoo"),
     ("mpncov_zoo.exporting", "mpncov_zoo.exporting."),
     ("mpncov_zoo.features", "mpncov_zoo.features.", "mpncov_zoo.hub", "mpncov_zoo.training", "mpncov_zoo.training."),
     ("mpncov_zoo.publishing", "mpncov_zoo.publishing."),

@@ -15,7 +15,7 @@ from conversion.maps.namings import H5, MAT, STATE_DICT, UNUSED_LEAVES, Naming, 
 from conversion.maps.resnet import FINE_TUNED, pytorchcv_resnet, upstream_resnet
 from conversion.maps.tables import INVERSES, TRANSFORMS, Rows, Step, pytorch_steps
 from conversion.maps.vgg import upstream_vgg
-from mpncov_zoo.registry import BACKBONES, Architecture, Options
+from mpncov_zoo.registry import Architecture, Options
 
 __all__ = ["FAMILIES", "INVERSES", "TRANSFORMS", "UNUSED_LEAVES", "Family", "Step", "families_of", "pytorch_steps"]
 
@@ -131,5 +131,5 @@ FAMILIES: Mapping[str, tuple[Family, ...]] = {  # a network is written as the fi
 
 def families_of(architecture: Architecture) -> tuple[Family, ...]:
     """The families whose files may hold this network; there is none where nobody published such networks."""
-    known = FAMILIES.get(BACKBONES[architecture.backbone].family, ())
+    known = FAMILIES.get(architecture.family, ())
     return tuple(family for family in known if family.fits(architecture))

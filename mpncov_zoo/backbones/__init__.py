@@ -8,7 +8,16 @@ from collections.abc import Callable, Mapping
 
 from keras import KerasTensor
 
-from mpncov_zoo.backbones import alexnet, cifar_resnet, densenet, efficientnet_lite, inception_v3, resnet, vgg
+from mpncov_zoo.backbones import (
+    alexnet,
+    cifar_resnet,
+    densenet,
+    efficientnet_lite,
+    inception_v3,
+    keras_trunk,
+    resnet,
+    vgg,
+)
 
 __all__ = ["FAMILIES"]
 
@@ -18,6 +27,7 @@ FAMILIES: Mapping[str, Callable[..., dict[str, KerasTensor]]] = {
     "densenet": densenet.densenet,
     "efficientnet_lite": efficientnet_lite.efficientnet_lite,
     "inception_v3": inception_v3.inception_v3,
+    "keras": keras_trunk.keras_trunk,
     "resnet": resnet.resnet,
     "vgg": vgg.vgg,
 }

@@ -46,7 +46,7 @@ def compare(
 def _one(path: str, network: Network, neighbours: Neighbours | None) -> tuple[str, str]:
     """The sentence and the section of one network."""
     specification = network.specification
-    pixels = resize_and_crop(read_limited(path, specification.channel_order), specification)
+    pixels = resize_and_crop(read_limited(path, specification.mode), specification)
     answer = network.answer(pixels)
     nearest = None if neighbours is None else neighbours.nearest(answer.representation, NEAREST)
     return summary(network, answer), network_panel(network, answer, pixels, nearest)

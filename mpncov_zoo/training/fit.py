@@ -14,8 +14,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mpncov_zoo import registry
 from mpncov_zoo.artifact import writer
+from mpncov_zoo.catalog import known_as
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.description import DESCRIPTION_FILE
 from mpncov_zoo.errors import InputError, ZooError
@@ -134,7 +134,7 @@ def _require_extras() -> None:
 
 def _require_unpublished(recipe: Recipe) -> None:
     """Refuse the name of published weights, since `load` would compare the result with their digests."""
-    entry = load_manifest().get(f"{registry.canonical_name(recipe.model)}.{recipe.tag}")
+    entry = load_manifest().get(f"{known_as(recipe.model)[0].name}.{recipe.tag}")
     if entry is not None and entry.files:
         raise InputError(f"{entry.name} is the name of published weights. Train under another tag: --set tag=mine.")
 

@@ -7,6 +7,7 @@ from os import PathLike
 from mpncov_zoo import registry
 from mpncov_zoo.artifact.reader import stored_shapes
 from mpncov_zoo.assembly import precision
+from mpncov_zoo.catalog import known_as
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.find import find
@@ -25,12 +26,19 @@ def build(recipe: Recipe, class_names: tuple[str, ...]) -> ImageClassifier:
     """
     with precision(recipe.precision):
         return ImageClassifier(
-            registry.architecture(recipe.model, options=recipe.options, stages=recipe.stages),
+            _architecture(recipe),
             num_classes=len(class_names),
             input_shape=(*recipe.input.size, recipe.input.channels),
             input_specification=recipe.input,
             labels=class_names,
         )
+
+
+def _architecture(recipe: Recipe) -> registry.Architecture:
+    known, _ = known_as(recipe.model)
+    if known.stages != recipe.stages:
+        known = registry.standing_on(known, known.representation, recipe.stages)
+    return registry.with_options(known, recipe.options)
 
 
 def assign_pretrained(model: ImageClassifier, recipe: Recipe, hub: str | PathLike[str] | None = None) -> None:

@@ -22,6 +22,7 @@ from filelock import FileLock
 from PIL import Image
 
 import mpncov_zoo
+from mpncov_zoo import artifact
 from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.training import curves, fit
 from mpncov_zoo.training.datasets import read_dataset
@@ -281,6 +282,23 @@ def test_fine_tuning_begins_with_the_pretrained_features(
         np.testing.assert_allclose(tuned[name].numpy(), begun_with[name].numpy(), rtol=1e-5, atol=1e-8)
     reductions = [weights["representation/reduction_conv/kernel"].shape[-1] for weights in (begun_with, tuned)]
     assert reductions[0] != reductions[1] == 8
+
+
+def test_a_run_begins_with_the_artifact_that_its_recipe_names(tiny_fashion: Path, tmp_path: Path) -> None:
+    """Here of a network on a Keras model, which no table knows."""
+    inputs = keras.Input((28, 28, 1))
+    x = keras.layers.Conv2D(4, 3, strides=2, name="first")(keras.layers.Rescaling(1 / 255)(inputs))
+    trunk = keras.Model(inputs, keras.layers.Conv2D(6, 3, strides=2, name="last")(x), name="mine")
+    model = mpncov_zoo.attach(trunk, stages=["last"], num_classes=3)
+    artifact.write(model, tmp_path / "mine", tag="begun", provenance={})
+    settings = ["optimizer.learning_rate=1e-30", "epochs=1", "batch_size=100", "optimizer.warmup_epochs=0"]
+    recipe = load_recipe("fashion_mnist", [*settings, f'model="{tmp_path / "mine"}"', "options={}"])
+    assert recipe.pretrained is True and recipe.stages == ("last",)
+    directory = train(recipe, tiny_fashion, tmp_path / "run", verbose=0)
+    assert directory.name == "mpncov_keras_mine.retrained"
+    trained = mpncov_zoo.load(directory)
+    kernel = trained.named_variables()["features/first/kernel"].numpy()
+    np.testing.assert_array_equal(kernel, trunk.get_layer("first").kernel.numpy())
 
 
 def test_a_run_that_diverges_says_where_and_keeps_its_state(tiny_fashion: Path, tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from mpncov_zoo.catalog import known_as
 from mpncov_zoo.documents import Name, StrictModel, first_problem
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.registry import architecture, backbone_of, canonical_name
+from mpncov_zoo.hub.local import is_path
 from mpncov_zoo.specification import InputSpecification
 from mpncov_zoo.training.shares import Shares
 
@@ -121,7 +122,8 @@ class Recipe(StrictModel):
     """Everything that determines a training run, apart from the data.
 
     Attributes:
-        model: the network, by its registry name.
+        model: the network, by its name, or the path of an artifact or a run: then of its architecture, and with its
+            weights, unless `pretrained` says otherwise.
         tag: of the weights that come out, "<model>.<tag>".
         dataset: the layout of the data, a name of `training.datasets.DATASETS`.
         input: how images become the network's input, in training and ever after.
@@ -205,7 +207,7 @@ class Recipe(StrictModel):
 
     @model_validator(mode="after")
     def _known_model(self) -> Self:
-        canonical_name(self.model)
+        known_as(self.model)
         return self
 
     @model_validator(mode="after")
@@ -264,9 +266,10 @@ def load_recipe(name: str | PathLike[str], settings: Sequence[str] = ()) -> Reci
         _apply(values, setting)
     given = values.get("input", {})
     if isinstance(values.get("model"), str) and isinstance(given, dict):  # else the validation says what is wrong
-        model = canonical_name(values["model"])
-        values["input"] = {**backbone_of(model).input.model_dump(), **given}
-        values.setdefault("stages", architecture(model).stages)
+        architecture, usual = known_as(values["model"])
+        values["input"] = {**usual.model_dump(), **given}
+        values.setdefault("stages", architecture.stages)
+        values.setdefault("pretrained", is_path(values["model"]))
     try:
         return Recipe.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:

@@ -1,0 +1,109 @@
+"""Any functional Keras model as a trunk: its graph as plain data, and the graph again from that data."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import KerasTensor
+
+from mpncov_zoo.errors import InputError
+
+OWN = (  # modules whose classes a graph may name: Keras finds, and runs, whatever is named
+    *("keras", "keras.activations", "keras.constraints", "keras.dtype_policies", "keras.initializers", "keras.layers"),
+    *("keras.models", "keras.regularizers", "keras.src.models.functional", "keras.src.models.sequential"),
+)
+OWN_PACKAGES = ("keras.src.applications.", "keras.src.layers.", "keras.src.ops.", "keras_hub.")
+FOREIGN = {  # of Keras, too, and yet made to run the code or read the files of others
+    *("Lambda", "__lambda__", "function", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper"),
+    *("StringLookup", "IntegerLookup", "TextVectorization"),
+}
+
+
+def keras_trunk(inputs: KerasTensor, *, graph: Mapping[str, Any], endpoints: Sequence[str]) -> dict[str, KerasTensor]:
+    """Rebuild a trunk from its graph.
+
+    Args:
+        inputs: images, (batch, height, width, channels).
+        graph: what `graph_of` gave.
+        endpoints: names for the graph's outputs, in their order.
+
+    Returns:
+        The endpoints.
+
+    Raises:
+        InputError: the graph names a class that is none of Keras' own.
+    """
+    _require_own_classes(graph)
+    trunk = keras.Model.from_config(dict(graph))
+    moved = keras.models.clone_model(trunk, input_tensors=inputs, clone_function=lambda layer: layer)
+    return dict(zip(endpoints, moved.outputs, strict=True))
+
+
+def graph_of(inputs: KerasTensor, outputs: Sequence[KerasTensor], name: str) -> dict[str, Any]:
+    """The part of a functional model between two ends as plain data, without weights.
+
+    Layers follow the program's dtype policy where they followed the default one, and all learn: these are no matters of
+    the graph.
+
+    Args:
+        inputs: the model's only input.
+        outputs: the tensors that `keras_trunk` gives again.
+        name: of the trunk.
+
+    Raises:
+        InputError: a layer is none of Keras' own, or cannot be serialised.
+    """
+    try:
+        graph = _plain(keras.Model(inputs, list(outputs), name=name).get_config())
+    except (NotImplementedError, TypeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise InputError(f"{name} cannot be described as data: {reason}. Build it of Keras' own layers.") from error
+    _require_own_classes(graph)
+    return graph
+
+
+def _plain(value: Any) -> Any:
+    """As JSON holds it, without the default dtype policy and the flag whether a layer learns."""
+    if isinstance(value, Mapping):
+        kept = ((key, item) for key, item in value.items() if key != "trainable" and not _is_default(key, item))
+        return {str(key): _plain(item) for key, item in kept}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if hasattr(value, "tolist"):  # NumPy's numbers and arrays
+        return value.tolist()
+    raise TypeError(f"{value!r} is no plain data")
+
+
+def _is_default(key: str, value: Any) -> bool:
+    """Whether a layer's entry is the policy that a program has which sets none."""
+    policy = isinstance(value, Mapping) and value.get("class_name") == "DTypePolicy" and value.get("config")
+    return key == "dtype" and isinstance(policy, Mapping) and policy.get("name") == "float32"
+
+
+def _require_own_classes(graph: Any) -> None:
+    for described in _objects(graph):
+        module, called = str(described.get("module") or "keras"), described["class_name"]
+        if (module in OWN or module.startswith(OWN_PACKAGES)) and called not in FOREIGN:
+            continue
+        inner = described.get("config")
+        named = inner.get("name") if isinstance(inner, Mapping) else None
+        place = f"the layer {named!r} is" if named else "it has"
+        raise InputError(
+            f"A trunk is made of Keras' own layers, which any machine can build without running code that came with "
+            f"it: {place} a {called} of {module}. Cut the trunk before it by stages=, "
+            "or replace it"
+        )
+
+
+def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Every description of an object within plain data."""
+    if isinstance(value, Mapping):
+        if isinstance(value.get("class_name"), str):
+            yield value
+        for item in value.values():
+            yield from _objects(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _objects(item)

