@@ -25,7 +25,7 @@ Loader = Callable[[], float]  # loads once; returns the seconds of it that went 
 def tensorflow_side(folder: Path) -> Loader:
     """Write the artifact if it is not there; return the load."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import mpncov_zoo
+    import mpncov_zoo.zoo  # with TensorFlow, whose import is no part of a load
     from mpncov_zoo import artifact
     from mpncov_zoo.hub import verification
 
