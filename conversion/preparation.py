@@ -13,11 +13,14 @@ from conversion.planning import Plan, make_plan, num_classes
 from conversion.readers import StoredTensors, read_checkpoint
 from conversion.readers.reading import release
 from conversion.recognition import Recognition, listed, recognise, shown
+from conversion.timm_config import CONFIG_FILE, Neighbour, beside
 from mpncov_zoo import registry
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import ConversionError, InputError
 from mpncov_zoo.labels import labels_of, read_labels
 from mpncov_zoo.manifest import WeightsEntry
+
+PREPARED = f"Images are prepared, and classes named, as timm's {CONFIG_FILE} beside the file says."
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,9 @@ def prepare(
     """
     stored = read_checkpoint(path, key)
     row = registry.backbone_of(model)
-    specification = entry.input if entry is not None else row.input
+    neighbour = beside(path) if entry is None else None
+    specification = row.input if neighbour is None else neighbour.specification
+    specification = specification if entry is None else entry.input
     try:
         standard = registry.architecture(model, options=entry.options if entry is not None else None, stages=())
         recognition = recognise(stored.tensors, architecture or standard)
@@ -94,11 +99,12 @@ def prepare(
             num_classes=classes,
             input_shape=(*specification.size, specification.channels),
             input_specification=specification,
-            labels=_labels(labels, entry, classes),
+            labels=_labels(labels, entry, neighbour, classes),
             initialize=(),
         )
         plan = make_plan(recognition, stored.tensors, network)
-        plan = replace(plan, key=stored.key, notes=_notes(recognition, stored))
+        notes = _notes(recognition, stored) + (() if neighbour is None else (PREPARED,))
+        plan = replace(plan, key=stored.key, notes=notes)
     except ConversionError as error:
         parts = "If all belong to one network, save them in one state_dict, under its names."
         advice = f" {_beside(stored)} {parts}" if stored.passed_over else ""
@@ -124,8 +130,12 @@ def _beside(stored: StoredTensors) -> str:
     return f"The tensors {where} were read. Those under other keys were passed over: {listed(stored.passed_over)}."
 
 
-def _labels(given: str | Path | None, entry: WeightsEntry | None, classes: int) -> Sequence[str] | None:
-    """The names of the classes: those that were given, or those of a published file's data set."""
+def _labels(
+    given: str | Path | None, entry: WeightsEntry | None, neighbour: Neighbour | None, classes: int
+) -> Sequence[str] | None:
+    """The names of the classes: those that were given, or told beside the file, or a published file's data set's."""
+    if given is None and neighbour is not None:
+        return neighbour.labels if neighbour.labels is not None and len(neighbour.labels) == classes else None
     if given is None:
         return labels_of(entry.dataset) if entry is not None and entry.num_classes == classes else None
     try:

@@ -8,7 +8,7 @@ from os import PathLike
 from mpncov_zoo import registry
 from mpncov_zoo.assembly import precision
 from mpncov_zoo.catalog import split_name
-from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
+from mpncov_zoo.classifier import DRAWN, FeatureExtractor, ImageClassifier
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.find import find
 from mpncov_zoo.hub.local import is_path
@@ -136,9 +136,10 @@ def load(
                 representation=representation,
                 stages=stages,
             )
-        if found.is_trunk and loaded.load_report.fresh:
+        fresh = [name for name in loaded.load_report.fresh if name.rpartition("/")[2] not in DRAWN]
+        if fresh and (found.is_trunk or num_classes is None):  # who says a number of classes wants a fresh classifier
             named = loaded.load_report.weights
-            parts = dict.fromkeys(name.split("/")[0] for name in loaded.load_report.fresh)
+            parts = dict.fromkeys(name.split("/")[0] for name in fresh)
             rest = f"{' and '.join(parts)} {'are' if len(parts) > 1 else 'is'} fresh: random values, others in each run"
             logger.warning("%s: only the trunk is pretrained (%s); %s", found.model, named, rest)
     logger.info("%s: %s", loaded.name, loaded.load_report)

@@ -121,6 +121,12 @@ def test_normalised_values_are_those_of_the_formula() -> None:
     assert normalize(levels, IMAGENET).dtype == np.float32
 
 
+def test_channels_are_turned_round_last() -> None:
+    levels = np.array([[10, 128, 255]], np.uint8)
+    turned = changed(channel_order="BGR", mean=IMAGENET.mean[::-1], std=IMAGENET.std[::-1])
+    np.testing.assert_array_equal(normalize(levels, turned), normalize(levels, IMAGENET)[:, ::-1])
+
+
 @pytest.mark.parametrize("spec", [IMAGENET, GREY])
 def test_the_graph_normalises_every_level_alike(spec: InputSpecification) -> None:
     levels = np.tile(np.arange(256, dtype=np.uint8)[:, np.newaxis], spec.channels)
@@ -184,6 +190,7 @@ SPECIFICATIONS = {
     "imagenet": IMAGENET,
     "oblong bicubic": changed(size=(48, 64), crop_fraction=0.9, interpolation="bicubic", resize="squash"),
     "grey": GREY,
+    "BGR": changed(size=(32, 32), channel_order="BGR", mean=(0.4, 0.45, 0.5), std=(1 / 255,) * 3),
 }
 SHAPES = [(375, 500), (500, 375), (211, 97), (9, 300), (300, 9), (31, 33), (1, 1), (224, 224)]
 

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -422,3 +423,14 @@ def test_the_other_layout_of_images_is_named_and_not_the_artifact(monkeypatch: p
     monkeypatch.setattr("keras.config.image_data_format", lambda: "channels_first")
     with pytest.raises(InputError, match=r"'channels_first': keras\.config\.set_image_data_format\('channels_last'\)"):
         mpncov_zoo.load(MODEL, pretrained=True)
+
+
+def test_another_representation_warns_that_the_classifier_is_fresh(
+    artifact_hub: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    load = partial(mpncov_zoo.load, f"{MODEL}.test", hub=artifact_hub, representation="cbp")
+    load(num_classes=0)  # whose hash tables are drawn, the same in every network
+    load(num_classes=4)  # which asks for a fresh classifier
+    assert "fresh: random" not in caplog.text
+    load()
+    assert "only the trunk is pretrained" in caplog.text and "classifier is fresh: random values" in caplog.text
