@@ -176,9 +176,17 @@ def _usual_shape(source: keras.Model, specification: InputSpecification) -> Inpu
 
 def _maps(source: keras.Model) -> dict[str, KerasTensor]:
     """The outputs (batch, height, width, channels) of layers, in order, but of what only prepares, or is used twice."""
-    used_once = (op for op in source.operations if len(op._inbound_nodes) == 1)
-    found = {op.name: op.output for op in used_once if not isinstance(op, PREPARING)}
-    return {name: map for name, map in found.items() if isinstance(map, KerasTensor) and len(map.shape) == 4}
+    made: dict[int, list[KerasTensor]] = {}  # by the operation, in this graph: it may have been called in others, too
+    waiting, seen = list(source.outputs), set()
+    while waiting:
+        operation, call, _ = waiting.pop()._keras_history
+        node = operation._inbound_nodes[call]
+        if id(node) not in seen:
+            seen.add(id(node))
+            made.setdefault(id(operation), []).extend(node.output_tensors)
+            waiting.extend(node.input_tensors)
+    candidates = [(op.name, made[id(op)]) for op in source.operations if not isinstance(op, PREPARING)]
+    return {name: maps[0] for name, maps in candidates if len(maps) == 1 and len(maps[0].shape) == 4}
 
 
 def _sizes(source: keras.Model, maps: Mapping[str, KerasTensor], specification: InputSpecification) -> Sizes:

@@ -303,3 +303,15 @@ def test_pretrained_efficientnet_lite_as_a_plain_model() -> None:
     model.classifier.set_weights(ours.classifier.get_weights())
     x = ours.preprocess(str(PHOTO))
     np.testing.assert_allclose(model(x), ours(x), rtol=0, atol=1e-5 * np.abs(ours(x)).max())
+
+
+def test_a_layer_that_is_used_twice_is_no_stage() -> None:
+    inputs = keras.Input((16, 16, 3))
+    shared = layers.Conv2D(3, 1, name="shared")
+    x = shared(shared(layers.Rescaling(1 / 255)(inputs)))
+    trunk = keras.Model(inputs, layers.Conv2D(4, 1, name="last")(x), name="mine")
+    with pytest.raises(InputError, match=r"Received: shared.*last 16x16x4"):
+        mpncov_zoo.attach(trunk, stages=["shared"], num_classes=2)
+    model = mpncov_zoo.attach(trunk, representation="gap", num_classes=0)
+    x = images(model)
+    np.testing.assert_allclose(model(x), np.mean(trunk(x), (1, 2)), rtol=1e-5, atol=1e-5)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from io import BytesIO, StringIO, TextIOWrapper
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -183,7 +184,9 @@ def test_list_of_weights_has_what_one_needs_to_choose(
     monkeypatch.setattr("mpncov_zoo.hub.upstream._packaged", lambda _: None)
     title, *rows = run(capsys, "list", "--pretrained")[1].splitlines()
     names = [row.split()[0] for row in rows]
-    assert title.split()[0] == "NAME" and names == mpncov_zoo.list_models(pretrained=True)
+    assert title.split()[0] == "NAME" and sorted(names) == mpncov_zoo.list_models(pretrained=True)
+    families = [re.split("[^a-z]", name.removeprefix("mpncov_"))[0] for name in names]
+    assert [name for name, _ in groupby(families)] == list(dict.fromkeys(families))
     found = {row.split()[0]: [cell.strip() for cell in row.split("  ") if cell][1:] for row in rows}
     bundled = ["10", "94.34 %", "mpncov_zoo", "2.9 MB", "Apache-2.0", "here, bundled"]
     assert found[f"{NAME}.fashion_mnist"] == bundled

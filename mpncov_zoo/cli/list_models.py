@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from mpncov_zoo import registry
 from mpncov_zoo.catalog import ModelInfo, info, list_models
 from mpncov_zoo.cli.options import PROGRAM, add_command, add_json
 
@@ -37,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
         what = "weights match" if args.pretrained else "model matches"
         print(f"{PROGRAM}: no {what} {args.pattern!r}", file=sys.stderr)
     if args.pretrained and names:
-        found = [info(name) for name in names]
+        order = list(registry.MODELS)  # in families, each backbone with all that stands on it
+        found = [info(name) for name in sorted(names, key=lambda name: order.index(name.partition(".")[0]))]
         print(json.dumps([_plain(facts) for facts in found]) if args.json else _table([_row(facts) for facts in found]))
     elif args.json:
         print(json.dumps(names))
