@@ -87,9 +87,8 @@ def prepare(
     """
     stored = read_checkpoint(path, key)
     row = registry.backbone_of(model)
-    neighbour = beside(path) if entry is None else None
-    specification = row.input if neighbour is None else neighbour.specification
-    specification = specification if entry is None else entry.input
+    neighbour = beside(path, registry.MODELS[model][0]) if entry is None else None
+    specification = (entry or neighbour or row).input
     try:
         standard = registry.architecture(model, options=entry.options if entry is not None else None, stages=())
         recognition = recognise(stored.tensors, architecture or standard)
@@ -133,7 +132,7 @@ def _beside(stored: StoredTensors) -> str:
 def _labels(
     given: str | Path | None, entry: WeightsEntry | None, neighbour: Neighbour | None, classes: int
 ) -> Sequence[str] | None:
-    """The names of the classes: those that were given, or told beside the file, or a published file's data set's."""
+    """The names of the classes: those given, else those of timm's config.json, else those of a published data set."""
     if given is None and neighbour is not None:
         return neighbour.labels if neighbour.labels is not None and len(neighbour.labels) == classes else None
     if given is None:

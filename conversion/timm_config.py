@@ -32,6 +32,7 @@ class PretrainedConfig(BaseModel):
 class Config(BaseModel):
     """timm's `config.json`, as far as it is used here."""
 
+    architecture: str
     pretrained_cfg: PretrainedConfig
     num_classes: int
     label_names: list[str] | None = None
@@ -41,15 +42,19 @@ class Config(BaseModel):
 class Neighbour:
     """What the file says: how images become the input, and the names of the classes if it tells."""
 
-    specification: InputSpecification
+    input: InputSpecification
     labels: Sequence[str] | None
 
 
-def beside(checkpoint: Path) -> Neighbour | None:
+def beside(checkpoint: Path, backbone: str) -> Neighbour | None:
     """Read the config.json beside a checkpoint; None where there is none, or it is no timm's.
 
+    Args:
+        checkpoint: the file.
+        backbone: what it is converted to, by our name, which is timm's, too.
+
     Raises:
-        ConversionError: it asks for a preprocessing that there is not here, or is malformed.
+        ConversionError: it is of another network, asks for a preprocessing that there is not here, or is malformed.
     """
     path = checkpoint.with_name(CONFIG_FILE)
     try:
@@ -64,6 +69,10 @@ def beside(checkpoint: Path) -> Neighbour | None:
         raise ConversionError(
             f"{path} cannot be used: {first_problem(error)}. Without it the usual ones hold"
         ) from None
+    if config.architecture != backbone:
+        raise ConversionError(
+            f"{path} is of {config.architecture}, not of {backbone}. Move it away, if it is no part of it"
+        )
     return Neighbour(_specification(config.pretrained_cfg), _labels(config))
 
 

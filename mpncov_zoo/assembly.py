@@ -240,6 +240,8 @@ def _classifier(num_classes: int, options: Options) -> Builder:
         inputs: KerasTensor, *, hidden: Sequence[int] = (), dropout: float | Sequence[float] = 0.0
     ) -> dict[str, KerasTensor]:
         x = inputs
+        if isinstance(dropout, Sequence) and len(dropout) != len(hidden):
+            raise ValueError(f"{len(hidden)} hidden layers need as many rates of dropout, or one for all: {dropout}")
         for index, units in enumerate(hidden, 1):
             rate = dropout[index - 1] if isinstance(dropout, Sequence) else dropout
             x = dense(x, units, activation="relu", name=f"fc{index}")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import KerasTensor
 
 from mpncov_zoo import registry
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 LONG = 200_000  # numbers of a representation: 632 channels
 POSITIONS = 49  # 7x7: the covariance of fewer says little
-Sizes = Mapping[str, tuple[int, int, int]]  # layer -> height, width, channels of its output
+MapShapes = Mapping[str, tuple[int, int, int]]  # layer -> height, width, channels of its output
 
 SCALING = (keras.layers.Normalization, keras.layers.Rescaling)
 PREPARING = (*SCALING, keras.layers.InputLayer, keras.layers.ZeroPadding2D)
@@ -34,14 +35,14 @@ MODES: Mapping[str, Mapping[str, Any]] = {  # of keras.applications' preprocess_
         "std": (1 / 255,) * 3,
     },
 }
-FAMILIES = (  # of keras.applications: how the names of models begin, mode, size
+PREPROCESSING = (  # of keras.applications: how the names of models begin, mode, size
     (r"vgg1[69]$|resnet(50|101|152)$", "caffe", 224),
     (r"mobilenet_|mobilenetv2_|resnet(50|101|152)v2$|nasnet_mobile", "tf", 224),
     (r"xception$|inception_v3$|inception_resnet_v2$", "tf", 299),
     (r"nasnet_large", "tf", 331),
     (r"densenet(121|169|201)$", "torch", 224),
 )
-SIZES = {  # of those that prepare images themselves, where it is not 224
+IMAGE_SIZES = {  # of those that prepare images themselves, where it is not 224
     **dict(zip((f"efficientnetb{n}" for n in range(1, 8)), (240, 260, 300, 380, 456, 528, 600), strict=True)),
     **{"efficientnetv2-b1": 240, "efficientnetv2-b2": 260, "efficientnetv2-b3": 300},
     **{"efficientnetv2-s": 384, "efficientnetv2-m": 480, "efficientnetv2-l": 480},
@@ -68,17 +69,26 @@ def attach(
         trunk: a functional model of one input, images (batch, height, width, channels), made of Keras' own layers: one
             of keras.applications, a backbone of KerasHub, or your own.
         stages: names of its layers for the representation to stand on, each of which gives one vector. What comes after
-            the last of them is left out. By default the last layer with 49 positions or more.
+            the last of them is left out. By default the last layer with 49 positions or more. The last layers before
+            every reduction of the size stay stages of the network, too, on which `load(path, stages=...)` can put
+            another representation.
         representation: "mpncov", "gap", "bcnn" or "cbp".
         num_classes: length of the logits, 0 for the representation alone; by default as many as there are labels.
         labels: names of the classes, in the order of the logits.
         input_shape: (height, width, channels); height and width may be None. By default the trunk's, or the usual one.
         input_specification: how images become the input. It need not be given for a trunk of keras.applications, which
-            is known by its name, or one that begins with a layer Rescaling or Normalization, which gets pixels.
+            is known by its name, or one that begins with a layer Rescaling or Normalization of values from 0 to 255. Of
+            these the size, the resizing and the centre crop (0.875) are usual ones, which Keras does not state; the log
+            says what was taken.
         options: of the representation and of the classifier, as `build` takes them.
 
+    Returns:
+        A network from (batch, height, width, channels) to (batch, num_classes). Its `load_report` names the variables
+        that came from the trunk, and those that are fresh. Layers that do not learn in the trunk do not learn here.
+
     Raises:
-        InputError: the trunk is no such model, has no such layer, or leaves too few positions.
+        InputError: the trunk is no such model, has no such layer, or its maps have fewer positions than the
+            representation needs (a covariance needs 2).
 
     Example:
         >>> trunk = keras.applications.EfficientNetV2B0(include_top=False)
@@ -87,6 +97,8 @@ def attach(
         ('classifier/logits/kernel', 'classifier/logits/bias')
     """
     source = _functional(trunk)
+    if "features" in (options or {}):
+        raise InputError("The trunk is as it is: options are of the representation and the classifier.")
     specification = input_specification or _known_specification(trunk.name, source)
     shape = _usual_shape(source, specification) if input_shape is None else check_input_shape(input_shape)
     specification = specification.for_shape(shape)
@@ -153,10 +165,10 @@ def _known_specification(name: str, source: keras.Model) -> InputSpecification:
         InputError: it is neither.
     """
     first = next((op for op in source.operations if not isinstance(op, keras.layers.InputLayer)), None)
-    if isinstance(first, SCALING):
-        mode, size = "none", SIZES.get(name, 224)
+    if _takes_pixels(first):
+        mode, size = "none", IMAGE_SIZES.get(name, 224)
     else:
-        known = ((mode, size) for pattern, mode, size in FAMILIES if re.match(pattern, name))
+        known = ((mode, size) for pattern, mode, size in PREPROCESSING if re.match(pattern, name))
         mode, size = next(known, ("", 0))
     if not mode:
         raise InputError(
@@ -164,8 +176,17 @@ def _known_specification(name: str, source: keras.Model) -> InputSpecification:
             "mpncov_zoo.info('resnet50').input, or one made by mpncov_zoo.InputSpecification."
         )
     usual = registry.IMAGENET_INPUT.model_copy(update={"size": (size, size), **MODES[mode]})
-    fixed = source.inputs[0].shape[1:]
-    return usual.model_copy(update={"size": fixed[:2]}) if None not in fixed[:2] else usual
+    height, width, _ = source.inputs[0].shape[1:]
+    known = usual if None in (height, width) else usual.for_shape((height, width, usual.channels))
+    logger.info("%s: images are taken to be prepared so: %s", name, known)
+    return known
+
+
+def _takes_pixels(first: Any) -> bool:
+    """Whether a trunk's first layer scales values from 0 to 255."""
+    if isinstance(first, keras.layers.Rescaling):
+        return bool(np.max(first.scale) < 0.1)
+    return isinstance(first, keras.layers.Normalization) and bool(keras.ops.max(first.mean) > 2)
 
 
 def _usual_shape(source: keras.Model, specification: InputSpecification) -> InputShape:
@@ -175,7 +196,13 @@ def _usual_shape(source: keras.Model, specification: InputSpecification) -> Inpu
 
 
 def _maps(source: keras.Model) -> dict[str, KerasTensor]:
-    """The outputs (batch, height, width, channels) of layers, in order, but of what only prepares, or is used twice."""
+    """The outputs (batch, height, width, channels) of layers, in order.
+
+    Layers that only prepare the image, and layers that are called more than once, are left out.
+
+    Raises:
+        InputError: none is left.
+    """
     made: dict[int, list[KerasTensor]] = {}  # by the operation, in this graph: it may have been called in others, too
     waiting, seen = list(source.outputs), set()
     while waiting:
@@ -186,23 +213,33 @@ def _maps(source: keras.Model) -> dict[str, KerasTensor]:
             made.setdefault(id(operation), []).extend(node.output_tensors)
             waiting.extend(node.input_tensors)
     candidates = [(op.name, made[id(op)]) for op in source.operations if not isinstance(op, PREPARING)]
-    return {name: maps[0] for name, maps in candidates if len(maps) == 1 and len(maps[0].shape) == 4}
+    found = {name: maps[0] for name, maps in candidates if len(maps) == 1 and len(maps[0].shape) == 4}
+    if not found:
+        raise InputError(f"{source.name} has no layer of its own that gives a map (batch, height, width, channels).")
+    return found
 
 
-def _sizes(source: keras.Model, maps: Mapping[str, KerasTensor], specification: InputSpecification) -> Sizes:
+def _sizes(source: keras.Model, maps: Mapping[str, KerasTensor], specification: InputSpecification) -> MapShapes:
     """Height, width and channels of every map, for images of the specification's size."""
+    wanted = (None, *specification.size, specification.channels)
     with deep_graph():
         model = keras.Model(source.inputs[0], list(maps.values()))
-        shapes = model.compute_output_shape((None, *specification.size, specification.channels))
+        try:
+            shapes = model.compute_output_shape(wanted)
+        except ValueError as error:
+            own = "x".join(map(str, source.inputs[0].shape[1:]))
+            raise InputError(
+                f"The trunk takes images of {own}. Received: {wanted[1:]}; build it for that size."
+            ) from error
     return {name: tuple(shape[1:]) for name, shape in zip(maps, as_list(shapes), strict=True)}
 
 
-def _ends(sizes: Sizes) -> tuple[str, ...]:
+def _ends(sizes: MapShapes) -> tuple[str, ...]:
     """The last map of each height and width."""
     return tuple({(height, width): name for name, (height, width, _) in sizes.items()}.values())
 
 
-def _default(trunk: keras.Model, sizes: Sizes) -> tuple[str, ...]:
+def _default(trunk: keras.Model, sizes: MapShapes) -> tuple[str, ...]:
     enough = [name for name, (height, width, _) in sizes.items() if height * width >= POSITIONS]
     if len(trunk.outputs[0].shape) != 4 or not enough:
         problem = f"has no map of {POSITIONS} positions" if not enough else "has a top, and ends in no map"
@@ -210,14 +247,14 @@ def _default(trunk: keras.Model, sizes: Sizes) -> tuple[str, ...]:
     return (enough[-1],)
 
 
-def _require_maps(trunk: keras.Model, stages: Sequence[str], sizes: Sizes) -> None:
+def _require_maps(trunk: keras.Model, stages: Sequence[str], sizes: MapShapes) -> None:
     unknown = [stage for stage in stages if stage not in sizes]
     if unknown or not stages:
         received = ", ".join(unknown) or "none"
         raise InputError(f"stages of {trunk.name} are layers that give maps. Received: {received}. {_offer(sizes)}")
 
 
-def _offer(sizes: Sizes) -> str:
+def _offer(sizes: MapShapes) -> str:
     """The last layer before every reduction of the size."""
     ends = (f"{name} {'x'.join(map(str, sizes[name]))}" for name in _ends(sizes))
     return f"Those before each reduction are {', '.join(ends)}." if sizes else "It has none."
@@ -246,4 +283,6 @@ def _copy_weights(source: keras.Model, model: ImageClassifier) -> None:
     for layer in model.features.layers:
         if layer.weights:
             layer.set_weights(layers[layer.name].get_weights())
-            layer.trainable = layers[layer.name].trainable
+            pairs = zip(layer._flatten_layers(), layers[layer.name]._flatten_layers(), strict=True)
+            for own, given in pairs:  # a model within before its layers, which it sets, too
+                own.trainable = given.trainable

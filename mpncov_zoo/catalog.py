@@ -29,7 +29,8 @@ class ModelInfo:
         aliases: other spellings that are understood.
         backbone, representation: the parts.
         stages: of the backbone, on which the representation stands; none for its end.
-        trunk: every stage of the whole backbone, with its positions and channels at the published size of images.
+        trunk: every stage of the whole backbone, with its positions and channels at the published size of images; empty
+            for an artifact that was named by its path.
         weights: names of all its sets of weights; the default one first.
         num_classes: length of the logits.
         input: how images become the network's input.
@@ -146,8 +147,11 @@ def _info_of_artifact(directory: Path) -> ModelInfo:
     )
 
 
-def known_as(name: str | PathLike[str]) -> tuple[registry.Architecture, InputSpecification]:
+def architecture_and_input(name: str | PathLike[str]) -> tuple[registry.Architecture, InputSpecification]:
     """The architecture and the input specification that a name, or the path of an artifact or a run, stands for.
+
+    Returns:
+        Those of the published network, or those that the artifact's model.json states; nothing is verified.
 
     Raises:
         UnknownModel: no such model.
@@ -161,8 +165,10 @@ def known_as(name: str | PathLike[str]) -> tuple[registry.Architecture, InputSpe
     described = parse_description(file)
     values = {key: value for key, value in described.architecture.items() if key != "input_shape"}
     try:
-        return registry.Architecture.from_dict(values), described.input
-    except (TypeError, ValueError) as error:
+        architecture = registry.Architecture.from_dict(values)
+        registry.require_consistent(architecture)
+        return architecture, described.input
+    except (KeyError, TypeError, ValueError) as error:
         raise ManifestError(f"{file} describes no network: {error}") from error
 
 

@@ -46,7 +46,7 @@ def network(
     own_stages = architecture.stages
     pool = representation or architecture.representation
     if stages is None and pool != architecture.representation and not own_stages:
-        stages = registry.architecture(architecture.backbone, pool).stages
+        stages = registry.usual_stages(architecture.backbone, pool)
     asked = pool, own_stages if stages is None else registry.check_stages(stages)
     changed = asked != (architecture.representation, own_stages)
     if changed:

@@ -374,11 +374,37 @@ def attached(
     _require_representation(representation)
     name = re.sub("[^a-z0-9_-]", "_", f"{representation}_{ATTACHED}_{graph['name']}".lower())
     features = {"graph": graph, "endpoints": tuple(endpoints)}
-    return with_options(Architecture(name, ATTACHED, representation, features, {}, {}, check_stages(stages)), options)
+    standard = Architecture(
+        name=name,
+        backbone=ATTACHED,
+        representation=representation,
+        features_options=features,
+        representation_options={},
+        classifier_options={},
+        stages=check_stages(stages),
+    )
+    return with_options(standard, options)
+
+
+def usual_stages(backbone: str, representation: str) -> tuple[str, ...]:
+    """The stages of a backbone that a representation stands on by default; none for the backbone's end."""
+    return () if backbone == ATTACHED else BACKBONES[backbone].stages.get(representation, ())
 
 
 def standing_on(known: Architecture, representation: str, stages: Sequence[str]) -> Architecture:
-    """Another representation, or other stages, of a backbone whose options that differ from the table's stay so."""
+    """An architecture with another representation, or on other stages, of the same backbone.
+
+    The options of the backbone that differ from the table's are kept. Those of the representation and the classifier
+    are the table's again.
+
+    Args:
+        known: the architecture.
+        representation: a key of REPRESENTATIONS.
+        stages: of the backbone, none for its end.
+
+    Raises:
+        InputError: an unknown representation, or stages that are no list of different names.
+    """
     own = known.features_options
     if known.backbone == ATTACHED:
         return attached(own["graph"], own["endpoints"], representation, stages, {})
@@ -388,18 +414,28 @@ def standing_on(known: Architecture, representation: str, stages: Sequence[str])
 
 
 def require_consistent(described: Architecture) -> None:
-    """Refuse an architecture whose name is another's.
+    """Hold the name of an architecture to its backbone and its representation.
+
+    Args:
+        described: read from a file.
 
     Raises:
-        ValueError: it is.
+        ValueError: the name is that of another network.
     """
-    own, parts = described.features_options, (described.backbone, described.representation)
-    if described.backbone == ATTACHED:
-        named = attached(own["graph"], own["endpoints"], described.representation, described.stages, {}).name
+    backbone, representation = described.backbone, described.representation
+    if backbone == ATTACHED:
+        own = described.features_options
+        named = attached(own["graph"], own["endpoints"], representation, described.stages, {}).name
     else:
-        named = next((name for name, known in MODELS.items() if known == parts), None)
+        named = _model(backbone, representation) if backbone in BACKBONES else None
     if named != described.name:
-        raise ValueError(f"{described.name!r} is not of backbone {parts[0]!r} and representation {parts[1]!r}")
+        raise ValueError(f"{described.name!r} is not of backbone {backbone!r} and representation {representation!r}")
+
+
+def is_model(name: str) -> bool:
+    """Whether a name is that of a network: of the tables, or on a Keras model."""
+    on_keras = (f"{representation}_{ATTACHED}_" for representation in REPRESENTATIONS)
+    return name in MODELS or name.startswith(tuple(on_keras))
 
 
 def with_options(standard: Architecture, options: Mapping[str, Options]) -> Architecture:

@@ -31,12 +31,12 @@ class InputSpecification(StrictModel):
 
     @property
     def mode(self) -> Literal["RGB", "L"]:
-        """Pillow's name of the images as they are read: RGB for BGR, too, whose channels are turned round last."""
+        """The mode in which images are read, by Pillow's name: RGB for BGR, too, whose channels are reversed last."""
         return "L" if self.channel_order == "L" else "RGB"
 
     @property
     def channels(self) -> int:
-        """Number of colour channels: 3 for RGB, 1 for L."""
+        """Number of colour channels: 3 for RGB and BGR, 1 for L."""
         return len(self.channel_order)
 
     @model_validator(mode="after")

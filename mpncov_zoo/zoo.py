@@ -100,8 +100,9 @@ def load(
         The network; `load_report` says what was loaded and what is fresh.
 
     Raises:
-        UnknownModel, NoPretrainedWeights: no such model or weights. Random weights never stand in for pretrained ones,
-            with one exception: if an entry of the manifest is a trunk alone, all else is fresh, and a warning says so.
+        UnknownModel, NoPretrainedWeights: no such model or weights. Random weights never stand in for pretrained ones
+            but behind a trunk: where an entry of the manifest is a trunk alone, or another representation is asked
+            for, a warning says what is fresh.
         FetchError: the weights cannot be had; OfflineError, a kind of it, if only network access is missing.
         IntegrityError: they are not the published ones.
         ConversionError: a published checkpoint, converted on its first use, is not of this network.
@@ -137,9 +138,11 @@ def load(
                 stages=stages,
             )
         fresh = [name for name in loaded.load_report.fresh if name.rpartition("/")[2] not in DRAWN]
-        if fresh and (found.is_trunk or num_classes is None):  # who says a number of classes wants a fresh classifier
+        parts = dict.fromkeys(name.split("/")[0] for name in fresh)
+        if num_classes is not None and not found.is_trunk:  # who says a number of classes wants a fresh classifier
+            parts.pop("classifier", None)
+        if parts:
             named = loaded.load_report.weights
-            parts = dict.fromkeys(name.split("/")[0] for name in fresh)
             rest = f"{' and '.join(parts)} {'are' if len(parts) > 1 else 'is'} fresh: random values, others in each run"
             logger.warning("%s: only the trunk is pretrained (%s); %s", found.model, named, rest)
     logger.info("%s: %s", loaded.name, loaded.load_report)
@@ -190,6 +193,7 @@ def feature_extractor(
     classifier = load(
         model,
         pretrained,
+        num_classes=None if representation is None or "logits" in stages else 0,
         input_shape=input_shape,
         representation=representation,
         hub=hub,

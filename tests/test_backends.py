@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     *(("MPNCOV", {"form": form, "gradient": "autodiff"}) for form in ("covariance", "gram")),
     ("MPNCOV", {"square_root": False}),
     ("MPNCOV", {"power": 0.5}),
+    *(("MPNCOV", {"square_root": "pade", "gradient": gradient}) for gradient in ("analytic", "autodiff")),
     ("MPNCOV", {"dimension_reduction": 4, "dropout": 0.5}),
     ("MPNCOV", {"normalization": "frobenius"}),
     ("MPNCOV", {"normalization": None}),

@@ -17,12 +17,12 @@ def torchvision(architecture: Architecture) -> Peer:
     trunk = alexnetb().features
     for stage in range(1, len(STAGES) + 1):
         trunk.get_submodule(f"stage{stage}.pool{stage}").ceil_mode = False  # torchvision drops what is left over
-    layers = layers_in_order(torchvision_alexnet(architecture), trunk)
-    if architecture.classifier_options.get("hidden"):
-        layers |= {"classifier.1": "head.classifier.0", "classifier.4": "head.classifier.3"}
-        layers |= {"classifier.6": "head.classifier.6"}
-    else:
-        layers |= {"classifier": "head.classifier.0"}
+    rows = torchvision_alexnet(architecture)
+    linear = [theirs for theirs, _, kind in rows if kind == "linear"]
+    layers = layers_in_order(rows, trunk)
+    layers |= {
+        theirs: f"head.classifier.{3 * place}" for place, theirs in enumerate(linear)
+    }  # ReLU and dropout between
     layers |= {"representation.conv_dr_block": "head.reduction"}
     trunk.add_module("end", nn.Identity())
     stages = {f"stage{stage}": f"stage{stage}.pool{stage}" for stage in range(1, len(STAGES) + 1)}

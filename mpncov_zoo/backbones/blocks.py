@@ -10,7 +10,7 @@ from keras import KerasTensor, layers, ops
 
 BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}  # PyTorch's momentum 0.1 is Keras' 0.9
 BATCH_NORM_TENSORFLOW = {"epsilon": 1e-3, "momentum": 0.99}  # of the networks designed there, EfficientNet-Lite
-BATCH_NORM_INCEPTION = {"epsilon": 1e-3, "momentum": 0.9}  # TensorFlow's epsilon, in PyTorch's network
+BATCH_NORM_INCEPTION = {**BATCH_NORM, "epsilon": 1e-3}  # TensorFlow's, in PyTorch's network
 
 _zeros_by_shape: ContextVar[dict[Any, Any] | None] = ContextVar("zeros_by_shape", default=None)
 _folded: ContextVar[dict[str, str] | None] = ContextVar("folded", default=None)
@@ -93,9 +93,10 @@ def conv(
     pad: int | None = None,
     dtype: str | None = None,
 ) -> KerasTensor:
-    """Convolve (batch, height, width, channels) -> (batch, ceil(height/strides), ceil(width/strides), filters).
+    """Convolve (batch, height, width, channels) -> (batch, new height, new width, filters).
 
-    Padding is PyTorch's usual one, (size - 1) // 2 on each side, or `pad`. TensorFlow's SAME is equal to the usual one
+    Padding is PyTorch's usual one, (size - 1) // 2 on each side, or `pad`; the new height is floor((height + 2 pad -
+    size) / strides) + 1, ceil(height / strides) for the usual one. TensorFlow's SAME is equal to the usual one
     at stride 1 only; `same` takes it at every stride, where an even height or width then gets one row less above than
     below. Without `filters` every channel is convolved by itself and stays one (depthwise). `size` may be (height,
     width).

@@ -1,5 +1,6 @@
 """Any functional Keras model as a trunk: its graph as plain data, and the graph again from that data."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,11 +13,12 @@ OWN = (  # modules whose classes a graph may name: Keras finds, and runs, whatev
     *("keras", "keras.activations", "keras.constraints", "keras.dtype_policies", "keras.initializers", "keras.layers"),
     *("keras.models", "keras.regularizers", "keras.src.models.functional", "keras.src.models.sequential"),
 )
-OWN_PACKAGES = ("keras.src.applications.", "keras.src.layers.", "keras.src.ops.", "keras_hub.")
+OWN_PACKAGES = ("keras.src.applications.", "keras.src.layers.", "keras.src.ops.", "keras_hub.src.models.")
 FOREIGN = {  # of Keras, too, and yet made to run the code or read the files of others
     *("Lambda", "__lambda__", "function", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper"),
     *("StringLookup", "IntegerLookup", "TextVectorization"),
 }
+NO_LAYERS = re.compile("tokenizer|preprocess|converter|packer")  # of KerasHub, which read files
 
 
 def keras_trunk(inputs: KerasTensor, *, graph: Mapping[str, Any], endpoints: Sequence[str]) -> dict[str, KerasTensor]:
@@ -42,8 +44,8 @@ def keras_trunk(inputs: KerasTensor, *, graph: Mapping[str, Any], endpoints: Seq
 def graph_of(inputs: KerasTensor, outputs: Sequence[KerasTensor], name: str) -> dict[str, Any]:
     """The part of a functional model between two ends as plain data, without weights.
 
-    Layers follow the program's dtype policy where they followed the default one, and all learn: these are no matters of
-    the graph.
+    The default dtype policy and the flags whether a layer learns are not stored. Statistics that a `Normalization` has
+    learned become constants of the graph, as Keras computes with them.
 
     Args:
         inputs: the model's only input.
@@ -54,12 +56,27 @@ def graph_of(inputs: KerasTensor, outputs: Sequence[KerasTensor], name: str) -> 
         InputError: a layer is none of Keras' own, or cannot be serialised.
     """
     try:
-        graph = _plain(keras.Model(inputs, list(outputs), name=name).get_config())
+        model = keras.Model(inputs, list(outputs), name=name)
+        graph = _plain(_with_statistics(model.get_config(), model))
     except (NotImplementedError, TypeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(f"{name} cannot be described as data: {reason}. Build it of Keras' own layers.") from error
     _require_own_classes(graph)
     return graph
+
+
+def _with_statistics(config: dict[str, Any], model: keras.Model) -> dict[str, Any]:
+    """The configuration with what every layer `Normalization` subtracts and divides by."""
+    layers = {layer.name: layer for layer in model.layers}
+    for described in config.get("layers", []):
+        inner = described["config"]
+        layer: Any = layers.get(inner.get("name"))
+        if isinstance(layer, keras.layers.Normalization):
+            values = {"mean": layer.mean, "variance": layer.variance}
+            inner.update({name: keras.ops.convert_to_numpy(value).ravel() for name, value in values.items()})
+        elif isinstance(layer, keras.Model):
+            _with_statistics(inner, layer)
+    return config
 
 
 def _plain(value: Any) -> Any:
@@ -84,17 +101,24 @@ def _is_default(key: str, value: Any) -> bool:
 
 def _require_own_classes(graph: Any) -> None:
     for described in _objects(graph):
-        module, called = str(described.get("module") or "keras"), described["class_name"]
-        if (module in OWN or module.startswith(OWN_PACKAGES)) and called not in FOREIGN:
-            continue
-        inner = described.get("config")
-        named = inner.get("name") if isinstance(inner, Mapping) else None
-        place = f"the layer {named!r} is" if named else "it has"
-        raise InputError(
-            f"A trunk is made of Keras' own layers, which any machine can build without running code that came with "
-            f"it: {place} a {called} of {module}. Cut the trunk before it by stages=, "
-            "or replace it"
-        )
+        if not _is_own(described):
+            inner = described.get("config")
+            name = inner.get("name") if isinstance(inner, Mapping) else None
+            raise InputError(
+                "A trunk is made of layers of Keras and KerasHub, which any machine can build without running code "
+                f"that came with it. Received: {described['class_name']} of {described.get('module') or 'no module'}"
+                f"{f', the layer {name!r}' if name else ''}; attach takes the part before it by stages=."
+            )
+
+
+def _is_own(described: Mapping[str, Any]) -> bool:
+    module, called = str(described.get("module") or "keras"), described["class_name"]
+    registered = described.get("registered_name")  # which Keras looks up first
+    if called in FOREIGN or registered not in (None, called, f"keras_hub>{called}"):
+        return False
+    if module.startswith("keras_hub."):
+        return module.startswith(OWN_PACKAGES) and not NO_LAYERS.search(f"{module}.{called}".lower())
+    return module in OWN or module.startswith(OWN_PACKAGES)
 
 
 def _objects(value: Any) -> Iterator[Mapping[str, Any]]:

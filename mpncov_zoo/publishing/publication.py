@@ -107,6 +107,11 @@ def prepare(
     if not (path / DESCRIPTION_FILE).is_file():
         raise InputError(f"{path}: expected an artifact directory, which holds {DESCRIPTION_FILE}")
     description = parse_description(path / DESCRIPTION_FILE)
+    if description.architecture.get("backbone") == registry.ATTACHED:
+        raise InputError(
+            f"{path}: {description.model} stands on a Keras model, which has no name that others could load. Hand on "
+            "the directory itself, which mpncov_zoo.load takes by its path"
+        )
     registry.canonical_name(description.model)
     files, known = describe_files(path, exclude=()), manifest.get(description.name)
     if known is not None and known.files and sorted(known.files, key=lambda file: file.path) != files:

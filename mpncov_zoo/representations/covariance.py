@@ -16,6 +16,7 @@ from mpncov_zoo.errors import InputError
 from mpncov_zoo.representations import newton_schulz
 from mpncov_zoo.representations.gradients import (
     Backward,
+    frobenius_norm,
     identity_like,
     plus_transpose,
     square_matrices,
@@ -179,15 +180,11 @@ def _scale(moment: Any, rows: Any, normalization: str | None, gram: bool) -> Any
     """What the moment is divided by, (batch, 1, 1); 1 where it would be 0, so that a zero matrix stays zero."""
     if normalization is None:
         return ops.ones_like(moment[:, :1, :1]) * _number_of_rows(rows)
+    if normalization == "frobenius":
+        return frobenius_norm(moment)
     diagonal = ops.sum(ops.square(rows), axis=2 if gram else 1)  # of the moment, by operations that every runtime has
-    if normalization == "trace":
-        norm = ops.sum(diagonal, axis=-1)
-    else:
-        largest = ops.max(diagonal, axis=-1)  # of all entries; its square may overflow
-        largest = ops.stop_gradient(ops.where(largest > 0, largest, ops.ones_like(largest)))[:, None, None]
-        squared = _inner_product(moment / largest, moment / largest)
-        norm = (largest * ops.sqrt(ops.where(squared > 0, squared, ops.ones_like(squared))))[:, 0, 0]
-    return ops.where(norm > 0, norm, ops.ones_like(norm))[:, None, None]
+    trace = ops.sum(diagonal, axis=-1)
+    return ops.where(trace > 0, trace, ops.ones_like(trace))[:, None, None]
 
 
 def _scale_gradient(moment: Any, scale: Any, normalization: str) -> Any:

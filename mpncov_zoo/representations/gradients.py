@@ -60,3 +60,12 @@ def identity_like(matrix: Any) -> Any:
     """The identity of a square matrix' size and dtype, (d, d), by operations that every runtime has."""
     index = ops.arange(matrix.shape[-1] or ops.shape(matrix)[-1], dtype="int32")
     return ops.cast(index[:, None] == index[None, :], matrix.dtype)
+
+
+def frobenius_norm(matrix: Any) -> Any:
+    """Of positive semi-definite matrices: (batch, d, d) -> (batch, 1, 1); 1 for a matrix of zeros, to divide by."""
+    largest = ops.max(matrix, axis=(1, 2), keepdims=True)  # of all entries; its square may overflow
+    largest = ops.stop_gradient(ops.where(largest > 0, largest, ops.ones_like(largest)))
+    squared = ops.sum(ops.square(matrix / largest), axis=(1, 2), keepdims=True)
+    norm = largest * ops.sqrt(ops.where(squared > 0, squared, ops.ones_like(squared)))
+    return ops.where(norm > 0, norm, ops.ones_like(norm))

@@ -1,4 +1,4 @@
-"""Global covariance pooling: iSQRT-COV (fast MPN-COV), MPN-COV by eigendecomposition, and the plain covariance."""
+"""Global covariance pooling: iSQRT-COV (fast MPN-COV), MPN-COV by eigendecomposition, MPA-Lya, the plain covariance."""
 
 from typing import Any
 
@@ -15,6 +15,9 @@ from mpncov_zoo.representations.covariance import (
     upper_triangle,
 )
 from mpncov_zoo.representations.newton_schulz import ITERATIONS
+from mpncov_zoo.representations.pade import pade_sqrt
+
+SQUARE_ROOTS = (True, False, "pade")
 
 
 def mpncov(
@@ -61,18 +64,23 @@ class MPNCOV(layers.Layer):
             is for covariances whose eigenvalues lie in [0, 1] already; from 3 on the result is wrong.
         dimension_reduction: channels d after a 1x1 convolution, batch normalisation and ReLU before the covariance, 256
             in the published networks; None takes the features as they are.
-        square_root: False for the plain covariance.
+        square_root: True for Newton-Schulz, False for the plain covariance, "pade" for MPA-Lya (Song, Sebe, Wang, ICLR
+            2022). The last always divides by the Frobenius norm and works on the covariance form: `iterations` and
+            `normalization`, which are Newton-Schulz's, must be left at their defaults.
         power: instead of the iteration, the matrix power by eigendecomposition (MPN-COV, ICCV 2017: 0.5); slower.
         vectorize: return the upper triangle row by row instead of the matrix.
         form: "covariance", "gram", or "auto" for the cheaper of the two; they compute the same.
-        gradient: of the square root, "analytic" or "autodiff": equal, the first is faster and takes less memory.
+        gradient: of the square root, "analytic" or "autodiff": equal, the first is faster and takes less memory. With
+            "pade" they differ: the first solves the Lyapunov equation, the second differentiates the approximant and is
+            the faster one.
         dropout: rate on the output, in training.
 
     Input shape: (batch, height, width, channels); height and width may be unknown.
     Output shape: (batch, d (d + 1) / 2), or (batch, d, d) without `vectorize`.
 
     Raises:
-        ValueError: an argument is not one of these, or `power` is given together with `square_root=False`.
+        ValueError: an argument is not one of these, `power` is given together with `square_root=False` or "pade", or
+            "pade" with other `iterations` or another `normalization` than the defaults, or with `form="gram"`.
 
     Example:
         >>> MPNCOV(dimension_reduction=256)(keras.random.normal((2, 14, 14, 2048))).shape
@@ -84,7 +92,7 @@ class MPNCOV(layers.Layer):
         iterations: int = ITERATIONS,
         normalization: str | None = "trace",
         dimension_reduction: int | None = None,
-        square_root: bool = True,
+        square_root: bool | str = True,
         vectorize: bool = True,
         form: str = "auto",
         gradient: str = "analytic",
@@ -102,7 +110,20 @@ class MPNCOV(layers.Layer):
             dimension_reduction=dimension_reduction,
         )
         _require(power is None or power > 0, "power must be positive", power=power)
-        _require(power is None or square_root, "power replaces the square root", power=power, square_root=square_root)
+        _require(square_root in SQUARE_ROOTS, f"square_root must be one of {SQUARE_ROOTS}", square_root=square_root)
+        _require(
+            power is None or square_root not in (False, "pade"),
+            "power replaces the square root",
+            power=power,
+            square_root=square_root,
+        )
+        _require(
+            square_root != "pade" or (iterations == ITERATIONS and normalization == "trace" and form != "gram"),
+            'square_root="pade" takes the default iterations and normalization, and no form="gram"',
+            iterations=iterations,
+            normalization=normalization,
+            form=form,
+        )
         self.iterations = int(iterations)
         self.normalization = normalization
         self.dimension_reduction = dimension_reduction
@@ -136,6 +157,8 @@ class MPNCOV(layers.Layer):
             return covariance(x)
         if self.power is not None:
             return matrix_power(covariance(x), self.power)
+        if self.square_root == "pade":
+            return pade_sqrt(covariance(x), gradient=self.gradient)
         return isqrt_covariance(
             x, iterations=self.iterations, normalization=self.normalization, form=self.form, gradient=self.gradient
         )

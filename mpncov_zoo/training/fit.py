@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from mpncov_zoo.artifact import writer
-from mpncov_zoo.catalog import known_as
+from mpncov_zoo.catalog import architecture_and_input
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.description import DESCRIPTION_FILE
 from mpncov_zoo.errors import InputError, ZooError
@@ -134,7 +134,7 @@ def _require_extras() -> None:
 
 def _require_unpublished(recipe: Recipe) -> None:
     """Refuse the name of published weights, since `load` would compare the result with their digests."""
-    entry = load_manifest().get(f"{known_as(recipe.model)[0].name}.{recipe.tag}")
+    entry = load_manifest().get(f"{architecture_and_input(recipe.model)[0].name}.{recipe.tag}")
     if entry is not None and entry.files:
         raise InputError(f"{entry.name} is the name of published weights. Train under another tag: --set tag=mine.")
 
@@ -243,7 +243,7 @@ def _export(trained: ImageClassifier, session: Session, history: Sequence[Row], 
     recipe, run = session.recipe, session.run
     best = best_epoch(history) if recipe.keep == "best" else None
     kept = read_arrays(run.best(best + 1)) if best is not None else answering_weights(trained)
-    model = build(recipe.model_copy(update={"precision": "float32"}), trained.labels or ())
+    model = build(recipe.model_copy(update={"precision": "float32"}), trained.labels or (), trained.architecture)
     variables = model.named_variables()
     if variables.keys() != kept.keys():
         raise InputError(f"{run.directory} holds the weights of another network. Begin again in a new directory.")
@@ -251,7 +251,8 @@ def _export(trained: ImageClassifier, session: Session, history: Sequence[Row], 
         variable.assign(kept[name])
     kept_index = len(history) - 1 if best is None else best
     runs.write_json(run.metrics, _metrics(model, session, history, kept_index))
-    provenance: dict[str, Any] = {"kind": "trained", "recipe": recipe.model_dump(mode="json")}
+    values = {**recipe.model_dump(mode="json"), "model": model.architecture.name}  # which may be somebody's path
+    provenance: dict[str, Any] = {"kind": "trained", "recipe": values}
     if recipe.split:
         noted = division(session.whole, session.usable["train"], recipe.split)
         provenance[KEY] = noted.model_dump(mode="json")

@@ -7,7 +7,7 @@ from os import PathLike
 from mpncov_zoo import registry
 from mpncov_zoo.artifact.reader import stored_shapes
 from mpncov_zoo.assembly import precision
-from mpncov_zoo.catalog import known_as
+from mpncov_zoo.catalog import architecture_and_input
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.find import find
@@ -18,15 +18,22 @@ from mpncov_zoo.training.recipes import Recipe
 logger = logging.getLogger(__name__)
 
 
-def build(recipe: Recipe, class_names: tuple[str, ...]) -> ImageClassifier:
+def build(
+    recipe: Recipe, class_names: tuple[str, ...], architecture: registry.Architecture | None = None
+) -> ImageClassifier:
     """The network of a recipe, freshly initialised, under the recipe's precision.
+
+    Args:
+        recipe: what is trained.
+        class_names: in the order of the logits.
+        architecture: the recipe's, if it was built before: an artifact that the recipe names may have changed since.
 
     Raises:
         InputError: the recipe's options make no network.
     """
     with precision(recipe.precision):
         return ImageClassifier(
-            _architecture(recipe),
+            architecture or _architecture(recipe),
             num_classes=len(class_names),
             input_shape=(*recipe.input.size, recipe.input.channels),
             input_specification=recipe.input,
@@ -35,7 +42,7 @@ def build(recipe: Recipe, class_names: tuple[str, ...]) -> ImageClassifier:
 
 
 def _architecture(recipe: Recipe) -> registry.Architecture:
-    known, _ = known_as(recipe.model)
+    known, _ = architecture_and_input(recipe.model)
     if known.stages != recipe.stages:
         known = registry.standing_on(known, known.representation, recipe.stages)
     return registry.with_options(known, recipe.options)

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.complete import complete
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.registry import MODELS
+from mpncov_zoo.registry import is_model
 from mpncov_zoo.training.datasets import Split
 from mpncov_zoo.training.recipes import Recipe
 from mpncov_zoo.version import __version__
@@ -103,7 +103,7 @@ class Run:
     def _writes(self, name: str) -> bool:
         files = (self.recipe, self.environment, self.images("*"), self.state, self.log, self.curves, self.metrics)
         own = any(Path(name).match(path.name) for path in files) or bool(_BEST.fullmatch(name))
-        return own or name.partition(".")[0] in MODELS  # an artifact, MODEL.TAG
+        return own or is_model(name.partition(".")[0])  # an artifact, MODEL.TAG
 
 
 def inspect(output: Path, recipe: Recipe, *, resume: bool) -> Run:

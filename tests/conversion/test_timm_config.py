@@ -85,3 +85,8 @@ def test_other_files_of_that_name_are_passed_over(tmp_path: Path, config: str) -
 def test_what_cannot_be_done_is_refused(tmp_path: Path, values: dict[str, Any], expected: str) -> None:
     with pytest.raises(ConversionError, match=f"config.json cannot be used: .*{expected}"):
         prepare(write(tmp_path, changed(**values)), "resnet18")
+
+
+def test_that_of_another_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="json is of resnet34, not of resnet18"):
+        prepare(write(tmp_path, {**CONFIG, "architecture": "resnet34"}), "resnet18")

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mpncov_zoo.catalog import known_as
+from mpncov_zoo.catalog import architecture_and_input
 from mpncov_zoo.documents import Name, StrictModel, first_problem
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.hub.local import is_path
@@ -207,7 +207,7 @@ class Recipe(StrictModel):
 
     @model_validator(mode="after")
     def _known_model(self) -> Self:
-        known_as(self.model)
+        architecture_and_input(self.model)
         return self
 
     @model_validator(mode="after")
@@ -266,7 +266,7 @@ def load_recipe(name: str | PathLike[str], settings: Sequence[str] = ()) -> Reci
         _apply(values, setting)
     given = values.get("input", {})
     if isinstance(values.get("model"), str) and isinstance(given, dict):  # else the validation says what is wrong
-        architecture, usual = known_as(values["model"])
+        architecture, usual = architecture_and_input(values["model"])
         values["input"] = {**usual.model_dump(), **given}
         values.setdefault("stages", architecture.stages)
         values.setdefault("pretrained", is_path(values["model"]))
