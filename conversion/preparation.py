@@ -87,7 +87,7 @@ def prepare(
     """
     stored = read_checkpoint(path, key)
     row = registry.backbone_of(model)
-    neighbour = beside(path, registry.MODELS[model][0]) if entry is None else None
+    neighbour = beside(path, registry.architecture(model).backbone) if entry is None else None
     specification = (entry or neighbour or row).input
     try:
         standard = registry.architecture(model, options=entry.options if entry is not None else None, stages=())

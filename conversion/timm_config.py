@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -17,16 +17,22 @@ CONFIG_FILE = "config.json"
 IMAGENET = "imagenet_1k"  # the data set of tags that end with in1k
 
 
+Pixels = Annotated[int, Field(ge=1, le=4096)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Spread = Annotated[float, Field(gt=0, le=1)]
+Line = Annotated[str, Field(pattern=r"^[^\r\n]+$")]
+
+
 class PretrainedConfig(BaseModel):
     """timm's `pretrained_cfg`, as far as it is used here."""
 
     tag: str = ""
-    input_size: tuple[Literal[3], int, int]
-    crop_pct: float = Field(gt=0, le=1)
+    input_size: tuple[Literal[3], Pixels, Pixels]
+    crop_pct: float = Field(ge=0.1, le=1)
     crop_mode: Literal["center"] = "center"
     interpolation: Literal["bilinear", "bicubic"]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[Share, Share, Share]
+    std: tuple[Spread, Spread, Spread]
 
 
 class Config(BaseModel):
@@ -35,7 +41,7 @@ class Config(BaseModel):
     architecture: str
     pretrained_cfg: PretrainedConfig
     num_classes: int
-    label_names: list[str] | None = None
+    label_names: list[Line] | None = None
 
 
 @dataclass(frozen=True)

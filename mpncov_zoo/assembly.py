@@ -1,5 +1,6 @@
 """How the three parts of a network are built and joined, under which numbers and options they can be."""
 
+import re
 import sys
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -179,7 +180,11 @@ def _usable_options(architecture: Architecture, input_shape: InputShape) -> Iter
     except (TypeError, ValueError, LookupError, ArithmeticError) as error:
         options = {part: dict(getattr(architecture, f"{part}_options")) for part in PARTS}
         options["features"].pop("graph", None)  # of a Keras model, thousands of letters
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        lines = re.sub("\x1b\\[[0-9]*m", "", str(error) or type(error).__name__).splitlines()
+        own = [
+            line for line in lines if line.strip() and not line.startswith("Exception encountered")
+        ]  # not Keras' frame
+        reason = (own or lines)[0].strip().rstrip(".")
         raise InputError(
             f"{architecture.name} cannot be built with options {options} for images of {input_shape}: {reason}."
         ) from error

@@ -19,6 +19,8 @@ from mpncov_zoo.specification import InputShape, InputSpecification, check_input
 
 logger = logging.getLogger(__name__)
 
+NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.>-]*")  # of layers, as TensorFlow's scopes allow
+OURS = re.compile(r"(covariance|representation|reduction)(_|$)|logits$|features$")  # names of stages of all networks
 LONG = 200_000  # numbers of a representation: 632 channels
 POSITIONS = 49  # 7x7: the covariance of fewer says little
 MapShapes = Mapping[str, tuple[int, int, int]]  # layer -> height, width, channels of its output
@@ -84,7 +86,8 @@ def attach(
 
     Returns:
         A network from (batch, height, width, channels) to (batch, num_classes). Its `load_report` names the variables
-        that came from the trunk, and those that are fresh. Layers that do not learn in the trunk do not learn here.
+        that came from the trunk, and those that are fresh. Layers that do not learn in the trunk do not learn here,
+        until `freeze` or a recipe says otherwise; an artifact does not keep that.
 
     Raises:
         InputError: the trunk is no such model, has no such layer, or its maps have fewer positions than the
@@ -97,17 +100,17 @@ def attach(
         ('classifier/logits/kernel', 'classifier/logits/bias')
     """
     source = _functional(trunk)
-    if "features" in (options or {}):
-        raise InputError("The trunk is as it is: options are of the representation and the classifier.")
+    _require_arguments(options, input_specification)
     specification = input_specification or _known_specification(trunk.name, source)
     shape = _usual_shape(source, specification) if input_shape is None else check_input_shape(input_shape)
+    _require_shape(source, shape)
     specification = specification.for_shape(shape)
     maps = _maps(source)
     sizes = _sizes(source, maps, specification)
     chosen = _default(trunk, sizes) if stages is None else registry.check_stages(stages)
     _require_maps(trunk, chosen, sizes)
     cut = list(maps)[: 1 + max(list(maps).index(stage) for stage in chosen)]
-    endpoints = [name for name in cut if name in chosen or name in _ends(sizes)]
+    endpoints = [name for name in cut if name in chosen or (name in _ends(sizes) and not OURS.match(name))]
     graph = graph_of(source.inputs[0], [maps[name] for name in endpoints], trunk.name)
     model = ImageClassifier(
         registry.attached(graph, endpoints, representation, chosen, options or {}),
@@ -125,6 +128,29 @@ def attach(
         fresh=tuple(name for name in named if not name.startswith("features/")),
     )
     return model
+
+
+def _require_arguments(options: Any, input_specification: Any) -> None:
+    """Refuse what Python's own errors would say less clearly."""
+    parts = [*(options.values() if isinstance(options, Mapping) else [options])]
+    if options is not None and not all(isinstance(part, Mapping) for part in parts):
+        raise InputError(
+            f'options are by part, such as {{"representation": {{"iterations": 5}}}}. Received: {options!r}.'
+        )
+    if "features" in (options or {}):
+        raise InputError("The trunk is as it is: options are of the representation and the classifier.")
+    if input_specification is not None and not isinstance(input_specification, InputSpecification):
+        raise InputError(
+            "input_specification is an InputSpecification, such as mpncov_zoo.info('resnet50').input. Received: "
+            f"{input_specification!r}."
+        )
+
+
+def _require_shape(source: keras.Model, shape: InputShape) -> None:
+    """Hold the shape of images to that of a trunk that fixes it."""
+    own = source.inputs[0].shape[1:]
+    if any(size not in (None, wanted) for size, wanted in zip(own, shape, strict=True)):
+        raise InputError(f"The trunk takes images of {own}. Received: {shape}; build the trunk for that shape.")
 
 
 def _functional(trunk: keras.Model) -> keras.Model:
@@ -148,7 +174,11 @@ def _functional(trunk: keras.Model) -> keras.Model:
             f"A trunk has one input, images (batch, height, width, 1 or 3 channels). Received: {shapes}; cut the model "
             "to such a part: keras.Model(images, features)."
         )
-    for layer in trunk.layers:
+    for layer in trunk._flatten_layers(include_self=False):
+        if not NAME.fullmatch(layer.name):
+            raise InputError(
+                f"TensorFlow's files hold names of letters, digits, '_', '.' and '-'. Received: a layer {layer.name!r}."
+            )
         if getattr(layer, "data_format", None) == "channels_first":
             raise InputError(
                 f"Images are (batch, height, width, channels) here, and the layer {layer.name!r} has 'channels_first': "
@@ -227,10 +257,7 @@ def _sizes(source: keras.Model, maps: Mapping[str, KerasTensor], specification: 
         try:
             shapes = model.compute_output_shape(wanted)
         except ValueError as error:
-            own = "x".join(map(str, source.inputs[0].shape[1:]))
-            raise InputError(
-                f"The trunk takes images of {own}. Received: {wanted[1:]}; build it for that size."
-            ) from error
+            raise InputError(f"The trunk takes no images of {wanted[1:]}: nothing is left of them.") from error
     return {name: tuple(shape[1:]) for name, shape in zip(maps, as_list(shapes), strict=True)}
 
 
@@ -248,6 +275,9 @@ def _default(trunk: keras.Model, sizes: MapShapes) -> tuple[str, ...]:
 
 
 def _require_maps(trunk: keras.Model, stages: Sequence[str], sizes: MapShapes) -> None:
+    taken = [stage for stage in stages if OURS.match(stage) and stage in sizes]
+    if taken:
+        raise InputError(f"{taken[0]!r} is the name of a stage that every network has: give the layer another name.")
     unknown = [stage for stage in stages if stage not in sizes]
     if unknown or not stages:
         received = ", ".join(unknown) or "none"
@@ -261,7 +291,7 @@ def _offer(sizes: MapShapes) -> str:
 
 
 def _number_of_classes(num_classes: int | None, labels: Sequence[str] | None) -> int:
-    if num_classes is None and labels is None:
+    if num_classes is None and not labels:
         raise InputError("The classifier is fresh: say how many classes it has, num_classes= or labels=.")
     return len(labels) if num_classes is None and labels is not None else num_classes  # pyright: ignore
 

@@ -11,7 +11,7 @@ from mpncov_zoo.assembly import precision
 from mpncov_zoo.backbones.blocks import folding
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.registry import PARTS
+from mpncov_zoo.registry import ATTACHED, PARTS
 from mpncov_zoo.specification import InputShape
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ def fold(model: ImageClassifier, dtype: str = "float32", input_shape: InputShape
         InputError: of `require_float32`.
     """
     require_float32(model)
+    if model.architecture.backbone == ATTACHED:
+        logger.info("%s: normalisations within a Keras model stay where they are", model.name)
     with precision(dtype), folding() as norms:
         folded = ImageClassifier(
             model.architecture,

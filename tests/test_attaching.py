@@ -169,6 +169,42 @@ def test_statistics_that_were_learned_are_in_the_artifact(tmp_path: Path) -> Non
         np.testing.assert_allclose(computed, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_model_within_a_trunk_is_built_as_often_as_one_likes(tmp_path: Path) -> None:
+    """Keras takes entries out of the configurations that it builds from."""
+    inner_inputs, inputs = keras.Input((8, 8, 4)), keras.Input((8, 8, 3))
+    inner = keras.Model(inner_inputs, layers.SpectralNormalization(layers.Conv2D(6, 3))(inner_inputs), name="inner")
+    x = layers.Conv2D(4, 1, name="first")(layers.Rescaling(1 / 255)(inputs))
+    trunk = keras.Model(inputs, layers.Conv2D(8, 3, name="last")(inner(x)), name="mine")
+    model = mpncov_zoo.attach(trunk, stages=["last"], num_classes=2)
+    model.save(tmp_path / "a.keras")
+    artifact.write(model, tmp_path / "a", tag="x", provenance={})
+    again = (keras.models.load_model(tmp_path / "a.keras"), mpncov_zoo.load(tmp_path / "a"), mpncov_zoo.optimize(model))
+    for network in again:
+        np.testing.assert_allclose(network(images(model)), model(images(model)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("axis", "mean"), [(None, 100.0), ((1, 3), None)])
+def test_normalization_over_other_axes(axis: Any, mean: float | None) -> None:
+    inputs = keras.Input((8, 8, 3))
+    scaled = layers.Normalization(axis=axis, mean=mean, variance=None if mean is None else 50.0)
+    if mean is None:
+        scaled.adapt(np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 3)))
+    trunk = keras.Model(inputs, layers.Conv2D(4, 3, name="last")(scaled(inputs)), name="mine")
+    model = mpncov_zoo.attach(trunk, stages=["last"], representation="gap", num_classes=0)
+    x = images(model)
+    np.testing.assert_allclose(model(x), np.mean(trunk(x), (1, 2)), rtol=1e-4, atol=1e-4)
+
+
+def test_a_trunk_of_mixed_precision_follows_the_program() -> None:
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        trunk = small()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model = mpncov_zoo.attach(trunk, num_classes=2)
+    assert {layer.dtype_policy.name for layer in model.features.layers} == {"float32"}
+
+
 def test_optimize() -> None:
     model = mpncov_zoo.attach(small(), num_classes=3)
     np.testing.assert_allclose(mpncov_zoo.optimize(model)(images(model)), model(images(model)), rtol=1e-5, atol=1e-6)
@@ -212,6 +248,11 @@ def channels_first() -> keras.Model:
     return keras.Model(inputs, layers.ZeroPadding2D(data_format="channels_first", name="own")(inputs))
 
 
+def called(name: str) -> keras.Model:
+    inputs = keras.Input((32, 32, 3))
+    return keras.Model(inputs, layers.Conv2D(4, 3, name=name)(layers.Rescaling(1 / 255)(inputs)), name="mine")
+
+
 class Subclassed(keras.Model):
     def call(self, x: Any) -> Any:
         return x
@@ -238,11 +279,18 @@ def unknown() -> keras.Model:
         (custom, {}, "layers of Keras and KerasHub.*Received: Own of .*, the layer 'own'"),
         (with_lambda, {}, "Received: Lambda of keras.layers, the layer 'own'"),
         (no_pixels, {}, "input of 'mine' is not known"),
-        (lambda: small(size=32), {"input_shape": (24, 24, 3)}, r"takes images of 32x32x3. Received: \(24, 24, 3\)"),
+        (small, {"input_shape": (24, 24, 3)}, r"takes images of \(32, 32, 3\)\. Received: \(24, 24, 3\)"),
+        (small, {"input_shape": (32, 32, 1)}, r"takes images of \(32, 32, 3\)\. Received: \(32, 32, 1\)"),
+        (lambda: called("a b"), {}, "letters, digits.*Received: a layer 'a b'"),
+        (lambda: called("logits"), {"stages": ["logits"]}, "'logits' is the name of a stage that every network has"),
+        (lambda: called("covariance_x"), {}, "'covariance_x' is the name of a stage"),
+        (small, {"input_specification": "resnet50"}, "is an InputSpecification.*Received: 'resnet50'"),
+        (small, {"options": {"representation": 3}}, "options are by part"),
+        (small, {"num_classes": None, "labels": []}, "num_classes= or labels="),
         (small, {"options": {"features": {}}}, "options are of the representation and the classifier"),
         (topped, {}, "has a top.*include_top=False.*joined 16x16x6, last 8x8x8"),
         (unknown, {}, "input of 'mine' is not known: pass input_specification="),
-        (small, {"stages": ["logits"]}, r"stages of mine are layers that give maps. Received: logits.*joined 16x16x6"),
+        (small, {"stages": ["norms"]}, r"stages of mine are layers that give maps. Received: norms.*joined 16x16x6"),
         (small, {"stages": []}, "Received: none"),
         (small, {"num_classes": None}, "num_classes= or labels="),
         (small, {"labels": ["a"]}, "3 classes need as many labels"),

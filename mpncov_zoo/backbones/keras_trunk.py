@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import keras
@@ -36,7 +37,7 @@ def keras_trunk(inputs: KerasTensor, *, graph: Mapping[str, Any], endpoints: Seq
         InputError: the graph names a class that is none of Keras' own.
     """
     _require_own_classes(graph)
-    trunk = keras.Model.from_config(dict(graph))
+    trunk = keras.Model.from_config(deepcopy(dict(graph)))  # Keras takes entries out of it
     moved = keras.models.clone_model(trunk, input_tensors=inputs, clone_function=lambda layer: layer)
     return dict(zip(endpoints, moved.outputs, strict=True))
 
@@ -44,7 +45,7 @@ def keras_trunk(inputs: KerasTensor, *, graph: Mapping[str, Any], endpoints: Seq
 def graph_of(inputs: KerasTensor, outputs: Sequence[KerasTensor], name: str) -> dict[str, Any]:
     """The part of a functional model between two ends as plain data, without weights.
 
-    The default dtype policy and the flags whether a layer learns are not stored. Statistics that a `Normalization` has
+    Dtype policies and the flags whether a layer learns are not stored. Statistics that a `Normalization` has
     learned become constants of the graph, as Keras computes with them.
 
     Args:
@@ -71,18 +72,19 @@ def _with_statistics(config: dict[str, Any], model: keras.Model) -> dict[str, An
     for described in config.get("layers", []):
         inner = described["config"]
         layer: Any = layers.get(inner.get("name"))
-        if isinstance(layer, keras.layers.Normalization):
+        if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None:
             values = {"mean": layer.mean, "variance": layer.variance}
-            inner.update({name: keras.ops.convert_to_numpy(value).ravel() for name, value in values.items()})
+            shape = layer.adapt_mean.shape  # of the axes that have statistics of their own
+            inner.update({name: keras.ops.convert_to_numpy(v).reshape(shape) for name, v in values.items()})
         elif isinstance(layer, keras.Model):
             _with_statistics(inner, layer)
     return config
 
 
 def _plain(value: Any) -> Any:
-    """As JSON holds it, without the default dtype policy and the flag whether a layer learns."""
+    """As JSON holds it, without dtype policies and the flags whether a layer learns."""
     if isinstance(value, Mapping):
-        kept = ((key, item) for key, item in value.items() if key != "trainable" and not _is_default(key, item))
+        kept = ((key, item) for key, item in value.items() if key != "trainable" and not _is_policy(key, item))
         return {str(key): _plain(item) for key, item in kept}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
@@ -93,10 +95,8 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{value!r} is no plain data")
 
 
-def _is_default(key: str, value: Any) -> bool:
-    """Whether a layer's entry is the policy that a program has which sets none."""
-    policy = isinstance(value, Mapping) and value.get("class_name") == "DTypePolicy" and value.get("config")
-    return key == "dtype" and isinstance(policy, Mapping) and policy.get("name") == "float32"
+def _is_policy(key: str, value: Any) -> bool:
+    return key == "dtype" and isinstance(value, Mapping) and "Policy" in str(value.get("class_name"))
 
 
 def _require_own_classes(graph: Any) -> None:

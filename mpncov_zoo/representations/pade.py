@@ -88,7 +88,10 @@ def _root(matrix: Any, degree: int, steps: int) -> tuple[Any, Backward]:
     """sqrt(norm) A P^-1 Q with A = matrix / norm, and the solution of its Lyapunov equation."""
     norm = frobenius_norm(matrix)
     normalized = matrix / norm
-    inverse_root = ops.solve(*_polynomials(normalized, degree))
+    above, below = _polynomials(normalized, degree)
+    # TensorFlow stops where an image's values are not numbers; so its system is another one, and its root NaN by Q.
+    finite = ops.all(ops.isfinite(above), axis=(1, 2), keepdims=True)
+    inverse_root = ops.solve(ops.where(finite, above, identity_like(above)), below)
     root = 0.5 * plus_transpose(normalized @ inverse_root)  # symmetric but for rounding
 
     def backward(cotangent: Any) -> Any:

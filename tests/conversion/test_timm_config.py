@@ -80,6 +80,10 @@ def test_other_files_of_that_name_are_passed_over(tmp_path: Path, config: str) -
         ({"input_size": [1, 28, 28]}, "input_size"),
         ({"crop_pct": 0}, "crop_pct"),
         ({"crop_pct": 1.2}, "crop_pct"),
+        ({"crop_pct": 1e-6}, "crop_pct"),
+        ({"input_size": [3, 0, 0]}, "input_size"),
+        ({"std": [0, 0, 0]}, "std"),
+        ({"mean": [123, 117, 104]}, "mean"),
     ],
 )
 def test_what_cannot_be_done_is_refused(tmp_path: Path, values: dict[str, Any], expected: str) -> None:

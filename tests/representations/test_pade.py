@@ -235,3 +235,12 @@ def test_refusals(options: dict[str, Any], message: str) -> None:
 def test_matrices_must_be_square() -> None:
     with pytest.raises(ValueError, match=r"Received: shape \(2, 3, 4\)"):
         pade_sqrt(tf.ones((2, 3, 4)))
+
+
+def test_an_image_that_is_no_number_leaves_the_others() -> None:
+    x = np.random.default_rng(0).normal(0, 1, (2, 4, 4, 6)).astype(np.float32)
+    expected = MPNCOV(square_root="pade")(x)
+    x[0] = np.nan
+    computed = np.asarray(MPNCOV(square_root="pade")(x))
+    assert np.isnan(computed[0]).all()
+    np.testing.assert_allclose(computed[1], np.asarray(expected)[1], rtol=1e-5, atol=1e-6)
