@@ -427,7 +427,7 @@ def require_consistent(described: Architecture) -> None:
         own = described.features_options
         named = attached(own["graph"], own["endpoints"], representation, described.stages, {}).name
     else:
-        named = _model(backbone, representation) if backbone in BACKBONES else None
+        named = next((name for name, parts in MODELS.items() if parts == (backbone, representation)), None)
     if named != described.name:
         raise ValueError(f"{described.name!r} is not of backbone {backbone!r} and representation {representation!r}")
 

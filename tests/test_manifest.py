@@ -304,7 +304,7 @@ RGB = {"channel_order": "RGB", "mean": [0.1, 0.2, 0.3], "std": [1, 1, 1]}
         ("size", [28], "size"),
         ("size", [28, 0], "greater than 0"),
         ("size", [28.0, 28.5], "valid integer"),
-        ("channel_order", "BGR", "'RGB' or 'L'"),
+        ("channel_order", "GBR", "'RGB', 'BGR' or 'L'"),
         ("resize", "long_side", "'short_side' or 'squash'"),
         ("crop_fraction", 0, "greater than 0"),
         ("crop_fraction", 1.01, "less than or equal to 1"),
