@@ -39,17 +39,19 @@ def main() -> None:
 
 def agreement(network: Any, optimized: Any, paths: list[str]) -> str:
     """One line: the share of images with the same best class, of all and of those that the network is sure of."""
-    same, sure = [], []
+    same, sure, apart = [], [], []
     for start in range(0, len(paths), BATCH):
         images = network.preprocess(paths[start : start + BATCH])
         exact, quick = np.asarray(network(images), np.float64), np.asarray(optimized(images))
+        apart.append(np.abs(exact - quick).max() / np.abs(exact).max())
         same.append(exact.argmax(1) == quick.argmax(1))
         weights = np.exp(exact - exact.max(1, keepdims=True))
         sure.append(weights.max(1) / weights.sum(1) > SURE)
     equal, certain = np.concatenate(same), np.concatenate(sure)
     of_sure = f"{100 * equal[certain].mean():.1f} %" if certain.any() else "none"
     share = f"{100 * equal.mean():.1f} % of {len(equal)} images"
-    return f"the same class for {share}, and for {of_sure} of the {certain.sum()} that it is sure of"
+    classes = f"the same class for {share}, and for {of_sure} of the {certain.sum()} that it is sure of"
+    return f"{classes}; logits within {max(apart):.1e} of a batch's largest"
 
 
 if __name__ == "__main__":

@@ -310,9 +310,13 @@ def _warn_of_length(model: ImageClassifier) -> None:
 def _copy_weights(source: keras.Model, model: ImageClassifier) -> None:
     """Give the features the weights of the trunk, and the flags whether a layer learns."""
     layers = {layer.name: layer for layer in source.layers}
+    normalizations = (layer for layer in source._flatten_layers() if isinstance(layer, keras.layers.Normalization))
+    constants = {id(variable) for layer in normalizations for variable in layer.weights}  # in the graph, by `graph_of`
     for layer in model.features.layers:
         if layer.weights:
-            layer.set_weights(layers[layer.name].get_weights())
+            given = [variable for variable in layers[layer.name].weights if id(variable) not in constants]
+            for variable, value in zip(layer.weights, given, strict=True):
+                variable.assign(value)
             pairs = zip(layer._flatten_layers(), layers[layer.name]._flatten_layers(), strict=True)
             for own, given in pairs:  # a model within before its layers, which it sets, too
                 own.trainable = given.trainable

@@ -153,9 +153,10 @@ def test_statistics_that_were_learned_are_in_the_artifact(tmp_path: Path) -> Non
     inputs = keras.Input((16, 16, 3))
     scaled = layers.Normalization(name="scaled")
     scaled.adapt(np.random.default_rng(0).uniform(0, 255, (8, 16, 16, 3)))
-    within = keras.Sequential(
-        [keras.Input((16, 16, 3)), layers.Conv2D(4, 1, name="inner"), layers.ReLU()], name="within"
-    )
+    centred = layers.Normalization(name="centred")
+    centred.adapt(np.random.default_rng(1).uniform(0.5, 1, (8, 16, 16, 3)))
+    parts = [keras.Input((16, 16, 3)), centred, layers.Conv2D(4, 1, name="inner"), layers.ReLU()]
+    within = keras.Sequential(parts, name="within")
     within.get_layer("inner").trainable = False
     trunk = keras.Model(inputs, layers.Conv2D(4, 1, name="last")(within(scaled(inputs))), name="mine")
     model = mpncov_zoo.attach(trunk, representation="gap", num_classes=2)
