@@ -42,7 +42,8 @@ __all__ = [
 ]
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-THREADS = min(8, (os.cpu_count() or 1) + 4)  # more than cores, since reading waits for disks
+CORES = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # by which Ray and Slurm say how many are this process'
+THREADS = min(8, int(CORES if CORES.isdecimal() else os.cpu_count() or 1) + 4)  # more, since reading waits for disks
 LARGE = 2**24  # pixels, which take 150 MB while they are decoded and resized
 _MAX_INTERMEDIATE_PIXELS = 2**28  # 1 GB in Pillow: a square input of 256 up to an aspect ratio of 4096
 

@@ -23,7 +23,7 @@ def import_tensorflow() -> None:
         _import_keras()
         return
     os.environ[LOG_LEVEL] = "3"
-    with _native_stderr_held():
+    with native_stderr_held():
         _import_keras()
         try:
             import tensorflow  # noqa: F401
@@ -38,7 +38,7 @@ def import_keras() -> None:
         InputError: as `import_tensorflow` raises it.
     """
     os.environ.setdefault(LOG_LEVEL, "3")
-    with _native_stderr_held():
+    with native_stderr_held():
         _import_keras()
 
 
@@ -75,7 +75,7 @@ def require_tensorflow_backend(what: str) -> None:
 
 
 @contextmanager
-def _native_stderr_held() -> Iterator[None]:
+def native_stderr_held() -> Iterator[None]:
     """Keep back what is written to file descriptor 2; show it only if there is an exception.
 
     TensorFlow 2.21 logs six lines while it is imported, before its own log level applies.

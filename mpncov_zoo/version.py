@@ -1,3 +1,13 @@
-"""The version of this package."""
+"""The version of this package, and those of others."""
+
+from collections.abc import Iterable
+from importlib.metadata import packages_distributions, version
 
 __version__ = "0.1.0"
+
+
+def versions_of(modules: Iterable[str]) -> dict[str, str]:
+    """The versions of the packages that hold these modules here, by the packages' names; none for what is missing."""
+    holding = packages_distributions()
+    names = {name for module in modules for name in holding.get(module, ())}
+    return {name: version(name) for name in sorted(names)}

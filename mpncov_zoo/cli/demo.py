@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
         help="names of `mpncov-zoo list`, NAME.TAG, or paths of artifacts or runs; by default what is bundled",
     )
     parser.add_argument(
-        "--neighbours", metavar="FILE", help="of `mpncov-zoo features`: show its images that are nearest"
+        "--neighbours", metavar="PATH", help="what `mpncov-zoo features` wrote: show its images that are nearest"
     )
 
 

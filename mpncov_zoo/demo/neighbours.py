@@ -8,8 +8,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from mpncov_zoo.errors import InputError, ZooError
+from mpncov_zoo.errors import InputError
 from mpncov_zoo.features.extraction import Extract
+from mpncov_zoo.features.tables import import_parquet
 
 SUFFIXES = (".npy", ".npz", ".parquet")
 TOLERANCE = 1e-3  # of the cosine between a row of the file and the same image computed now
@@ -56,20 +57,20 @@ class Neighbours:
 
 
 def read_features(path: str) -> Neighbours:
-    """Read a file of `mpncov-zoo features`.
+    """Read what `mpncov-zoo features` wrote.
 
     Args:
-        path: it ends with .npz, .npy or .parquet.
+        path: a file that ends with .npz, .npy or .parquet, or a directory of Parquet files.
 
     Raises:
         InputError: it is missing or no such file, or holds other features than one vector an image.
         ZooError: pyarrow is missing.
     """
     file = Path(path)
-    if file.suffix not in SUFFIXES:
-        raise InputError(f"--neighbours must end with {', '.join(SUFFIXES)}. Received: {path!r}.")
+    if file.suffix not in SUFFIXES and not file.is_dir():
+        raise InputError(f"--neighbours must end with {', '.join(SUFFIXES)}, or be a directory. Received: {path!r}.")
     try:
-        names, features = _READERS[file.suffix](file)
+        names, features = (_read_parquet if file.is_dir() else _READERS[file.suffix])(file)
         features = np.asarray(features)
     except FileNotFoundError as error:
         raise InputError(f"No file {str(error.filename or path)!r}: `mpncov-zoo features` writes it.") from None
@@ -135,13 +136,10 @@ def _read_npy(path: Path) -> tuple[Sequence[str], np.ndarray]:
 
 
 def _read_parquet(path: Path) -> tuple[Sequence[str], np.ndarray]:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise ZooError("Reading Parquet needs pyarrow: pip install 'mpncov-zoo[features]'.") from None
-    table = pyarrow.parquet.read_table(path, columns=["path", "features"])
+    table = import_parquet().read_table(path, columns=["path", "features"])
     column = table.column("features").combine_chunks()
-    return table.column("path").to_pylist(), column.flatten().to_numpy().reshape(len(column), -1)
+    features = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    return table.column("path").to_pylist(), features.reshape(len(column), -1)
 
 
 _READERS = {".npz": _read_npz, ".npy": _read_npy, ".parquet": _read_parquet}

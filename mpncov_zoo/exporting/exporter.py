@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import packages_distributions, version
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from mpncov_zoo.registry import REPRESENTATIONS
 from mpncov_zoo.representations import CBP, MPNCOV
 from mpncov_zoo.representations.covariance import multiplications
 from mpncov_zoo.specification import InputShape
-from mpncov_zoo.version import __version__
+from mpncov_zoo.version import __version__, versions_of
 
 logger = logging.getLogger(__name__)
 
@@ -293,16 +292,9 @@ def _describe(
         outputs=(order.output,),
         labels=network.labels,
         check=check,
-        versions={"mpncov-zoo": __version__, **_versions(format)},
+        versions={"mpncov-zoo": __version__, **versions_of((*FORMATS[format].packages, "tensorflow", "keras"))},
         files=describe_files(directory),
     )
     text = json.dumps(report.model_dump(mode="json"), indent=2)
     (directory / DESCRIPTION_FILE).write_text(f"{text}\n", encoding="utf-8", newline="\n")
     return report
-
-
-def _versions(format: str) -> dict[str, str]:
-    """Of what wrote and ran the file, by the names of the packages that hold these modules here."""
-    holding = packages_distributions()
-    names = {name for module in (*FORMATS[format].packages, "tensorflow", "keras") for name in holding.get(module, ())}
-    return {name: version(name) for name in sorted(names)}

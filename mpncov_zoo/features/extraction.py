@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.features.reading import read_all, read_batches
+from mpncov_zoo.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
@@ -36,6 +37,53 @@ class Rows:
     read: tuple[int, ...]
     features: dict[str, np.ndarray]
     unreadable: tuple[InputError, ...]
+
+
+def extractor(
+    model: str | PathLike[str] | ImageClassifier,
+    stages: Sequence[str] | None = None,
+    pool: str | None = None,
+    *,
+    hub: str | PathLike[str] | None = None,
+    cache_dir: str | PathLike[str] | None = None,
+    offline: bool | None = None,
+) -> tuple[ImageClassifier, FeatureExtractor]:
+    """A pretrained network, and the same up to a stage or to pooled stages, made fast by `mpncov_zoo.optimize`.
+
+    Args:
+        model: its name or path, or the network.
+        stages: a stage of the network, by default its representation; or stages of the trunk, for `pool`.
+        pool: "mpncov", "gap", "bcnn" or "cbp", which joins these stages.
+        hub: of `mpncov_zoo.load`, for a name.
+        cache_dir: of `mpncov_zoo.load`.
+        offline: of `mpncov_zoo.load`.
+
+    Raises:
+        InputError: the stages and the pooling do not fit together, or what computes them has random weights.
+        UnknownModel, NoPretrainedWeights, FetchError, IntegrityError: of `mpncov_zoo.load`.
+    """
+    stages = tuple(stages or REPRESENTATION)
+    if pool is None and len(stages) > 1:
+        raise InputError(f"{', '.join(stages)}: several stages need a pooling that joins them, such as mpncov.")
+    if pool is not None and stages == REPRESENTATION:
+        raise InputError(f"The pooling {pool} needs a stage of the trunk to stand on, such as stage2.")
+    import_tensorflow()
+    from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
+    from mpncov_zoo.inference import optimize
+    from mpncov_zoo.pretrained import require_pretrained
+    from mpncov_zoo.zoo import load
+
+    if isinstance(model, ImageClassifier):
+        if pool is not None or any(value is not None for value in (hub, cache_dir, offline)):
+            raise InputError(f"{model.name} is a network already: only a stage is left to say.")
+        network = model
+    else:
+        how = {} if pool is None else {"num_classes": 0, "representation": pool, "stages": stages}
+        network = load(os.fspath(model), True, hub=hub, cache_dir=cache_dir, offline=offline, **how)
+        stages = stages if pool is None else REPRESENTATION
+        require_pretrained(network, *stages)
+    fast = network if network.folded or network.dtype_policy.name != "float32" else optimize(network)
+    return network, FeatureExtractor(fast, stages)
 
 
 class Extract:
@@ -111,10 +159,22 @@ class Extract:
         names = names or [_named(image, index) for index, image in enumerate(images)]
         return self._rows(read_all(images, self.network.preprocess, names))
 
-    def files(self, paths: Sequence[str], batch_size: int) -> Iterator[tuple[list[str], Rows]]:
-        """The features of files, so many at a time, beside their paths; while some are computed, the next are read."""
-        for batch in read_batches(paths, self.network.preprocess, batch_size):
+    def files(
+        self, paths: Sequence[str], batch_size: int, images: Iterable[Any] | None = None
+    ) -> Iterator[tuple[list[str], Rows]]:
+        """The features of files, so many at a time, beside their paths; while some are computed, the next are read.
+
+        Args:
+            paths: of the files.
+            batch_size: images at once.
+            images: what `rows` takes, where the paths are names alone, or functions that give it and are called on
+                the threads that decode; as many as paths.
+        """
+        for batch in read_batches(paths, self._preprocessed, batch_size, images):
             yield [path for path, _ in batch], self._rows([image for _, image in batch])
+
+    def _preprocessed(self, image: Any) -> np.ndarray:
+        return self.network.preprocess(image() if callable(image) else image)
 
     def _rows(self, found: Sequence[np.ndarray | InputError]) -> Rows:
         good = {index: image for index, image in enumerate(found) if not isinstance(image, InputError)}

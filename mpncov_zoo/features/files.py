@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from mpncov_zoo.complete import replacing
-from mpncov_zoo.errors import InputError, ZooError
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.features.tables import COMPRESSION, feature_table, import_parquet, require_text
 
 
 class FeatureFile(Protocol):
@@ -87,36 +88,21 @@ class NpzFile(NpyFile):
 
 
 class ParquetFile:
-    """The columns `path` and `features`, a list of fixed length; its metadata has the shape of one image's features."""
+    """The columns `path` and `features`, as `feature_table` has them."""
 
     def __init__(self, path: Path):
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ImportError:
-            raise ZooError("Writing Parquet needs pyarrow: pip install 'mpncov-zoo[features]'.") from None
-        self.arrow = pyarrow
+        self.parquet = import_parquet()
         self.file = path.open("xb")
         self.writer: Any = None
 
     def check(self, names: Sequence[str]) -> None:
-        try:
-            "".join(names).encode()
-        except UnicodeEncodeError:
-            raise InputError("A path is not UTF-8, which Parquet's text must be; write .npz instead.") from None
+        require_text(names)
 
     def append(self, paths: Sequence[str], rows: np.ndarray) -> None:
-        arrow = self.arrow
-        flat = rows.reshape(len(rows), -1)
-        features = arrow.FixedSizeListArray.from_arrays(arrow.array(flat.ravel()), flat.shape[1])
-        metadata = {"shape": " ".join(map(str, rows.shape[1:]))}
-        schema = arrow.schema(
-            [arrow.field("path", arrow.string()), arrow.field("features", features.type, metadata=metadata)]
-        )
+        table = feature_table(paths, rows)
         if self.writer is None:
-            self.writer = arrow.parquet.ParquetWriter(self.file, schema)
-        names = arrow.array(list(paths), arrow.string())
-        self.writer.write_table(arrow.Table.from_arrays([names, features], schema=schema))
+            self.writer = self.parquet.ParquetWriter(self.file, table.schema, compression=COMPRESSION)
+        self.writer.write_table(table)
 
     def finish(self) -> None:
         _require_rows(self.writer)

@@ -132,8 +132,11 @@ def fit(x: np.ndarray, labels: np.ndarray, classes: int, *, balanced: bool = Fal
     return replace(machine, weights=machine.weights * factor, bias=machine.bias * factor)
 
 
-def require_scikit_learn() -> None:
+def require_scikit_learn(what: str = "A probe needs") -> None:
     """Refuse to begin without the library.
+
+    Args:
+        what: the beginning of the message.
 
     Raises:
         ZooError: it is not installed.
@@ -141,7 +144,7 @@ def require_scikit_learn() -> None:
     try:
         import sklearn  # noqa: F401
     except ImportError:
-        raise ZooError("A probe needs scikit-learn: pip install 'mpncov-zoo[features]'.") from None
+        raise ZooError(f"{what} scikit-learn: pip install 'mpncov-zoo[features]'.") from None
 
 
 def _machine(x: np.ndarray, labels: np.ndarray, constant: float, balanced: bool, seed: int) -> Linear:

@@ -92,14 +92,28 @@ def read_all(images: Sequence[Any], read: Read, names: Sequence[str]) -> list[np
     return on_threads(one, images)
 
 
-def read_batches(paths: Iterable[str], read: Read, batch_size: int) -> Iterator[list[ReadImage]]:
+def read_batches(
+    paths: Iterable[str], read: Read, batch_size: int, images: Iterable[Any] | None = None
+) -> Iterator[list[ReadImage]]:
     """Read the images of files in batches; an unreadable image is replaced by its error.
 
     While a batch is used, the next one is read on a thread. This is not done if the paths come one by one, as from
     standard input, since the next path may take long to come.
+
+    Args:
+        paths: of the images.
+        read: image -> (1, height, width, channels), raising InputError: `ImageClassifier.preprocess`.
+        batch_size: images at once.
+        images: what `read` gets of each instead of its path.
     """
-    read_one = (list(zip(batch, read_all(batch, read, batch), strict=True)) for batch in batches(paths, batch_size))
-    return _ahead(read_one) if isinstance(paths, Sequence) else read_one
+    given = None if images is None else iter(images)
+
+    def read_one(names: list[str]) -> list[ReadImage]:
+        batch = names if given is None else list(islice(given, len(names)))
+        return list(zip(names, read_all(batch, read, names), strict=True))
+
+    found = (read_one(batch) for batch in batches(paths, batch_size))
+    return _ahead(found) if isinstance(paths, Sequence) else found
 
 
 def _ahead(items: Iterator[Item]) -> Iterator[Item]:

@@ -67,16 +67,21 @@ def stored_features(
 
 def _identity(network: ImageClassifier) -> bytes:
     """What decides on the features of an image: the network up to its representation, and how images are read."""
-    digest = hashlib.sha256()
-    for name, variable in network.named_variables().items():
-        if not name.startswith("classifier/"):
-            digest.update(name.encode())
-            digest.update(np.asarray(variable.value).tobytes())
     architecture = network.architecture.to_dict()
     del architecture["classifier_options"]
     specification = network.input_specification.model_dump(mode="json")
     facts = [FORMAT, network.dtype_policy.name, architecture, list(network.input_shape), specification]
-    return json.dumps([*facts, digest.hexdigest()]).encode()
+    return json.dumps([*facts, weights_digest(network)]).encode()
+
+
+def weights_digest(network: ImageClassifier, stages: Sequence[str] = ()) -> str:
+    """The sha256 of the names and values of the weights up to the representation; of all for the stage "logits"."""
+    digest = hashlib.sha256()
+    for name, variable in network.named_variables().items():
+        if not name.startswith("classifier/") or "logits" in stages:
+            digest.update(name.encode())
+            digest.update(np.asarray(variable.value).tobytes())
+    return digest.hexdigest()
 
 
 def _write(

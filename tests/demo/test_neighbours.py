@@ -12,7 +12,7 @@ import mpncov_zoo
 from mpncov_zoo.demo.neighbours import Neighbours, match, read_features
 from mpncov_zoo.demo.networks import Network
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.features import Extract, feature_file
+from mpncov_zoo.features import Extract, extract, feature_file
 from tests.photos import photo
 
 PATHS = ["a.png", "b.png", "c.png"]
@@ -35,6 +35,16 @@ def test_files_of_features_are_read_as_they_were_written(tmp_path: Path, suffix:
     found = read_features(written(tmp_path / f"features{suffix}", ROWS))
     assert found.paths == (*PATHS,)
     np.testing.assert_allclose(found.directions, ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True), rtol=1e-6)
+
+
+def test_a_directory_of_features(network: Network, artifact_hub: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        Image.fromarray(photo(28 + number, 28)[..., 0]).save(tmp_path / f"{number}.png")
+    (tmp_path / "broken.png").write_text("<html>")
+    extract("mpncov_cifar_resnet20", [tmp_path], tmp_path / "out", rows_per_file=2, dtype="float16", hub=artifact_hub)
+    found = read_features(str(tmp_path / "out"))
+    assert sorted(found.paths) == [str(tmp_path / f"{number}.png") for number in range(3)]
+    assert match(found, [network]) == {network.name}
 
 
 def test_the_nearest_have_the_largest_cosines() -> None:

@@ -1,0 +1,247 @@
+"""The output of a run over many images: Parquet files, each complete or absent, that say what they are of.
+
+Every chunk of images becomes one file, named by the images in it. So a chunk that is computed twice, as after a worker
+was lost, is written to the same file, and what is left to do is what no file has.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.features.places import Place, reason
+from mpncov_zoo.features.tables import COMPRESSION, feature_table, import_parquet, to_bytes
+
+DESCRIPTION = "_dataset.json"
+COMPONENTS = "_components.npz"
+ERRORS = "_errors.parquet"  # readers of a directory of Parquet files pass over what begins with _
+BESIDE = ".errors.parquet"  # of a single file, instead of its own ending
+PART = "part-"
+SUFFIX = ".parquet"
+KEY = b"mpncov_zoo"  # of a single file's metadata: the description
+JOINED = b"parts"  # of a single file's metadata: the names of the parts that it was made of
+UNREADABLE = b"unreadable"  # of a part's metadata: [[path, reason], ...]
+FREE = ("versions",)  # what may differ between runs into one output
+READERS = 8  # threads
+logger = logging.getLogger(__name__)
+
+Errors = dict[str, str]  # path -> reason
+
+
+class Parts:
+    """A directory of Parquet files; or one file, which is made of them in the end.
+
+    Args:
+        output: the directory, or a path that ends with .parquet. Beside that file, until it is complete, the parts are
+            in `<output>.partial`.
+    """
+
+    def __init__(self, output: str):
+        import_parquet()
+        self.output = output.rstrip("/") or output
+        self.single = Place(self.output) if self.output.endswith(SUFFIX) else None
+        self.directory = Place(f"{self.output}.partial" if self.single else self.output)
+        if self.single is not None and self.single.is_directory():
+            raise InputError(f"{output!r} is a directory; give the path of a file, or a name without {SUFFIX}.")
+        if self.directory.is_file():
+            raise InputError(f"{output!r} is a file. A directory is written, or one file that ends with {SUFFIX}.")
+
+    @property
+    def location(self) -> str:
+        """The output as another process finds it."""
+        return (self.single or self.directory).location
+
+    def description(self) -> dict[str, Any] | None:
+        """What the output is of, as an earlier run said it; None if there is none.
+
+        Raises:
+            InputError: there is something else in its place.
+        """
+        names = self.directory.names()
+        if DESCRIPTION in names:
+            return _json(self.directory / DESCRIPTION)
+        if any(not name.startswith((".", "_")) for name in names):
+            raise InputError(f"{self.directory.name} holds something else, without {DESCRIPTION}: give another output.")
+        if self.single is not None and self.single.is_file():
+            text = _metadata(self.single).get(KEY)
+            if text is None:
+                raise InputError(f"{self.output} is a file of something else: give another output.")
+            return json.loads(text)
+        return None
+
+    def begin(self, description: Mapping[str, Any]) -> None:
+        """Begin, or go on with what an earlier run began.
+
+        Raises:
+            InputError: the output is of another model or other settings, or cannot be written.
+        """
+        plain = json.loads(json.dumps(description))
+        before = self.description()
+        if before is not None:
+            changed = [key for key in plain if key not in FREE and before.get(key) != plain[key]]
+            if changed:
+                pairs = "; ".join(
+                    f"{key}: {_short(before.get(key))} there, {_short(plain[key])} now" for key in changed
+                )
+                raise InputError(f"{self.output} holds other features ({pairs}). Give another output.")
+            if before.get("versions") != plain.get("versions"):
+                logger.info("%s was begun with other versions: %s", self.output, before.get("versions"))
+        if self.single is not None and self.single.is_file():
+            for name in json.loads(
+                _metadata(self.single).get(JOINED, b"[]")
+            ):  # of a run that ended before it removed them
+                (self.directory / name).remove()
+        if DESCRIPTION not in self.directory.names():
+            (self.directory / DESCRIPTION).write(json.dumps(plain, indent=1).encode() + b"\n")
+
+    def done(self) -> tuple[set[str], Errors]:
+        """The images that have a row, and those that could not be read.
+
+        Raises:
+            InputError: a file is damaged, or an image has two rows.
+        """
+        names: set[str] = set()
+        errors: Errors = {}
+        count = 0
+        with ThreadPoolExecutor(READERS) as pool:
+            for paths, unreadable in pool.map(_contents, self._files()):
+                names.update(paths)
+                errors.update(unreadable)
+                count += len(paths)
+        if count != len(names):
+            raise InputError(f"{self.output}: {count - len(names)} images have more than one row. Begin anew.")
+        return names, {path: why for path, why in errors.items() if path not in names}
+
+    def write(
+        self,
+        key: str,
+        names: Sequence[str],
+        labels: Sequence[Any],
+        rows: np.ndarray,
+        errors: Errors,
+        label_type: str | None,
+    ) -> None:
+        """Write the images of a chunk.
+
+        Args:
+            key: of the chunk.
+            names: of the images that could be read.
+            labels: of each, or None.
+            rows: (images, ...), float32 or float16.
+            errors: the images that could not.
+            label_type: "int64" or "string", or None for no such column.
+        """
+        metadata = {UNREADABLE: json.dumps([*errors.items()]).encode()} if errors else None
+        table = feature_table(names, rows, labels, label_type).replace_schema_metadata(metadata)
+        (self.directory / f"{PART}{key}{SUFFIX}").write(to_bytes(table))
+
+    def finish(self) -> tuple[int, Errors, str | None]:
+        """Write the list of what could not be read, and the single file.
+
+        Returns:
+            The number of rows, the images that could not be read, and where they are listed if there are any.
+
+        Raises:
+            InputError: there is no row at all.
+        """
+        import pyarrow
+
+        names, errors = self.done()
+        if not names:
+            raise InputError("None of the images could be read." + _first(errors))
+        listed = (
+            self.directory / ERRORS if self.single is None else Place(f"{self.output.removesuffix(SUFFIX)}{BESIDE}")
+        )
+        if errors:
+            paths = sorted(errors)
+            reasons = [errors[path] for path in paths]
+            listed.write(to_bytes(pyarrow.table({"path": paths, "reason": reasons})))
+        else:
+            listed.remove()
+        for name in self.directory.names():
+            if name.startswith(f".{PART}"):  # what a killed worker had begun to write
+                (self.directory / name).remove()
+        if self.single is not None:
+            self._join(self.single)
+        return len(names), errors, listed.name if errors else None
+
+    def _parts(self) -> list[Place]:
+        names = self.directory.names()
+        return [self.directory / name for name in names if name.startswith(PART) and name.endswith(SUFFIX)]
+
+    def _files(self) -> list[Place]:
+        before = [self.single] if self.single is not None and self.single.is_file() else []
+        return [*before, *self._parts()]
+
+    def _join(self, target: Place) -> None:
+        """Make the single file of all parts, and remove them."""
+        parquet = import_parquet()
+        parts = [place.inner.rpartition("/")[2] for place in self._parts()]
+        metadata = {KEY: (self.directory / DESCRIPTION).read(), JOINED: json.dumps(parts).encode()}
+        beside = Path(target.inner).parent if target.is_local else None
+        with tempfile.TemporaryDirectory(prefix=".joining-", dir=beside) as scratch:
+            joined = Path(scratch) / "joined.parquet"
+            writer = None
+            for table in (table for place in self._files() for table in _tables(place)):
+                if writer is None:
+                    schema = table.schema.with_metadata(metadata)
+                    writer = parquet.ParquetWriter(joined, schema, compression=COMPRESSION)
+                writer.write_table(table.replace_schema_metadata(metadata))
+            assert writer is not None  # `finish` has seen rows
+            writer.close()
+            target.take(joined)
+        self.directory.remove()
+
+
+def _contents(place: Place) -> tuple[list[str], Errors]:
+    parquet = import_parquet()
+    opened = place.open()
+    try:
+        with opened:
+            table = parquet.read_table(opened, columns=["path"])
+    except (OSError, ValueError) as error:
+        raise InputError(f"{place.name} is damaged ({reason(error)}): remove it, and run again.") from error
+    unreadable = (table.schema.metadata or {}).get(UNREADABLE, b"[]")
+    return table.column("path").to_pylist(), dict(json.loads(unreadable))
+
+
+def _metadata(place: Place) -> Mapping[bytes, bytes]:
+    parquet = import_parquet()
+    opened = place.open()
+    try:
+        with opened:
+            return parquet.read_schema(opened).metadata or {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{place.name} is no Parquet file ({reason(error)}): give another output.") from error
+
+
+def _tables(place: Place) -> Iterator[Any]:
+    parquet = import_parquet()
+    with place.open() as opened:
+        file = parquet.ParquetFile(opened)
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group)
+
+
+def _json(place: Place) -> dict[str, Any]:
+    try:
+        return json.loads(place.read())
+    except ValueError as error:
+        raise InputError(f"{place.name} is damaged ({error}): give another output.") from error
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _first(errors: Errors) -> str:
+    return f" The first: {min(errors.items())[1]}" if errors else ""
