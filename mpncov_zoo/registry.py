@@ -175,6 +175,19 @@ def _alexnet() -> Backbone:
     )
 
 
+def _vgg_m() -> Backbone:
+    hidden = {"hidden": (4096, 4096), "dropout": 0.5}
+    return Backbone(
+        "vgg_m",
+        {},
+        second_order={"last_pool": False},
+        first_order="flatten",
+        representation={"flatten": {"size": 6}, "mpncov": {"dimension_reduction": 256}},
+        classifier={"mpncov": hidden, "flatten": hidden},
+        input=IMAGENET_INPUT.model_copy(update={"std": (1 / 255,) * 3}),  # it takes 0..255 less the mean
+    )
+
+
 def _densenet(*repeats: int, stem: int = 64, growth: int = 32) -> Backbone:
     return Backbone(
         "densenet",
@@ -230,6 +243,7 @@ BACKBONES: Mapping[str, Backbone] = {
     "vgg16_bn": _vgg(2, 2, 3, 3, 3, batch_norm=True),
     "vgg19": _vgg(2, 2, 4, 4, 4, batch_norm=False),
     "vgg19_bn": _vgg(2, 2, 4, 4, 4, batch_norm=True),
+    "vgg_m": _vgg_m(),
     "densenet121": _densenet(6, 12, 24, 16),
     "densenet161": _densenet(6, 12, 36, 24, stem=96, growth=48),
     "densenet169": _densenet(6, 12, 32, 32),

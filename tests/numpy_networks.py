@@ -14,10 +14,12 @@ Endpoints = dict[str, np.ndarray]
 EPSILON = 1e-5
 
 
-def convolve(x: np.ndarray, kernel: np.ndarray, strides: int = 1, bias: np.ndarray | None = None) -> np.ndarray:
+def convolve(
+    x: np.ndarray, kernel: np.ndarray, strides: int = 1, bias: np.ndarray | None = None, pad: int | None = None
+) -> np.ndarray:
     """Cross-correlate with a kernel (size, size, in, out), symmetrically padded with zeros."""
     size = kernel.shape[0]
-    windows = _windows(x, size, strides, pad=(size - 1) // 2, value=0.0)
+    windows = _windows(x, size, strides, pad=(size - 1) // 2 if pad is None else pad, value=0.0)
     return np.einsum("bhwijc,ijco->bhwo", windows, kernel, optimize=True) + (0 if bias is None else bias)
 
 
@@ -71,6 +73,33 @@ def vgg(weights: Weights, x: np.ndarray, repeats: tuple[int, ...], batch_norm: b
         endpoints[f"stage{stage}"] = x
         x = max_pool(x, 2)
     return {**endpoints, "pool": x} if last_pool else endpoints
+
+
+def vgg_m(
+    weights: Weights, x: np.ndarray, local_response: tuple[int, float, float, float], last_pool: bool
+) -> Endpoints:
+    """As MatConvNet's `cnn_imagenet_init` lists it: strides and pads of the convolutions, of the second pool below."""
+    endpoints = {}
+    for stage, (strides, pad) in enumerate(((2, 0), (2, 1), (1, 1), (1, 1), (1, 1)), 1):
+        name = f"stage{stage}_conv1"
+        x = rectify(convolve(x, weights[f"{name}/kernel"], strides, weights[f"{name}/bias"], pad))
+        if stage <= 2:
+            x = local_response_normalization(x, *local_response)
+        endpoints[f"stage{stage}"] = x
+        if stage == 2:
+            x = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=-np.inf)
+        if stage <= 2:
+            x = max_pool(x, 3)
+    return {**endpoints, "pool": max_pool(x, 3)} if last_pool else endpoints
+
+
+def local_response_normalization(x: np.ndarray, depth: int, kappa: float, alpha: float, beta: float) -> np.ndarray:
+    """Channel by channel: x / (kappa + alpha * the sum of the squares in its window)^beta."""
+    x = x.astype(np.float64)
+    before, channels = (depth - 1) // 2, x.shape[-1]
+    windows = [slice(max(0, c - before), c - before + depth) for c in range(channels)]
+    sums = np.stack([(x[..., window] ** 2).sum(-1) for window in windows], -1)
+    return x / (kappa + alpha * sums) ** beta
 
 
 Residual = Callable[[Weights, str, np.ndarray, int], np.ndarray]

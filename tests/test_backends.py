@@ -55,6 +55,7 @@ NETWORKS: tuple[tuple[str, int, Mapping[str, Mapping[str, Any]]], ...] = (  # na
             "classifier": {"hidden": (16,)},
         },
     ),
+    ("vgg_m", 64, {"representation": {"size": 1}, "classifier": {"hidden": (16,)}}),
 )
 EXACT = NETWORKS[2]
 LAYER_CASES = tuple((kind, options, dtype) for kind, options in LAYERS for dtype in ("float32", "float64"))

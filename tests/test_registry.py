@@ -15,6 +15,7 @@ BACKBONES = {  # as README names them
     "alexnet",
     *(f"vgg{depth}" for depth in (11, 13, 16, 19)),
     *(f"vgg{depth}_bn" for depth in (11, 13, 16, 19)),
+    "vgg_m",
     *(f"densenet{depth}" for depth in (121, 161, 169, 201)),
     "inception_v3",
     *(f"efficientnet_lite{depth}" for depth in (0, 1, 2)),
@@ -65,7 +66,7 @@ def test_every_alias_leads_to_a_model_and_shadows_none() -> None:
     assert set(registry.ALIASES.values()) <= set(registry.model_names())
     assert not set(registry.ALIASES) & set(registry.MODELS)
     # <first-order representation>_<backbone>; upstream's and one spelling more, pytorchcv's, the TensorFlow code's
-    assert len(registry.ALIASES) == len(BACKBONES) + 25 + 1 + 6 + 8
+    assert len(registry.ALIASES) == len(BACKBONES) + 26 + 1 + 6 + 8
     assert not [alias for alias in registry.ALIASES if "mpncov" in alias and "preact" in alias]
 
 
@@ -92,6 +93,13 @@ def test_unknown_name_without_close_matches_says_where_to_look() -> None:
         ("vgg16_bn", {"last_pool": None}, {}, {"hidden": (4096, 4096), "dropout": 0.5}),
         (
             "mpncov_vgg16_bn",
+            {"last_pool": False},
+            {"dimension_reduction": 256},
+            {"hidden": (4096, 4096), "dropout": 0.5},
+        ),
+        ("vgg_m", {"last_pool": None}, {"size": 6}, {"hidden": (4096, 4096), "dropout": 0.5}),
+        (
+            "mpncov_vgg_m",
             {"last_pool": False},
             {"dimension_reduction": 256},
             {"hidden": (4096, 4096), "dropout": 0.5},

@@ -17,6 +17,7 @@ from mpncov_zoo.backbones import (
     keras_trunk,
     resnet,
     vgg,
+    vgg_m,
 )
 
 __all__ = ["FAMILIES"]
@@ -30,4 +31,5 @@ FAMILIES: Mapping[str, Callable[..., dict[str, KerasTensor]]] = {
     "keras": keras_trunk.keras_trunk,
     "resnet": resnet.resnet,
     "vgg": vgg.vgg,
+    "vgg_m": vgg_m.vgg_m,
 }
