@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from conversion.maps import TRANSFORMS
+from conversion.maps import TRANSFORMS, matconvnet
 from conversion.planning import Plan, make_plan, num_classes
 from conversion.readers import StoredTensors, read_checkpoint
-from conversion.readers.reading import release
+from conversion.readers.reading import Described, release
 from conversion.recognition import Recognition, listed, recognise, shown
 from conversion.timm_config import CONFIG_FILE, Neighbour, beside
 from mpncov_zoo import registry
@@ -88,17 +88,24 @@ def prepare(
     stored = read_checkpoint(path, key)
     row = registry.backbone_of(model)
     neighbour = beside(path, registry.architecture(model).backbone) if entry is None else None
-    specification = (entry or neighbour or row).input
+    described = stored.network
+    specification = described.input if described is not None else None
+    specification = specification or (entry or neighbour or row).input
     try:
         standard = registry.architecture(model, options=entry.options if entry is not None else None, stages=())
-        recognition = recognise(stored.tensors, architecture or standard)
+        wanted = architecture or standard
+        if described is not None:
+            wanted = matconvnet.adapted(wanted, described, stored.tensors)
+        recognition = recognise(stored.tensors, wanted)
+        if described is not None:
+            matconvnet.require_same(recognition.architecture, described)
         classes = num_classes(recognition, stored.tensors)
         network = ImageClassifier(
             recognition.architecture,
             num_classes=classes,
             input_shape=(*specification.size, specification.channels),
             input_specification=specification,
-            labels=_labels(labels, entry, neighbour, classes),
+            labels=_labels(labels, entry, neighbour, classes, described),
             initialize=(),
         )
         plan = make_plan(recognition, stored.tensors, network)
@@ -116,6 +123,8 @@ def _notes(recognition: Recognition, stored: StoredTensors) -> tuple[str, ...]:
     notes = [recognition.family.note] if recognition.family.note else []
     if recognition.prefix:
         notes.append(f"All names in the file begin with {recognition.prefix!r}, which was left out.")
+    if stored.network is not None:
+        notes += stored.network.notes
     if stored.others:
         notes.append(f"Beside the tensors lie values that are none, which were passed over: {listed(stored.others)}.")
     if stored.passed_over:
@@ -130,9 +139,15 @@ def _beside(stored: StoredTensors) -> str:
 
 
 def _labels(
-    given: str | Path | None, entry: WeightsEntry | None, neighbour: Neighbour | None, classes: int
+    given: str | Path | None,
+    entry: WeightsEntry | None,
+    neighbour: Neighbour | None,
+    classes: int,
+    described: Described | None,
 ) -> Sequence[str] | None:
-    """The names of the classes: those given, else those of timm's config.json, else those of a published data set."""
+    """The names of the classes: those given, else the file's own, else timm's, else those of a published data set."""
+    if given is None and described is not None:
+        return described.labels
     if given is None and neighbour is not None:
         return neighbour.labels if neighbour.labels is not None and len(neighbour.labels) == classes else None
     if given is None:

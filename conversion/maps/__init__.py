@@ -11,7 +11,8 @@ from conversion.maps.alexnet import torchvision_alexnet
 from conversion.maps.densenet import torchvision_densenet, without_inner_points
 from conversion.maps.efficientnet_lite import efficientnet_lite
 from conversion.maps.inception_v3 import AUXILIARY, torchvision_inception_v3
-from conversion.maps.namings import H5, MAT, STATE_DICT, UNUSED_LEAVES, Naming, other_names, state_dict
+from conversion.maps.matconvnet import matconvnet_resnet, matconvnet_vgg, matconvnet_vgg_m
+from conversion.maps.namings import H5, MAT, MATCONVNET, STATE_DICT, UNUSED_LEAVES, Naming, other_names, state_dict
 from conversion.maps.resnet import FINE_TUNED, pytorchcv_resnet, upstream_resnet
 from conversion.maps.tables import INVERSES, TRANSFORMS, Rows, Step, pytorch_steps
 from conversion.maps.vgg import upstream_vgg
@@ -63,6 +64,16 @@ def _isqrtcov(architecture: Architecture) -> bool:
     return architecture.representation == "mpncov"
 
 
+def _bottlenecks(architecture: Architecture) -> bool:
+    usual = architecture.features_options["block"] == "bottleneck"
+    return usual and architecture.representation in ("mpncov", "gap")
+
+
+def _plain(architecture: Architecture) -> bool:
+    """VGG of the first order without batch normalisation, which deployed files have no more."""
+    return architecture.representation == "flatten" and not architecture.features_options.get("batch_norm", False)
+
+
 FAMILIES: Mapping[str, tuple[Family, ...]] = {  # a network is written as the first that can be written
     "alexnet": (
         Family("torchvision", torchvision_alexnet, STATE_DICT, _of("mpncov", "flatten"), "alexnet:torchvision"),
@@ -103,6 +114,7 @@ FAMILIES: Mapping[str, tuple[Family, ...]] = {  # a network is written as the fi
         ),
         Family("upstream TensorFlow, .mat", upstream_resnet, MAT, _of("mpncov"), "resnet:upstream"),
         Family("upstream TensorFlow, .h5", upstream_resnet, H5, _of("mpncov"), "resnet:upstream"),
+        Family("MatConvNet", matconvnet_resnet, MATCONVNET, _bottlenecks, "matconvnet:resnet"),
     ),
     "vgg": (
         Family("upstream PyTorch", upstream_vgg, STATE_DICT, _of("mpncov", "flatten"), "vgg:upstream"),
@@ -116,7 +128,9 @@ FAMILIES: Mapping[str, tuple[Family, ...]] = {  # a network is written as the fi
         ),
         Family("upstream TensorFlow, .mat", upstream_vgg, MAT, _of("mpncov"), "vgg:upstream"),
         Family("upstream TensorFlow, .h5", upstream_vgg, H5, _of("mpncov"), "vgg:upstream"),
+        Family("MatConvNet", matconvnet_vgg, MATCONVNET, _plain, "matconvnet:vgg"),
     ),
+    "vgg_m": (Family("MatConvNet", matconvnet_vgg_m, MATCONVNET, _plain, "matconvnet:vgg_m"),),
     "efficientnet_lite": (
         Family(
             "efficientnet_lite_pytorch",

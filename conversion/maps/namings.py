@@ -1,9 +1,10 @@
-"""How files of one kind call a layer's tensors: PyTorch's state_dict, and the two that the TensorFlow code wrote."""
+"""How files of one kind call a layer's tensors: PyTorch's state_dict, two of the TensorFlow code, MatConvNet's."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from conversion.maps.matconvnet import matconvnet_steps
 from conversion.maps.tables import Row, Step, pytorch_steps
 from conversion.maps.upstream_tensorflow import count_by_role, h5_steps, mat_steps
 
@@ -23,13 +24,13 @@ class Naming:
         steps: the tensors of a table's layers, as files of this kind name and order them.
         names: the names in a file as the names in `steps`.
         found_by: how the tensors of the source network are found in a file: by their names, by their position in it,
-            or by their position among the tensors of their role.
+            by their position among the tensors of their role, or by the layer that their name begins with.
         written: whether a network of ours can be written as such a file.
     """
 
     steps: Callable[[list[Row]], list[Step]]
     names: Callable[[Iterable[str]], Names]
-    found_by: Literal["name", "position", "role"]
+    found_by: Literal["name", "position", "role", "layer"]
     written: bool = False
 
 
@@ -58,8 +59,8 @@ def other_names(layers: Mapping[str, str]) -> Callable[[str], str]:
     return spelling
 
 
-def _mat_names(found: Iterable[str]) -> Names:
-    """The reader's names of a list's entries are the table's."""
+def _own_names(found: Iterable[str]) -> Names:
+    """The reader's names are the table's."""
     return {name: name for name in found}
 
 
@@ -74,5 +75,6 @@ def _role(name: str) -> str:
 
 
 STATE_DICT = state_dict()
-MAT = Naming(mat_steps, _mat_names, "position")
+MAT = Naming(mat_steps, _own_names, "position")
 H5 = Naming(h5_steps, _h5_names, "role")
+MATCONVNET = Naming(matconvnet_steps, _own_names, "layer")

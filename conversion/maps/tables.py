@@ -1,5 +1,6 @@
 """What maps are made of: a row for each layer, and the steps for each of its tensors."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -41,12 +42,47 @@ def _row(array: np.ndarray) -> np.ndarray:
     return array[0] if array.ndim == 2 and len(array) == 1 else array  # another shape is refused as it is
 
 
+def _matrix(kernel: np.ndarray) -> np.ndarray:
+    """(1, 1, in, out), a convolution of one position, -> (in, out)."""
+    if kernel.shape[:2] != (1, 1):
+        raise ValueError("not of one position")
+    return kernel[0, 0]
+
+
+def _grid(kernel: np.ndarray) -> np.ndarray:
+    """(height, width, in, out), a convolution of a whole grid, -> (in * height * width, out), channels first."""
+    return kernel.transpose(2, 0, 1, 3).reshape(-1, kernel.shape[3])
+
+
+def _triangle(kernel: np.ndarray) -> np.ndarray:
+    """(1, 1, d (d + 1) / 2, out), of an upper triangle column by column, -> (d (d + 1) / 2, out), of one row by row."""
+    return _matrix(kernel)[_by_columns(kernel.shape[2])]
+
+
+def _triangle_back(matrix: np.ndarray) -> np.ndarray:
+    kernel = np.empty_like(matrix)
+    kernel[_by_columns(len(matrix))] = matrix
+    return kernel[np.newaxis, np.newaxis]
+
+
+def _by_columns(length: int) -> np.ndarray:
+    """The place in a triangle column by column of each entry of the same row by row: j (j + 1) / 2 + i for i <= j."""
+    d = (math.isqrt(8 * length + 1) - 1) // 2
+    if d * (d + 1) // 2 != length:
+        raise ValueError("no triangle has that many entries")
+    row, column = np.triu_indices(d)
+    return column * (column + 1) // 2 + row
+
+
 TRANSFORMS: Mapping[str, Transform] = {
     "as it is": _as_it_is,
     "OIHW to HWIO": _convolution,
     "OIHW to HWOI": _depthwise,
     "transposed": np.transpose,
     "first row": _row,
+    "HWIO to IO": _matrix,
+    "HWIO to IHW, O": _grid,
+    "triangle by columns to rows": _triangle,
 }
 INVERSES: Mapping[str, Transform] = {
     "as it is": _as_it_is,
@@ -54,6 +90,8 @@ INVERSES: Mapping[str, Transform] = {
     "OIHW to HWOI": lambda kernel: kernel.transpose(2, 3, 0, 1),
     "transposed": np.transpose,
     "first row": lambda array: array[np.newaxis],
+    "HWIO to IO": lambda matrix: matrix[np.newaxis, np.newaxis],
+    "triangle by columns to rows": _triangle_back,
 }
 
 PYTORCH: Leaves = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from conversion.readers.hdf5 import read_h5
-from conversion.readers.mat import read_mat
+from conversion.readers.matlab import read_matlab
 from conversion.readers.pickles import PROTOCOLS
 from conversion.readers.pytorch import ZIP_MAGIC, read_pth
 from conversion.readers.reading import StoredTensors, short
@@ -29,8 +29,8 @@ class _Format:
     read: Reader
 
 
-def _without_keys(name: str, read: Callable[[Path], dict[str, np.ndarray]]) -> Reader:
-    """The reader of a format whose files hold one list of tensors and nothing else."""
+def _without_keys(name: str, read: Callable[[Path], dict[str, np.ndarray] | StoredTensors]) -> Reader:
+    """The reader of a format whose files hold one list of tensors, or one network, and nothing else."""
 
     def read_all(path: Path, key: str | None) -> StoredTensors:
         if key is not None:
@@ -38,14 +38,15 @@ def _without_keys(name: str, read: Callable[[Path], dict[str, np.ndarray]]) -> R
                 f"{path}: only PyTorch's files hold tensors under a key, and this is of the format {name}. Leave out "
                 f"the key {short(key)}."
             )
-        return StoredTensors(read(path))
+        content = read(path)
+        return content if isinstance(content, StoredTensors) else StoredTensors(content)
 
     return read_all
 
 
 FORMATS = (
     _Format("PyTorch zip", 0, ZIP_MAGIC, read_pth),
-    _Format("MATLAB", 0, b"MATLAB ", _without_keys("MATLAB", read_mat)),
+    _Format("MATLAB", 0, b"MATLAB ", _without_keys("MATLAB", read_matlab)),
     _Format("HDF5", 0, b"\x89HDF\r\n\x1a\n", _without_keys("HDF5", read_h5)),
     _Format(
         "safetensors", 4, b"\0\0\0\0{", _without_keys("safetensors", read_safetensors)

@@ -1,4 +1,4 @@
-"""Reads the `.mat` files of the published TensorFlow code: a cell array `params` of arrays, in MATLAB's format 5.
+"""Reads MATLAB's format 5, and in it the list of the published TensorFlow code: a cell array `params` of arrays.
 
 Read with NumPy, since SciPy's reader follows cell arrays within cell arrays until the process ends, and makes room for
 as many cells as a file claims to have (SciPy 1.17). What scipy.io.savemat writes is what the tests compare with.
@@ -21,16 +21,16 @@ HEADER = 128  # bytes
 
 UINT32, INT32, MATRIX, COMPRESSED = 6, 5, 14, 15  # kinds of elements
 STORED = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
-CELL = 1
+CELL, STRUCT, TEXT, OPAQUE = 1, 2, 4, 17  # classes of matrices
 NUMBERS = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 OTHERS = {
     CELL: "a cell array",
-    2: "a struct",
+    STRUCT: "a struct",
     3: "an object",
-    4: "text",
+    TEXT: "text",
     5: "a sparse matrix",
     16: "a function",
-    17: "an object",
+    OPAQUE: "an object",
 }
 FLAGS = {8: "complex", 2: "logical"}
 
@@ -49,8 +49,7 @@ def read_mat(path: Path) -> dict[str, np.ndarray]:
     """
     with reading(path, "MATLAB"):
         data = mapped(path)
-        if data[124:128] != b"\x00\x01IM":
-            raise Refused(_other_version(bytes(data[:HEADER])))
+        require_format_5(data)
         arrays = {}
         variable, room = _variable(data, MAX_EXPANSION * len(data))
         for entry in _entries(variable):
@@ -60,14 +59,18 @@ def read_mat(path: Path) -> dict[str, np.ndarray]:
         return arrays
 
 
-def _other_version(header: bytes) -> str:
+def require_format_5(data: memoryview) -> None:
+    """Refuse what is not of MATLAB's format 5 with little-endian numbers."""
+    header = bytes(data[:HEADER])
+    if header[124:] == b"\x00\x01IM":
+        return
     if header.startswith(b"MATLAB 7.3"):
-        return "it is of MATLAB's format 7.3; save it again with '-v7'"
-    return "its numbers are big-endian" if header[126:] == b"MI" else "it is not of MATLAB's format 5"
+        raise Refused("it is of MATLAB's format 7.3; save it again with '-v7'")
+    raise Refused("its numbers are big-endian" if header[126:] == b"MI" else "it is not of MATLAB's format 5")
 
 
 @dataclass(frozen=True)
-class _Matrix:
+class Matrix:
     """An element of kind MATRIX: its name in messages, its class and flags, and what follows these."""
 
     name: str
@@ -77,11 +80,11 @@ class _Matrix:
 
     def parts(self) -> tuple[tuple[int, ...], str, memoryview]:
         """The shape, the variable's name, and the content."""
-        kind, sizes, position = _element(self.rest, 0)
+        kind, sizes, position = element(self.rest, 0)
         shape = tuple(np.frombuffer(sizes, "<i4").tolist())
         if kind != INT32 or not 2 <= len(shape) <= 16 or min(shape) < 0:
             raise Refused(f"{self.name} has the shape {shape}")
-        _, name, position = _element(self.rest, position)
+        _, name, position = element(self.rest, position)
         return shape, bytes(name).decode("latin-1"), self.rest[position:]
 
     def array(self, room: int) -> np.ndarray:
@@ -91,7 +94,7 @@ class _Matrix:
             what = OTHERS.get(self.kind, f"of the unknown class {self.kind}") if self.kind not in NUMBERS else flags[0]
             raise Refused(f"{self.name} is {what}; only arrays of real numbers are weights")
         shape, _, content = self.parts()
-        kind, numbers, _ = _element(content, 0)
+        kind, numbers, _ = element(content, 0)
         dtype = np.dtype(NUMBERS[self.kind])
         if kind not in STORED or math.prod(shape) * dtype.itemsize > room:
             raise Refused(f"{self.name} of shape {shape} is not in the file, or unpacks to too much")
@@ -101,15 +104,15 @@ class _Matrix:
         return stored.astype(dtype, copy=False).reshape(shape, order="F")
 
 
-def _variable(data: memoryview, room: int) -> tuple[_Matrix, int]:
+def _variable(data: memoryview, room: int) -> tuple[Matrix, int]:
     """`params` among the file's variables, and what these leave of the room, in bytes."""
     found, others = None, []
-    for kind, content in _elements(data, HEADER):
+    for kind, content in elements(data, HEADER):
         if kind == COMPRESSED:
-            kind, content = MATRIX, _unpacked(content, room)
+            kind, content = MATRIX, unpacked(content, room)
             room -= len(content)
-        matrix = _matrix(kind, content, "a variable")
-        name = matrix.parts()[1] if matrix.kind != 17 else ""
+        matrix = matrix_of(kind, content, "a variable")
+        name = matrix.parts()[1] if matrix.kind != OPAQUE else ""
         if name != VARIABLE:
             others.append(short(name))
         elif found:
@@ -117,33 +120,35 @@ def _variable(data: memoryview, room: int) -> tuple[_Matrix, int]:
         else:
             found = matrix
     if not found:
-        raise Refused(f"it has no variable {VARIABLE!r}, but {', '.join(others) or 'no other either'}")
+        theirs = f"{', '.join(others) or 'no other either'}. MatConvNet's networks have the variable 'layers' or 'net'"
+        raise Refused(f"it has no variable {VARIABLE!r}, but {theirs}")
     return found, room
 
 
-def _entries(variable: _Matrix) -> Iterator[_Matrix]:
+def _entries(variable: Matrix) -> Iterator[Matrix]:
     """The cells of `params`."""
     shape, _, content = variable.parts()
     if variable.kind != CELL or len(shape) != 2 or shape[0] != 1:
         kind = OTHERS.get(variable.kind, "an array")
         raise Refused(f"{VARIABLE} is {kind} of shape {shape}; it should be a cell array of one row")
-    cells = list(_elements(content, 0))
+    cells = list(elements(content, 0))
     if len(cells) != shape[1]:
         raise Refused(f"{VARIABLE} has {len(cells)} cells, not {shape[1]}")
     for index, (kind, cell) in enumerate(cells):
-        yield _matrix(kind, cell, f"{VARIABLE}[{index}]")
+        yield matrix_of(kind, cell, f"{VARIABLE}[{index}]")
 
 
-def _matrix(kind: int, content: memoryview, name: str) -> _Matrix:
+def matrix_of(kind: int, content: memoryview, name: str) -> Matrix:
+    """An element as a matrix; `name` is what messages call it."""
     if kind != MATRIX:
         raise Refused(f"{name} is an element of kind {kind}, which is no matrix")
-    kind, flags, position = _element(content, 0)
+    kind, flags, position = element(content, 0)
     if kind != UINT32 or len(flags) != 8:
         raise Refused(f"{name} does not begin as a matrix does")
-    return _Matrix(name, flags[0], flags[1], content[position:])
+    return Matrix(name, flags[0], flags[1], content[position:])
 
 
-def _unpacked(content: memoryview, room: int) -> memoryview:
+def unpacked(content: memoryview, room: int) -> memoryview:
     """A compressed matrix, without its tag, which says how long it is before any of it is unpacked."""
     tag = zlib.decompressobj().decompress(content, 8)
     if len(tag) < 8:
@@ -159,13 +164,14 @@ def _unpacked(content: memoryview, room: int) -> memoryview:
     return memoryview(whole)[len(tag) :]
 
 
-def _elements(data: memoryview, position: int) -> Iterator[tuple[int, memoryview]]:
+def elements(data: memoryview, position: int) -> Iterator[tuple[int, memoryview]]:
+    """Kind and content of every element from a position on."""
     while position < len(data):
-        kind, content, position = _element(data, position)
+        kind, content, position = element(data, position)
         yield kind, content
 
 
-def _element(data: memoryview, position: int) -> tuple[int, memoryview, int]:
+def element(data: memoryview, position: int) -> tuple[int, memoryview, int]:
     """Kind and content of the element at a position, and the next position; short ones hold both in 8 bytes."""
     if position + 8 > len(data):
         raise Refused("it is cut off")

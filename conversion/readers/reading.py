@@ -5,7 +5,7 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mpncov_zoo.errors import ConversionError
+from mpncov_zoo.specification import InputSpecification
 
 # what Python, its libraries and h5py raise for a damaged file
 NONSENSE = (
@@ -36,6 +37,27 @@ KERAS_SAVE = "mpncov_zoo.artifact.write(model, DIRECTORY, tag='mine', provenance
 
 
 @dataclass(frozen=True)
+class Described:
+    """What a file says of its network beside the tensors.
+
+    Attributes:
+        lines: what the network computes: by the name of each of its steps, the step in words.
+        size: (height, width) of the images that the words are for.
+        options: of the architecture, by part, where they are not the usual ones.
+        input: how images become the network's input; None where the file does not say it.
+        labels: names of the classes in the order of the logits; None where the file has none.
+        notes: what a reader of the certificate must know, in sentences.
+    """
+
+    lines: Mapping[str, str]
+    size: tuple[int, int]
+    options: Mapping[str, Mapping[str, Any]]
+    input: InputSpecification | None = None
+    labels: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class StoredTensors:
     """The tensors of a file.
 
@@ -45,6 +67,7 @@ class StoredTensors:
         others: the names beside them, of values that are no tensors.
         passed_over: what lies under other keys and is no network by itself, such as "'head' (2 tensors)".
         format: name of the file's format, one of `conversion.readers.FORMATS`.
+        network: what the file says of the network, where it describes one.
     """
 
     tensors: dict[str, np.ndarray]
@@ -52,6 +75,7 @@ class StoredTensors:
     others: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
     format: str = ""
+    network: Described | None = None
 
 
 class Refused(Exception):

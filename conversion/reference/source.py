@@ -84,6 +84,7 @@ def source_network(
     """
     import torch
 
+    from conversion.reference.matconvnet import by_layer
     from conversion.reference.network import Network
 
     family = recognition.family
@@ -93,6 +94,8 @@ def source_network(
     counters = {key: value for key, value in network.state_dict().items() if key.endswith("num_batches_tracked")}
     if family.naming.found_by == "name":
         state = {peer.tensor(name): value for name, value in weights.items()}
+    elif family.naming.found_by == "layer":
+        state = by_layer(peer, network, weights)
     else:
         state = _FOUND_BY[family.naming.found_by](network, weights)
     loaded = {key: torch.from_numpy(np.array(value, np.float32)) for key, value in state.items()}

@@ -1,0 +1,132 @@
+"""Networks that Octave wrote as MatConvNet does compute here what their layers say, whichever way they were saved."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conversion import parity
+from conversion.maps import matconvnet
+from conversion.preparation import PreparedConversion, prepare
+from mpncov_zoo import registry
+from mpncov_zoo.backbones.vgg_m import LOCAL_RESPONSE
+from mpncov_zoo.errors import ConversionError
+from tests.conversion import matconvnet_networks as networks
+from tests.published import relative_error
+
+BOUND = 3 * parity.PUBLISHED_ERROR
+OPTIONS = {
+    "mpncov_resnet50": {"features": {"repeats": (1, 1, 1, 1)}},
+    "vgg16": {"features": {"repeats": (1, 1, 1, 1, 1)}},
+    "vgg_m": {},
+}
+FILES = [("resnet", "epoch", "mpncov_resnet50"), ("resnet", "deployed", "mpncov_resnet50")]
+FILES += [("vgg_m", "vgg_m", "vgg_m"), ("vgg_vd", "vgg_vd", "vgg16")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("matconvnet")
+    for network in ("resnet", "vgg_m", "vgg_vd"):
+        networks.write(network, folder)
+    return folder
+
+
+def prepared(path: Path, model: str, options: Any = None) -> PreparedConversion:
+    architecture = registry.architecture(model, options=options or OPTIONS[model])
+    return prepare(path, model, architecture=architecture)
+
+
+def in_order(conversion: PreparedConversion, names: list[str]) -> list[int]:
+    """The file's number of each class of ours."""
+    return [names.index(label) for label in conversion.model.labels or ()]
+
+
+@pytest.mark.parametrize(("network", "name", "model"), FILES)
+def test_what_is_computed(folder: Path, network: str, name: str, model: str) -> None:
+    path = folder / f"{name}.mat"
+    conversion = prepared(path, model)
+    conversion.place()
+    size = (224, 224) if model != "mpncov_resnet50" else (69, 64)
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, *size, 3))
+    specification, net = conversion.model.input_specification, networks.loaded(path)
+    normalization = net.meta.normalization if hasattr(net, "meta") else net.normalization
+    average = np.asarray(normalization.averageImage, np.float64)
+    colour = average.mean((0, 1)) if average.ndim == 3 else average
+    ours = (pixels / 255 - specification.mean) / specification.std
+    np.testing.assert_allclose(ours, pixels - colour, rtol=1e-6, atol=1e-4)
+    values = networks.computed(path, pixels - colour)
+    last = "prediction" if network == "resnet" else "fc8"
+    expected = values[last][:, 0, 0]
+    classes = net.meta.classes if hasattr(net, "meta") else net.classes
+    order = in_order(conversion, [str(text) for text in classes.description])
+    assert sorted(order) == list(range(len(order)))
+    model_of_any_size = conversion.model if model != "mpncov_resnet50" else parity.of_any_size(conversion.model)
+    if model_of_any_size is not conversion.model:
+        parity.copy_weights(conversion.model, model_of_any_size)
+    actual = np.asarray(model_of_any_size(ours.astype(np.float32)))
+    assert relative_error(actual, expected[:, order]) <= BOUND
+    assert np.abs(expected).max() > 1e-3 and np.ptp(expected, axis=0).min() > 0
+
+
+def test_numbers_come_from_the_file(folder: Path) -> None:
+    """The channels of the covariance, the hidden layers, the local response: none of them is the table's here."""
+    resnet = prepared(folder / "epoch.mat", "mpncov_resnet50").model.architecture
+    assert resnet.representation_options == {"dimension_reduction": 8}
+    vgg_m = prepared(folder / "vgg_m.mat", "vgg_m").model.architecture
+    assert vgg_m.classifier_options["hidden"] == (6, 5)
+    assert vgg_m.features_options["local_response"] == (5, 2.0, 1e-4, 0.75) != LOCAL_RESPONSE
+
+
+def test_images_and_classes_are_the_files(folder: Path) -> None:
+    vgg_m, vgg = (prepared(folder / f"{name}.mat", model) for name, model in (("vgg_m", "vgg_m"), ("vgg_vd", "vgg16")))
+    assert vgg_m.model.input_specification.interpolation == "bilinear"
+    assert vgg_m.model.input_specification.resize == "short_side"
+    assert any("average image" in note for note in vgg_m.plan.notes)
+    assert vgg.model.input_specification.interpolation == "bicubic"
+    assert (vgg.model.input_specification.resize, vgg.model.input_specification.crop_fraction) == ("squash", 0.875)
+    np.testing.assert_allclose(vgg.model.input_specification.mean, np.array([123.68, 116.779, 103.939]) / 255, 1e-6)
+    assert vgg.model.labels == tuple(f"class {name}, or so" for name in "bacd")  # no WordNet identifiers: as they are
+    resnet = prepared(folder / "deployed.mat", "mpncov_resnet50")
+    assert resnet.model.labels == tuple(f"class n0{number}000000, or so" for number in range(1, 6))
+    assert any("WordNet" in note for note in resnet.plan.notes) and any("merged" in note for note in resnet.plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "options", "message"),
+    [
+        (
+            "epoch",
+            "mpncov_resnet50_v1",
+            {"features": {"repeats": (1, 1, 1, 1)}},
+            "In the file conv3_1a_conv is: .*stride 1 of .*it is: .*stride 2 of",
+        ),
+        ("epoch", "mpncov_resnet50", {"features": {"repeats": (1, 1, 1, 1), "last_stride": 2}}, "conv5_1_adapt_conv"),
+        ("epoch", "mpncov_resnet50", {"features": {"repeats": (1, 1, 1, 2)}}, "variables without a tensor"),
+        ("epoch", "mpncov_resnet50", {}, "variables without a tensor"),
+        ("epoch", "mpncov_resnet18", {}, "tensors are not those of mpncov_resnet18"),
+        ("vgg_m", "vgg16", {}, "They are those of vgg_m: pass that as the model"),
+        ("vgg_m", "mpncov_vgg_m", {}, "No published checkpoints of networks like 'mpncov_vgg_m' are known"),
+    ],
+)
+def test_another_network_is_refused(folder: Path, name: str, model: str, options: dict, message: str) -> None:
+    architecture = registry.architecture(model, options=options)
+    with pytest.raises(ConversionError, match=rf"{name}\.mat: .*{message}"):
+        prepare(folder / f"{name}.mat", model, architecture=architecture)
+
+
+def test_a_wrong_shape_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were the number of channels not taken from the file."""
+    monkeypatch.setattr(matconvnet, "adapted", lambda architecture, described, tensors: architecture)
+    with pytest.raises(ConversionError, match=r"do not fit .*conv_for_cova_bn\.biases \(8,\) -> .*\(256,\)"):
+        prepared(folder / "epoch.mat", "mpncov_resnet50")
+
+
+@pytest.mark.parity("pytorchcv")
+@pytest.mark.parametrize(("network", "name", "model"), FILES)
+def test_the_twin_in_pytorch(folder: Path, network: str, name: str, model: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(parity, "ODD_SIZES", ((1, (97, 65)),) if model == "mpncov_resnet50" else ())
+    checked = parity.measure(prepared(folder / f"{name}.mat", model))
+    assert checked.first_drift is None
+    assert min(case.top5_agreement for case in checked.cases) == 1
