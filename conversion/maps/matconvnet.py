@@ -44,7 +44,7 @@ def matconvnet_steps(rows: list[Row]) -> list[Step]:
 
 
 def matconvnet_resnet(architecture: Architecture) -> list[Row]:
-    """`conv1_conv`, `conv2_1_adapt_conv_conv`, `conv2_1a_conv` ... `conv_for_cova_conv`, `prediction`; stages from 2 on."""
+    """`conv1_conv`, `conv2_1_adapt_conv_conv`, `conv2_1a_conv` ... `conv_for_cova_conv`, `prediction`."""
     rows = conv_and_bn(("conv1_conv", "conv1_bn"), "features/stem")
     for stage, count in enumerate(architecture.features_options["repeats"], 1):
         for block in range(1, count + 1):

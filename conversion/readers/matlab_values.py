@@ -117,7 +117,7 @@ class Struct:
         if isinstance(value, Records):
             records: tuple[Any, ...] = value.items
         else:
-            records = tuple(item.items[0] if _is_one(item) else None for item in self.cells(name))
+            records = tuple(_only(item) for item in self.cells(name))
         for number, record in enumerate(records, 1):
             where = f"{self.where}: {name} {number}" if len(records) > 1 else f"{self.where}: {name}"
             if record is None:
@@ -137,8 +137,9 @@ class Struct:
         return value
 
 
-def _is_one(value: Value) -> bool:
-    return isinstance(value, Records) and len(value.items) == 1
+def _only(value: Value) -> "Mapping[str, Value] | None":
+    """The struct of an array of one."""
+    return value.items[0] if isinstance(value, Records) and len(value.items) == 1 else None
 
 
 def _called(value: Value) -> str:

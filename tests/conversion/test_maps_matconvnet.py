@@ -16,8 +16,9 @@ from tests.conversion import matconvnet_networks as networks
 from tests.published import relative_error
 
 BOUND = 3 * parity.PUBLISHED_ERROR
+SHALLOW = {"features": {"repeats": (1, 1, 1, 1)}}
 OPTIONS = {
-    "mpncov_resnet50": {"features": {"repeats": (1, 1, 1, 1)}},
+    "mpncov_resnet50": SHALLOW,
     "vgg16": {"features": {"repeats": (1, 1, 1, 1, 1)}},
     "vgg_m": {},
 }
