@@ -106,7 +106,11 @@ def require_docstrings(names: list[str]) -> None:
 
 
 TITLES = ("weights", "can I get them today", "size", "licence of the weights", "top-1", "top-5", "who measured it")
-TORCHVISION = "imagenet_torchvision_"  # how the tags of its weights begin
+FAMILIES = {  # how the tags of weights begin that have one row a family in README -> how the row calls them
+    "imagenet_torchvision_": "imagenet_torchvision_*",
+    "imagenet_tensorflow": "imagenet_tensorflow",
+    "imagenet_matconvnet": "imagenet_matconvnet",
+}
 ORIGINS = {"measured here": "this project", "reported by upstream": "upstream"}
 
 
@@ -130,12 +134,12 @@ def weights_row(entry: WeightsEntry) -> tuple[str, ...]:
 
 
 def readme_rows(entries: list[WeightsEntry]) -> list[tuple[str, ...]]:
-    """The rows of README's table: one an entry that has weights, but one a family of torchvision's trunks."""
+    """The rows of README's table: one an entry that has weights, but one a family where another library made many."""
     families: dict[str, list[tuple[str, ...]]] = {}
     for entry in (entry for entry in entries if entry.trunk is None):
         letters, *_ = re.split("[^a-z]", entry.model)
-        family = f"{letters}*.{TORCHVISION}*" if entry.tag.startswith(TORCHVISION) else entry.name
-        families.setdefault(family, []).append(weights_row(entry))
+        tag = next((called for start, called in FAMILIES.items() if entry.tag.startswith(start)), None)
+        families.setdefault(f"{letters}*.{tag}" if tag else entry.name, []).append(weights_row(entry))
     return [
         (f"`{family}`{f', {len(rows)} sets' if len(rows) > 1 else ''}", *map(_range, *(row[1:] for row in rows)))
         for family, rows in families.items()

@@ -78,7 +78,7 @@ def convert(
     """Convert a published checkpoint, or one's own of such a network, into an artifact; or an artifact back.
 
     Args:
-        source: a `.pth` (legacy or zip), `.pth.tar`, `.safetensors`, or upstream's `.mat` or `.h5`.
+        source: a `.pth` (legacy or zip), `.pth.tar`, `.safetensors`, upstream's `.mat` or `.h5`, MatConvNet's `.mat`.
         model: name or alias of the network; the file must hold exactly its tensors, for any number of classes.
         output: the artifact's directory, which must not exist; it appears complete or not at all.
         to: "pytorch" for the way back: `source` is an artifact directory then, `output` a `.pth` or `.safetensors`.

@@ -73,7 +73,9 @@ class Upstream(StrictModel):
     size_mib: Annotated[Number, Field(gt=0, description="about: published sizes are rounded")] | None = None
     sha256: Sha256 | None = None
     sha256_prefix: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")] | None = None
-    converter: Literal["upstream_pytorch", "upstream_mat", "upstream_h5", "efficientnet_lite_pytorch", "torchvision"]
+    converter: Literal[
+        "upstream_pytorch", "upstream_mat", "upstream_h5", "efficientnet_lite_pytorch", "torchvision", "matconvnet"
+    ]
 
     @property
     def digest(self) -> str:

@@ -51,6 +51,11 @@ UPSTREAM_ROWS = {  # as published: error in percent, parameters, digest or prefi
     "mpncov_resnet50.imagenet_tensorflow": (21.57, 6.14, 56_929_832, None, "mpncovresnet50.mat"),
     "mpncov_resnet101.imagenet_tensorflow": (20.50, 5.45, 75_921_960, None, "mpncovresnet101.mat"),
     "mpncov_vgg16_bn.imagenet_tensorflow": (23.98, 7.12, 170_479_144, None, "mpncov_vgg16bn_tf.h5"),
+    "mpncov_resnet50.imagenet_matconvnet": (22.14, 6.22, 56_929_832, None, "fast-mpncov-resnet50.mat"),
+    "mpncov_resnet101.imagenet_matconvnet": (21.21, 5.68, 75_921_960, None, "fast-mpncov-resnet101.mat"),
+    "vgg_m.imagenet_matconvnet": (37.3, 15.9, 102_908_520, None, "imagenet-vgg-m.mat"),
+    "vgg16.imagenet_matconvnet": (28.5, 9.9, 138_357_544, None, "imagenet-vgg-verydeep-16.mat"),
+    "vgg19.imagenet_matconvnet": (28.7, 9.9, 143_667_240, None, "imagenet-vgg-verydeep-19.mat"),
 }
 
 
@@ -202,7 +207,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
             lambda e: e["upstream"].update(sha256_prefix="0" * 8, sha256="0" * 64),
             "entries[1].upstream: sha256_prefix is for where the full sha256 is not known",
         ),
-        (lambda e: e["upstream"].update(converter="magic"), "or 'torchvision'; received 'mag"),
+        (lambda e: e["upstream"].update(converter="magic"), "or 'matconvnet'; received 'magi"),
     ],
 )
 def test_refused_entries(tmp_path: Path, edit: Edit, expected: str) -> None:

@@ -27,10 +27,11 @@ def add(commands: Any) -> None:
         "convert",
         run,
         help="convert a published checkpoint, or your own of such a network, into an artifact; or back to PyTorch",
-        details="SOURCE is a .pth (legacy or zip), .pth.tar or .safetensors, or the published TensorFlow code's .mat\n"
-        "or .h5; it needs no PyTorch. DIR is then what --hub of the other commands takes; certificate.json in it says\n"
-        "what was converted and how. Where a training checkpoint holds several state_dicts, such as state_dict and\n"
-        "state_dict_ema, --key says which is meant; with dots where it lies deeper, such as --key model.ema.\n"
+        details="SOURCE is a .pth (legacy or zip), .pth.tar or .safetensors, the published TensorFlow code's .mat\n"
+        "or .h5, or a .mat of MatConvNet; it needs no PyTorch. DIR is then what --hub of the other commands takes;\n"
+        "certificate.json in it says what was converted and how. Where a training checkpoint holds several\n"
+        "state_dicts, such as state_dict and state_dict_ema, --key says which is meant; with dots where it lies\n"
+        "deeper, such as --key model.ema.\n"
         "--parity runs the source network in PyTorch beside ours and leaves a report.html; it needs\n"
         'pip install "mpncov-zoo[conversion]". Exit code 1: ours computes something else. Without --output nothing is\n'
         "written, and ours computes on the backend that KERAS_BACKEND names, which need not be TensorFlow;\n"

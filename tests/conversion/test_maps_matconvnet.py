@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import mpncov_zoo
 from conversion import parity
 from conversion.maps import matconvnet
 from conversion.preparation import PreparedConversion, prepare
 from mpncov_zoo import registry
 from mpncov_zoo.backbones.vgg_m import LOCAL_RESPONSE
 from mpncov_zoo.errors import ConversionError
+from tests.command_line import Capture, assert_refused, run
 from tests.conversion import matconvnet_networks as networks
 from tests.published import relative_error
 
@@ -122,6 +124,30 @@ def test_a_wrong_shape_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(matconvnet, "adapted", lambda architecture, described, tensors: architecture)
     with pytest.raises(ConversionError, match=r"do not fit .*conv_for_cova_bn\.biases \(8,\) -> .*\(256,\)"):
         prepared(folder / "epoch.mat", "mpncov_resnet50")
+
+
+def test_from_the_command_line_to_predictions(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    """VGG-M as it is, with hidden layers of its own: the artifact's images and classes are those of the file."""
+    source, directory = str(folder / "vgg_m.mat"), tmp_path / "vgg_m"
+    code, out, _ = run(capsys, "convert", source, "--model", "vgg_m", "--dry-run")
+    assert code == 0 and "conv1.filters (7, 7, 3, 96) -> features/stage1_conv1/kernel (7, 7, 3, 96), as it is" in out
+    assert "note: The file subtracts an average image" in out and not directory.exists()
+    assert run(capsys, "convert", source, "--model", "vgg_m", "--output", str(directory))[0] == 0
+    model = mpncov_zoo.load("vgg_m", pretrained=True, hub=directory)
+    assert model.labels == tuple(f"class n0{number}000000, or so" for number in range(1, 5))
+    assert model.architecture.features_options["local_response"] == (5, 2.0, 1e-4, 0.75)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), np.uint8)
+    normalised = (pixels / 255 - model.input_specification.mean) / model.input_specification.std
+    expected = networks.computed(folder / "vgg_m.mat", normalised)["fc8"][:, 0, 0]
+    assert relative_error(np.asarray(model(normalised.astype(np.float32))), expected) <= BOUND
+    assert run(capsys, "verify", str(directory))[0] == 0
+
+
+def test_a_refused_file_leaves_nothing(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "a.mat").write_bytes((folder / "vgg_m.mat").read_bytes()[:-100_000])
+    command = ["convert", str(tmp_path / "a.mat"), "--model", "vgg_m", "--output", str(tmp_path / "out")]
+    assert_refused(run(capsys, *command), "a.mat")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mat"]
 
 
 @pytest.mark.parity("pytorchcv")
