@@ -36,7 +36,7 @@ def test_models_by_pattern(pattern: str, expected: list[str]) -> None:
 
 def test_every_listed_model_has_information() -> None:
     names = list_models()
-    assert len(names) == 72
+    assert len(names) == 74
     assert [info(name).model for name in names] == names
 
 
