@@ -11,10 +11,10 @@ from conversion.maps.alexnet import torchvision_alexnet
 from conversion.maps.densenet import torchvision_densenet, without_inner_points
 from conversion.maps.efficientnet_lite import efficientnet_lite
 from conversion.maps.inception_v3 import AUXILIARY, torchvision_inception_v3
-from conversion.maps.matconvnet import matconvnet_resnet, matconvnet_vgg, matconvnet_vgg_m
+from conversion.maps.matconvnet import grid_of, matconvnet_resnet, matconvnet_vgg, matconvnet_vgg_m
 from conversion.maps.namings import H5, MAT, MATCONVNET, STATE_DICT, UNUSED_LEAVES, Naming, other_names, state_dict
 from conversion.maps.resnet import FINE_TUNED, pytorchcv_resnet, upstream_resnet
-from conversion.maps.tables import INVERSES, TRANSFORMS, Rows, Step, pytorch_steps
+from conversion.maps.tables import GRIDS, INVERSES, TRANSFORMS, Rows, Step, pytorch_steps
 from conversion.maps.vgg import upstream_vgg
 from mpncov_zoo.registry import Architecture, Options
 
@@ -71,7 +71,8 @@ def _bottlenecks(architecture: Architecture) -> bool:
 
 def _plain(architecture: Architecture) -> bool:
     """VGG of the first order without batch normalisation, which deployed files have no more."""
-    return architecture.representation == "flatten" and not architecture.features_options.get("batch_norm", False)
+    plain = architecture.representation == "flatten" and not architecture.features_options.get("batch_norm", False)
+    return plain and grid_of(architecture) in GRIDS
 
 
 FAMILIES: Mapping[str, tuple[Family, ...]] = {  # a network is written as the first that can be written

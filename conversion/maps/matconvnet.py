@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from conversion.maps.tables import Row, Step, conv_and_bn
+from conversion.maps.tables import GRIDS, Row, Step, conv_and_bn
 from conversion.readers.matconvnet import Layer
 from conversion.readers.matconvnet_program import program_of
 from conversion.readers.reading import Described, Refused
@@ -28,10 +28,17 @@ LEAVES = {  # kind -> their leaf, our leaf, transform
         ("variance", "moving_variance", "as it is"),
     ),
     "linear": (("filters", "kernel", "HWIO to IO"), ("biases", "bias", "as it is")),
-    "linear on a grid": (("filters", "kernel", "HWIO to IHW, O"), ("biases", "bias", "as it is")),
+    **{
+        f"linear on {size}x{size}": (
+            ("filters", "kernel", f"{size}x{size} grid to rows"),
+            ("biases", "bias", "as it is"),
+        )
+        for size in GRIDS
+    },
     "linear on a triangle": (("filters", "kernel", "triangle by columns to rows"), ("biases", "bias", "as it is")),
 }
-FIRST_LINEAR = {"mpncov": "linear on a triangle", "flatten": "linear on a grid", "gap": "linear"}
+VGG_GRID = 7  # the flattened grid's default
+RESNET_LINEAR = {"mpncov": "linear on a triangle", "gap": "linear"}  # kind of the layer behind a representation
 
 
 def matconvnet_steps(rows: list[Row]) -> list[Step]:
@@ -55,7 +62,7 @@ def matconvnet_resnet(architecture: Architecture) -> list[Row]:
                 rows += conv_and_bn((f"{theirs}{letter}_conv", f"{theirs}{letter}_bn"), ours, index)
     if architecture.representation_options.get("dimension_reduction"):
         rows += conv_and_bn(("conv_for_cova_conv", "conv_for_cova_bn"), "representation/reduction")
-    return [*rows, ("prediction", "classifier/logits", FIRST_LINEAR[architecture.representation])]
+    return [*rows, ("prediction", "classifier/logits", RESNET_LINEAR[architecture.representation])]
 
 
 def matconvnet_vgg(architecture: Architecture) -> list[Row]:
@@ -80,11 +87,17 @@ def _linear(architecture: Architecture) -> list[Row]:
     """The three last layers, of which the first takes the whole grid."""
     hidden = len(architecture.classifier_options.get("hidden", ()))
     ours = [*(f"fc{number}" for number in range(1, hidden + 1)), "logits"]
-    kinds = [FIRST_LINEAR[architecture.representation], *["linear"] * hidden]
+    size = grid_of(architecture)
+    kinds = [f"linear on {size}x{size}", *["linear"] * hidden]
     return [
         (f"fc{6 + place}", f"classifier/{name}", kind)
         for place, (name, kind) in enumerate(zip(ours, kinds, strict=True))
     ]
+
+
+def grid_of(architecture: Architecture) -> int:
+    """Height and width of what the first linear layer takes, in positions."""
+    return architecture.representation_options.get("size", VGG_GRID)
 
 
 class _Chain:
@@ -189,7 +202,7 @@ def vgg_m_layers(architecture: Architecture) -> list[Layer]:
 def _with_linear(chain: _Chain, architecture: Architecture) -> list[Layer]:
     hidden = architecture.classifier_options.get("hidden", ())
     for place in range(len(hidden) + 1):
-        chain.conv(f"fc{6 + place}", architecture.representation_options.get("size", 7) if place == 0 else 1)
+        chain.conv(f"fc{6 + place}", grid_of(architecture) if place == 0 else 1)
         if place < len(hidden):
             chain.relu(f"fc{6 + place}")
     return chain.layers

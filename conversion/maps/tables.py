@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from mpncov_zoo.registry import Architecture
 
+GRIDS = (6, 7)  # sizes of the grids before a linear layer, of VGG-M and VGG
 Transform = Callable[[np.ndarray], np.ndarray]
 Row = tuple[str, str, str]  # their layer, our layer, kind
 Rows = Callable[[Architecture], list[Row]]
@@ -49,9 +51,15 @@ def _matrix(kernel: np.ndarray) -> np.ndarray:
     return kernel[0, 0]
 
 
-def _grid(kernel: np.ndarray) -> np.ndarray:
-    """(height, width, in, out), a convolution of a whole grid, -> (in * height * width, out), channels first."""
+def _grid(size: int, kernel: np.ndarray) -> np.ndarray:
+    """(size, size, in, out), a convolution of a whole grid, -> (in * size * size, out), channels first."""
+    if kernel.shape[:2] != (size, size):
+        raise ValueError(f"not of {size}x{size} positions")
     return kernel.transpose(2, 0, 1, 3).reshape(-1, kernel.shape[3])
+
+
+def _grid_back(size: int, matrix: np.ndarray) -> np.ndarray:
+    return matrix.reshape(-1, size, size, matrix.shape[1]).transpose(1, 2, 0, 3)
 
 
 def _triangle(kernel: np.ndarray) -> np.ndarray:
@@ -81,7 +89,7 @@ TRANSFORMS: Mapping[str, Transform] = {
     "transposed": np.transpose,
     "first row": _row,
     "HWIO to IO": _matrix,
-    "HWIO to IHW, O": _grid,
+    **{f"{size}x{size} grid to rows": partial(_grid, size) for size in GRIDS},
     "triangle by columns to rows": _triangle,
 }
 INVERSES: Mapping[str, Transform] = {
@@ -91,6 +99,7 @@ INVERSES: Mapping[str, Transform] = {
     "transposed": np.transpose,
     "first row": lambda array: array[np.newaxis],
     "HWIO to IO": lambda matrix: matrix[np.newaxis, np.newaxis],
+    **{f"{size}x{size} grid to rows": partial(_grid_back, size) for size in GRIDS},
     "triangle by columns to rows": _triangle_back,
 }
 

@@ -359,7 +359,9 @@ def test_published_files_are_known_by_their_digest(
 
 @pytest.mark.parametrize("name", sorted(TRANSFORMS))
 def test_every_transform_has_its_inverse(name: str) -> None:
-    shape = {"transposed": (3, 2), "as it is": (2, 3), "first row": (1, 5)}.get(name, (2, 3, 4, 5))
+    shapes = {"transposed": (3, 2), "as it is": (2, 3), "first row": (1, 5), "HWIO to IO": (1, 1, 2, 3)}
+    shapes |= {"triangle by columns to rows": (1, 1, 10, 3), "6x6 grid to rows": (6, 6, 2, 3)}
+    shape = {**shapes, "7x7 grid to rows": (7, 7, 2, 3)}.get(name, (2, 3, 4, 5))
     array = np.arange(np.prod(shape)).reshape(shape)
     np.testing.assert_array_equal(INVERSES[name](TRANSFORMS[name](array)), array)
 
