@@ -1,5 +1,6 @@
 """Networks that Octave wrote as MatConvNet does compute here what their layers say, whichever way they were saved."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import mpncov_zoo
 from conversion import parity
 from conversion.maps import matconvnet
 from conversion.preparation import PreparedConversion, prepare
+from conversion.readers import read_checkpoint
 from mpncov_zoo import registry
 from mpncov_zoo.backbones.vgg_m import LOCAL_RESPONSE
 from mpncov_zoo.errors import ConversionError
@@ -17,6 +19,7 @@ from tests.command_line import Capture, assert_refused, run
 from tests.conversion import matconvnet_networks as networks
 from tests.published import relative_error
 
+io = pytest.importorskip("scipy.io", reason="needs scipy")
 BOUND = 3 * parity.PUBLISHED_ERROR
 SHALLOW = {"features": {"repeats": (1, 1, 1, 1)}}
 OPTIONS = {
@@ -117,6 +120,47 @@ def test_another_network_is_refused(folder: Path, name: str, model: str, options
     architecture = registry.architecture(model, options=options)
     with pytest.raises(ConversionError, match=rf"{name}\.mat: .*{message}"):
         prepare(folder / f"{name}.mat", model, architecture=architecture)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs", "ours"),
+    [
+        ("conv2", "of max of 3x3, stride 2 of relu(conv1)", "of max of 3x3, stride 2 of local response(relu(conv1))"),
+        ("conv5", "convolution of 3x3, stride 1, pad 1 of conv4", "of relu(conv4)"),
+        ("fc6", "not there", "convolution of 6x6, stride 1"),
+        ("output", "relu(fc8)", "In the network it is: fc8"),
+    ],
+)
+def test_layers_that_no_tensor_tells(folder: Path, name: str, theirs: str, ours: str) -> None:
+    """VGG-M as MatConvNet trained it with batch normalisation has these tensors, and no local response, for one."""
+    conversion = prepared(folder / "vgg_m.mat", "vgg_m")
+    described = read_checkpoint(folder / "vgg_m.mat").network
+    assert described is not None
+    matconvnet.require_same(conversion.model.architecture, described)
+    lines = {**described.lines, name: theirs}
+    if theirs == "not there":
+        del lines[name]
+    with pytest.raises(ConversionError) as raised:
+        matconvnet.require_same(conversion.model.architecture, replace(described, lines=lines))
+    assert f"In the file {name} is: {theirs}" in str(raised.value) and ours in str(raised.value)
+
+
+def test_images_of_another_size_are_refused(folder: Path) -> None:
+    """Of 256 pixels the file's network makes logits at four positions, which ours would average before."""
+    conversion = prepared(folder / "vgg_m.mat", "vgg_m")
+    described = read_checkpoint(folder / "vgg_m.mat").network
+    assert described is not None
+    for size, message in (((256, 256), "makes logits at 2x2 positions"), ((100, 100), "has a window of 6 on")):
+        with pytest.raises(ConversionError, match=f"images are of .*{message}"):
+            matconvnet.require_same(conversion.model.architecture, replace(described, size=size))
+
+
+def test_a_file_without_a_classifier_is_refused(folder: Path, tmp_path: Path) -> None:
+    content = {key: value for key, value in io.loadmat(folder / "vgg_m.mat").items() if key[0] != "_"}
+    content["layers"] = content["layers"][:, :-2]
+    io.savemat(tmp_path / "a.mat", content)
+    with pytest.raises(ConversionError, match=r"2 variables without a tensor: classifier/logits/bias, .*kernel"):
+        prepared(tmp_path / "a.mat", "vgg_m")
 
 
 def test_a_wrong_shape_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,6 +144,56 @@ def test_the_dictionaries_are_networks(tmp_path: Path) -> None:
     assert list(read_checkpoint(tmp_path / "b.mat").tensors) == ["a.filters"]
 
 
+def covariance(norm: str, iterations: float) -> list[Variables]:
+    return [
+        {"type": "cov_pool", "name": "pool"},
+        {"type": f"cov_{norm}", "name": "norm"},
+        {"type": "cov_sqrtm", "name": "root", "coef": 1.0, "iterNum": iterations},
+        {"type": f"cov_{norm}_aux", "name": "scaled"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layers", "options", "words"),
+    [
+        (
+            covariance("traceNorm", 5.0),
+            {"iterations": 5, "normalization": "trace"},
+            "times the root of trace(covariance(a)): (root(by its trace(covariance(a))))",
+        ),
+        (
+            covariance("froNorm", 3.0),
+            {"iterations": 3, "normalization": "frobenius"},
+            "times the root of norm(covariance(a)): (root(by its norm(covariance(a))))",
+        ),
+        (
+            [{"type": "mpn_cov", "name": "p", "alpha": 0.5, "epsilon": 0.0}],
+            {"power": 0.5},
+            "matrix power of the covariance(a)",
+        ),
+    ],
+)
+def test_normalisations_of_the_covariance(layers: list[Variables], options: dict, words: str, tmp_path: Path) -> None:
+    """As SimpleNN has them, one after another."""
+    io.savemat(tmp_path / "a.mat", chain(conv("a"), *layers, conv("b", (1, 1, 3, 4))))
+    network = read_checkpoint(tmp_path / "a.mat").network
+    assert network is not None
+    assert network.options == {"features": {}, "representation": options}
+    assert network.lines["b"] == f"convolution of 1x1, stride 1 of {words}"
+
+
+def test_several_normalisations_of_the_covariance_are_refused(tmp_path: Path) -> None:
+    io.savemat(
+        tmp_path / "a.mat", chain(*covariance("traceNorm", 5.0), conv("a"), *renamed(covariance("froNorm", 3.0)))
+    )
+    with pytest.raises(ConversionError, match=r"its layers have several values of iterations: 5, 3"):
+        read_checkpoint(tmp_path / "a.mat")
+
+
+def renamed(layers: list[Variables]) -> list[Variables]:
+    return [{**layer, "name": f"{layer['name']} 2"} for layer in layers]
+
+
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
