@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from conversion.maps import TRANSFORMS, matconvnet
+from conversion.maps import TRANSFORMS
+from conversion.maps.matconvnet import adapted
+from conversion.maps.matconvnet_layers import require_same
 from conversion.planning import Plan, make_plan, num_classes
 from conversion.readers import StoredTensors, read_checkpoint
 from conversion.readers.reading import Described, release
@@ -95,10 +97,10 @@ def prepare(
         standard = registry.architecture(model, options=entry.options if entry is not None else None, stages=())
         wanted = architecture or standard
         if described is not None:
-            wanted = matconvnet.adapted(wanted, described, stored.tensors)
+            wanted = adapted(wanted, described, stored.tensors)
         recognition = recognise(stored.tensors, wanted)
         if described is not None:
-            matconvnet.require_same(recognition.architecture, described)
+            require_same(recognition.architecture, described)
         classes = num_classes(recognition, stored.tensors)
         network = ImageClassifier(
             recognition.architecture,

@@ -155,7 +155,7 @@ def _words(layer: Layer, inputs: list[_Variable]) -> tuple[str, ...]:
         case "relu":
             return ("relu" if not settings["leak"] else f"relu with leak {settings['leak']:g}",)
         case "lrn":
-            return ("local response",)
+            return (f"local response {' '.join(f'{number:g}' for number in settings['param'])}",)
         case "cov_pool":
             return ("covariance",)
         case "cov_traceNorm":
@@ -163,9 +163,11 @@ def _words(layer: Layer, inputs: list[_Variable]) -> tuple[str, ...]:
         case "cov_froNorm":
             return "by its norm", "norm"
         case "cov_sqrtm":
-            return ("root" if settings["coef"] == 1 else f"root with coef {settings['coef']:g}",)
+            coefficient = "" if settings["coef"] == 1 else f" with coef {settings['coef']:g}"
+            return (f"root in {settings['iterations']} steps{coefficient}",)
         case "mpn_cov":
-            return ("matrix power of the covariance" + (f" with epsilon {e:g}" if (e := settings["epsilon"]) else ""),)
+            epsilon = f" with epsilon {settings['epsilon']:g}" if settings["epsilon"] else ""
+            return (f"power {settings['power']:g} of the covariance{epsilon}",)
         case "cov_traceNorm_aux" | "cov_froNorm_aux":
             return (f"times the root of {inputs[1].words}: ",)
     return (f"{layer.kind} {short(layer.name)}",)

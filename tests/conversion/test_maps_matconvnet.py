@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import mpncov_zoo
-from conversion import parity
-from conversion.maps import matconvnet
+from conversion import parity, preparation
+from conversion.maps.matconvnet_layers import require_same
 from conversion.preparation import PreparedConversion, prepare
 from conversion.readers import read_checkpoint
 from mpncov_zoo import registry
@@ -125,7 +125,7 @@ def test_another_network_is_refused(folder: Path, name: str, model: str, options
 @pytest.mark.parametrize(
     ("name", "theirs", "ours"),
     [
-        ("conv2", "of max of 3x3, stride 2 of relu(conv1)", "of max of 3x3, stride 2 of local response(relu(conv1))"),
+        ("conv2", "of max of 3x3, stride 2 of relu(conv1)", "stride 2 of local response 5 2 0.0001 0.75(relu(conv1))"),
         ("conv5", "convolution of 3x3, stride 1, pad 1 of conv4", "of relu(conv4)"),
         ("fc6", "not there", "convolution of 6x6, stride 1"),
         ("output", "relu(fc8)", "In the network it is: fc8"),
@@ -136,12 +136,12 @@ def test_layers_that_no_tensor_tells(folder: Path, name: str, theirs: str, ours:
     conversion = prepared(folder / "vgg_m.mat", "vgg_m")
     described = read_checkpoint(folder / "vgg_m.mat").network
     assert described is not None
-    matconvnet.require_same(conversion.model.architecture, described)
+    require_same(conversion.model.architecture, described)
     lines = {**described.lines, name: theirs}
     if theirs == "not there":
         del lines[name]
     with pytest.raises(ConversionError) as raised:
-        matconvnet.require_same(conversion.model.architecture, replace(described, lines=lines))
+        require_same(conversion.model.architecture, replace(described, lines=lines))
     assert f"In the file {name} is: {theirs}" in str(raised.value) and ours in str(raised.value)
 
 
@@ -152,7 +152,7 @@ def test_images_of_another_size_are_refused(folder: Path) -> None:
     assert described is not None
     for size, message in (((256, 256), "makes logits at 2x2 positions"), ((100, 100), "has a window of 6 on")):
         with pytest.raises(ConversionError, match=f"images are of .*{message}"):
-            matconvnet.require_same(conversion.model.architecture, replace(described, size=size))
+            require_same(conversion.model.architecture, replace(described, size=size))
 
 
 def test_a_file_without_a_classifier_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_file_without_a_classifier_is_refused(folder: Path, tmp_path: Path) ->
 
 def test_a_wrong_shape_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were the number of channels not taken from the file."""
-    monkeypatch.setattr(matconvnet, "adapted", lambda architecture, described, tensors: architecture)
+    monkeypatch.setattr(preparation, "adapted", lambda architecture, described, tensors: architecture)
     with pytest.raises(ConversionError, match=r"do not fit .*conv_for_cova_bn\.biases \(8,\) -> .*\(256,\)"):
         prepared(folder / "epoch.mat", "mpncov_resnet50")
 

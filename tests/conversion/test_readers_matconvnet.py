@@ -159,17 +159,17 @@ def covariance(norm: str, iterations: float) -> list[Variables]:
         (
             covariance("traceNorm", 5.0),
             {"iterations": 5, "normalization": "trace"},
-            "times the root of trace(covariance(a)): (root(by its trace(covariance(a))))",
+            "times the root of trace(covariance(a)): (root in 5 steps(by its trace(covariance(a))))",
         ),
         (
             covariance("froNorm", 3.0),
             {"iterations": 3, "normalization": "frobenius"},
-            "times the root of norm(covariance(a)): (root(by its norm(covariance(a))))",
+            "times the root of norm(covariance(a)): (root in 3 steps(by its norm(covariance(a))))",
         ),
         (
             [{"type": "mpn_cov", "name": "p", "alpha": 0.5, "epsilon": 0.0}],
             {"power": 0.5},
-            "matrix power of the covariance(a)",
+            "power 0.5 of the covariance(a)",
         ),
     ],
 )
