@@ -15,13 +15,15 @@ from mpncov_zoo.errors import InputError
 from mpncov_zoo.features.extracting import DTYPES, ENGINES, ROWS_PER_FILE, UNREADABLE, ExtractReport, extract
 from mpncov_zoo.features.extraction import Extract, extractor
 from mpncov_zoo.features.files import FORMATS, FeatureFile, feature_file
+from mpncov_zoo.features.tables import SUFFIX
 from mpncov_zoo.hub.local import is_path
 from mpncov_zoo.progress import progress_bar
+from mpncov_zoo.quiet import import_tensorflow
 
 Shape = tuple[int, ...]
 REPRESENTATION = ["representation"]
-PARQUET = ".parquet"
-FOR_PARQUET = ("engine", "address", "workers", "gpus_per_worker", "dtype", "project", "pca", "seed", "rows_per_file")
+OPTIONS = ("engine", "address", "workers", "gpus_per_worker", "dtype", "project", "pca", "seed", "rows_per_file")
+FOR_PARQUET = (*OPTIONS, "max_unreadable")
 
 
 def add(commands: Any) -> None:
@@ -54,15 +56,7 @@ def add(commands: Any) -> None:
         help="which features (default representation); several are joined by --pool",
     )
     add_pool(parser)
-    parser.add_argument(
-        "--skip-unreadable",
-        type=int,
-        nargs="?",
-        const=sys.maxsize,
-        metavar="N",
-        help="leave out what cannot be read, at most N images (without N any number), and say so; by default up to "
-        f"{UNREADABLE} for Parquet, whose _errors.parquet has them, and none for .npy and .npz",
-    )
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave out what cannot be read, and say so")
     _add_parquet(parser.add_argument_group("for Parquet"))
     add_json(parser, "the summary as one JSON object")
 
@@ -70,8 +64,17 @@ def add(commands: Any) -> None:
 def _add_parquet(group: Any) -> None:
     group.add_argument("--engine", choices=ENGINES, help="this process (local, the default), or a Ray cluster")
     group.add_argument("--address", metavar="ADDRESS", help="of the cluster, or 'auto'; by default a new one, here")
-    group.add_argument("--workers", type=positive, metavar="N", help="of Ray; by default one for each machine or GPU")
+    group.add_argument(
+        "--workers", type=positive, metavar="N", help="of Ray; by default as many as machines or GPUs have room for"
+    )
     group.add_argument("--gpus-per-worker", type=float, metavar="G", help="such as 1 or 0.5 (default 0)")
+    group.add_argument(
+        "--max-unreadable",
+        type=int,
+        metavar="N",
+        help=f"images that may be left out, and are listed; one more ends the run (default {UNREADABLE}; with "
+        "--skip-unreadable any number)",
+    )
     group.add_argument("--dtype", choices=DTYPES, help="of the features (default float32)")
     group.add_argument(
         "--project", type=positive, metavar="N", help="shorten by a sparse random projection to N values"
@@ -89,20 +92,12 @@ def run(args: argparse.Namespace) -> int:
     inputs = args.inputs or _inputs_among(args.stage)
     suffix = Path(args.output).suffix
     is_directory = args.output.endswith("/") or not suffix or (suffix not in FORMATS and os.path.isdir(args.output))
-    if is_directory or suffix == PARQUET:
+    if is_directory or suffix == SUFFIX:
         report = _extract(inputs, args)
         facts = report.to_dict()
         count, shape = report.images, report.shape
     else:
-        if suffix not in FORMATS:
-            known = ", ".join(FORMATS)
-            raise InputError(f"--output must end with {known}, or be a directory. Received: {args.output!r}.")
-        given = [name for name in FOR_PARQUET if getattr(args, name) is not None]
-        if given:
-            raise InputError(f"--{given[0].replace('_', '-')} is for Parquet: --output a directory or FILE{PARQUET}.")
-        paths = list(find_images(inputs))
-        with feature_file(args.output, paths, argument="--output") as file:
-            count, shape = _write(file, paths, args)
+        count, shape = _to_file(inputs, suffix, args)
         facts = {"output": args.output, "images": count, "shape": shape}
     stage = {"stage": args.stage[0]} if args.pool is None else {"stages": args.stage, "pool": args.pool}
     named = f"{args.pool} of {', '.join(args.stage)}," if args.pool else args.stage[0]
@@ -127,9 +122,10 @@ def _inputs_among(stages: list[str]) -> list[str]:
 
 def _extract(inputs: Sequence[str], args: argparse.Namespace) -> ExtractReport:
     _require_name(args.model)
-    options = {name: getattr(args, name) for name in FOR_PARQUET if getattr(args, name) is not None}
-    if args.skip_unreadable is not None:
-        options["skip_unreadable"] = args.skip_unreadable
+    options = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
+    unreadable = UNREADABLE if args.max_unreadable is None else args.max_unreadable
+    if args.engine == "ray":
+        _leave_gpus_to_workers()
     named = [name for given in inputs for name in (find_images([given]) if given == "-" else [given])]
     report = extract(
         args.model,
@@ -138,6 +134,7 @@ def _extract(inputs: Sequence[str], args: argparse.Namespace) -> ExtractReport:
         stages=args.stage,
         pool=args.pool,
         batch_size=args.batch_size,
+        skip_unreadable=sys.maxsize if args.skip_unreadable and args.max_unreadable is None else unreadable,
         hub=args.hub,
         progress=True,
         **options,
@@ -147,23 +144,42 @@ def _extract(inputs: Sequence[str], args: argparse.Namespace) -> ExtractReport:
     return report
 
 
+def _leave_gpus_to_workers() -> None:
+    """Keep this process, which only describes the network, off the GPUs."""
+    import_tensorflow()
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")
+
+
 def _require_name(model: str) -> None:
     """Refuse a misspelt name before TensorFlow's seconds."""
     if not is_path(model):
         split_name(model, True)
 
 
+def _to_file(inputs: Sequence[str], suffix: str, args: argparse.Namespace) -> tuple[int, Shape]:
+    """Write a file of NumPy; return how many rows it has, and the shape of one."""
+    if suffix not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise InputError(f"--output must end with {known}, or be a directory. Received: {args.output!r}.")
+    given = [name for name in FOR_PARQUET if getattr(args, name) is not None]
+    if given:
+        raise InputError(f"--{given[0].replace('_', '-')} is for Parquet: --output a directory or FILE{SUFFIX}.")
+    paths = list(find_images(inputs))
+    with feature_file(args.output, paths, argument="--output") as file:
+        return _write(file, paths, args)
+
+
 def _write(file: FeatureFile, paths: Sequence[str], args: argparse.Namespace) -> tuple[int, Shape]:
     """Write the rows; return how many, and the shape of one."""
     _require_name(args.model)
     extract = Extract(extractor(args.model, args.stage, args.pool, hub=args.hub)[1])
-    allowed = args.skip_unreadable or 0
-    count, left_out, shape = 0, 0, None
+    count, shape = 0, None
     with progress_bar(len(paths), "image") as bar:
         for batch, rows in extract.files(paths, args.batch_size):
             for error in rows.unreadable:
-                left_out += 1
-                if left_out > allowed:
+                if not args.skip_unreadable:
                     raise InputError(f"{error} (--skip-unreadable leaves such images out)")
                 bar.write(f"{PROGRAM}: left out: {error}", file=sys.stderr)
             if rows.read:

@@ -10,16 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mpncov_zoo.errors import InputError, ZooError
-from mpncov_zoo.features.places import URL_MARK, Place, reason
+from mpncov_zoo.errors import InputError
+from mpncov_zoo.features.places import URL_MARK, WILDCARDS, Place, hidden
 from mpncov_zoo.features.reading import IMAGE_SUFFIXES, images_in
-from mpncov_zoo.features.sources import Files, Records, Source, TableRows
-from mpncov_zoo.features.tables import import_parquet, require_text
+from mpncov_zoo.features.sources import Files, Label, Records, Source, TableRows
+from mpncov_zoo.features.tables import SUFFIX, import_parquet, require_text
 
-PARQUET = ".parquet"
 RECORDS = (".tfrecord", ".tfrecords")  # also inside a name, as in a.tfrecord-00000-of-00008
-WILDCARDS = frozenset("*?[")
-IMAGE_COLUMNS = ("bytes", "image")  # of Parquet: binary, or a struct with a field `bytes`, as data sets on the Hub have
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,15 @@ class Listing:
     label_type: str | None
 
 
+@dataclass(frozen=True)
+class _Found:
+    """The images of one input, or of all files."""
+
+    names: Sequence[str]
+    source: Source
+    label_type: str | None
+
+
 def list_chunks(inputs: Sequence[str], size: int) -> Listing:
     """What the inputs name, so many images at a time.
 
@@ -69,28 +75,38 @@ def list_chunks(inputs: Sequence[str], size: int) -> Listing:
         size: images of a chunk, at most.
 
     Raises:
-        InputError: an input holds no images or cannot be read, two images have one name, labels are of two types.
+        InputError: an input holds no images or cannot be read, images of two tables have one name, labels are of two
+            types.
         ZooError: pyarrow is missing.
     """
-    named = [name for given in inputs for name in _expanded(given)]
+    named = dict.fromkeys(_normal(name) for given in inputs for name in _expanded(given))
+    tables = [name for name in named if _is_table(name) or _is_records(name)]
     files = [name for name in named if not _is_table(name) and not _is_records(name)]
-    found: list[tuple[list[str], Source, str | None]] = []
-    if files:
-        found.append((files, Files(tuple(map(_location, files))), None))
-    found += [_table(name) for name in named if _is_table(name)]
-    found += [_records(name) for name in named if _is_records(name)]
-    types = {kind for _, _, kind in found if kind}
+    found = [_Found(files, Files(tuple(map(_location, files))), None)] if files else []
+    found += [_table(name) if _is_table(name) else _records(name) for name in tables]
+    types = {each.label_type for each in found if each.label_type}
     if len(types) > 1:
         raise InputError(f"The labels of the inputs are of {' and '.join(sorted(types))}: give inputs with one type.")
+    chunks = _cut(found, size)
+    if not chunks:
+        raise InputError("The inputs hold no images.")
+    return Listing(tuple(chunks), types.pop() if types else None)
+
+
+def _cut(found: Sequence[_Found], size: int) -> list[Chunk]:
     seen: set[str] = set()
     chunks: list[Chunk] = []
-    for names, source, _ in found:
-        fresh = _first_of_each(names, seen)
-        require_text(names)
+    for each in found:
+        require_text(each.names)
+        fresh = [at for at, name in enumerate(each.names) if name not in seen]
+        if len(fresh) < len(each.names) and not isinstance(each.source, Files):
+            twice = next(name for name in each.names if name in seen)
+            raise InputError(f"Two images of the inputs are called {twice!r}: leave out the column `path`.")
+        seen.update(each.names)
         for start in range(0, len(fresh), size):
             positions = fresh[start : start + size]
-            chunks.append(Chunk(tuple(names[at] for at in positions), source.only(positions)))
-    return Listing(tuple(chunks), types.pop() if types else None)
+            chunks.append(Chunk(tuple(each.names[at] for at in positions), each.source.only(positions)))
+    return chunks
 
 
 def _expanded(given: str) -> list[str]:
@@ -99,26 +115,31 @@ def _expanded(given: str) -> list[str]:
     if not is_url and os.path.isdir(given):
         return images_in(given)
     if WILDCARDS & set(given) and (is_url or not os.path.exists(given)):
-        matches = [name for name in Place(given).matches() if not _is_hidden(name)]
+        matches = Place(given).matches()
         if not matches:
             raise InputError(f"No file fits {given!r}.")
         return matches
-    is_one = _is_table(given) or _is_records(given) or Path(given).suffix.lower() in IMAGE_SUFFIXES
-    if is_url and not is_one and not (place := Place(given)).is_file():
+    if _is_table(given) or _is_records(given) or Path(given).suffix.lower() in IMAGE_SUFFIXES:
+        return [given]
+    if not is_url and not os.path.exists(given):
+        raise InputError(f"{given!r}: there is no such file or folder.")
+    if is_url and not (place := Place(given)).is_file():
+        prefix = len(given.rstrip("/"))
         images = [name for name in place.below() if Path(name).suffix.lower() in IMAGE_SUFFIXES]
-        images = [name for name in images if not _is_hidden(name[len(given) :])]
+        images = [name for name in images if not hidden(name[prefix:])]
         if not images:
             raise InputError(f"No image in {given!r}. Looked for {', '.join(IMAGE_SUFFIXES)}.")
         return images
     return [given]
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") and part.strip(".") for part in name.split("/"))
+def _normal(name: str) -> str:
+    """One spelling of a path; an image is known by it."""
+    return name if URL_MARK in name else os.path.normpath(name)
 
 
 def _is_table(name: str) -> bool:
-    return name.endswith(PARQUET)
+    return name.endswith(SUFFIX)
 
 
 def _is_records(name: str) -> bool:
@@ -129,74 +150,80 @@ def _location(name: str) -> str:
     return name if URL_MARK in name else os.path.abspath(name)
 
 
-def _table(name: str) -> tuple[list[str], Source, str | None]:
-    """The images of a Parquet file: their names, themselves, the type of their labels."""
-    place = Place(name)
+def _table(name: str) -> _Found:
+    """The images of a Parquet file."""
     try:
-        with place.open() as opened:
+        with Place(name).open() as opened:
             file = import_parquet().ParquetFile(opened)
-            schema, count = file.schema_arrow, file.metadata.num_rows
-            column = next((column for column in (*IMAGE_COLUMNS, "path") if column in schema.names), None)
-            if column is None:
-                columns = ", ".join(schema.names)
-                raise InputError(f"{name} has no column `bytes`, `image` or `path`; it has {columns}.")
-            kind = _label_type(name, schema)
-            wanted = [each for each in ("path", "label" if column == "path" and kind else None) if each in schema.names]
-            values = file.read(columns=wanted).to_pydict()
+            column, label_type = _image_column(name, file.schema_arrow), _label_type(name, file.schema_arrow)
+            wanted = {"path": "path" in file.schema_arrow.names, "label": column == "path" and label_type is not None}
+            values = file.read(columns=[each for each, there in wanted.items() if there]).to_pydict()
+            count = file.metadata.num_rows
     except FileNotFoundError:
         raise InputError(f"{name!r}: there is no such file.") from None
-    except (OSError, ValueError) as error:  # what pyarrow raises, and InputError, which stays as it is
-        raise (
-            error if isinstance(error, ZooError) else InputError(f"{name} cannot be read: {reason(error)}.")
-        ) from error
-    paths = values.get("path")
     if column == "path":
-        labels = tuple(values["label"]) if kind else None
-        return list(map(str, paths)), Files(tuple(map(_location, map(str, paths))), labels), kind
-    names = [f"{name}#{row}" for row in range(count)] if paths is None else list(map(str, paths))
+        return _of_paths(list(map(str, values["path"])), values.get("label"), label_type)
+    names = list(map(str, values["path"])) if "path" in values else [f"{name}#{row}" for row in range(count)]
     if len(set(names)) < len(names):
         raise InputError(f"{name}: two rows have one `path`. Leave that column out, and rows are numbered.")
-    return names, TableRows(_location(name), column, tuple(range(count)), kind is not None), kind
+    return _Found(names, TableRows(_location(name), column, tuple(range(count)), label_type is not None), label_type)
+
+
+def _of_paths(paths: list[str], labels: list[Label] | None, label_type: str | None) -> _Found:
+    """The images that a table names, each once."""
+    first = {path: at for at, path in reversed([*enumerate(map(_normal, paths))])}
+    at = sorted(first.values())
+    kept = None if labels is None else tuple(labels[each] for each in at)
+    names = [_normal(paths[each]) for each in at]
+    return _Found(names, Files(tuple(map(_location, names)), kept), label_type)
+
+
+def _image_column(name: str, schema: Any) -> str:
+    """The column of the images: their bytes, alone or in a struct as data sets on the Hub have them, or their paths."""
+    from pyarrow import types
+
+    for column in ("bytes", "image"):
+        kind = schema.field(column).type if column in schema.names else None
+        if kind is not None and types.is_struct(kind):
+            kind = next((field.type for field in kind if field.name == "bytes"), None)
+        if kind is not None and (types.is_binary(kind) or types.is_large_binary(kind)):
+            return column
+    if "path" in schema.names:
+        return "path"
+    fields = ", ".join(f"{field.name} ({field.type})" for field in schema)
+    raise InputError(f"{name} has no column `bytes` or `image` of bytes and none of `path`; it has {fields}.")
 
 
 def _label_type(name: str, schema: Any) -> str | None:
-    import pyarrow.types
+    from pyarrow import types
 
     if "label" not in schema.names:
         return None
     kind = schema.field("label").type
-    if pyarrow.types.is_integer(kind):
+    if types.is_integer(kind):
         return "int64"
-    if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
+    if types.is_string(kind) or types.is_large_string(kind):
         return "string"
     raise InputError(f"{name}: its column `label` is of {kind}; whole numbers and texts can be labels.")
 
 
-def _records(name: str) -> tuple[list[str], Source, str | None]:
-    """The images of a TFRecord file; its records are counted by their lengths, and read where they are worked on."""
-    place, count, end = Place(name), 0, 0
+def _records(name: str) -> _Found:
+    """The images of a TFRecord file, which are found by the lengths of the records."""
+    spans: list[tuple[int, int]] = []
+    end = 0
     try:
-        with place.open() as file:
-            while header := file.read(12):  # the length, and a checksum of it
-                end += 16 + struct.unpack("<Q", header[:8].ljust(8, b"\xff"))[0]
-                if len(header) < 12 or end > file.seek(0, os.SEEK_END):
-                    raise InputError(f"{name} is no TFRecord file, or is cut off after {count} records.")
+        with Place(name).open() as file:
+            size = file.seek(0, os.SEEK_END)
+            while end < size:
                 file.seek(end)
-                count += 1
+                header = file.read(12)  # the length, and a checksum of it
+                length = struct.unpack("<Q", header[:8].ljust(8, b"\xff"))[0]
+                spans.append((end, end + 16 + length))
+                end += 16 + length
     except FileNotFoundError:
         raise InputError(f"{name!r}: there is no such file.") from None
-    except OSError as error:
-        raise InputError(f"{name} cannot be read: {reason(error)}.") from error
-    if not count:
+    if end > size:
+        raise InputError(f"{name} is no TFRecord file, or is cut off after {len(spans) - 1} records.")
+    if not spans:
         raise InputError(f"{name} holds no records.")
-    return [f"{name}#{row}" for row in range(count)], Records(_location(name), tuple(range(count))), "int64"
-
-
-def _first_of_each(names: Sequence[str], seen: set[str]) -> list[int]:
-    """The positions of the names that were not seen before, which are then."""
-    positions = []
-    for at, name in enumerate(names):
-        if name not in seen:
-            seen.add(name)
-            positions.append(at)
-    return positions
+    return _Found([f"{name}#{row}" for row in range(len(spans))], Records(_location(name), tuple(spans)), "int64")

@@ -44,11 +44,14 @@ class Projection:
     seed: int
 
     def __post_init__(self) -> None:
-        _require_fewer("project", self.length, self.features)
+        require_fewer("project", self.length, self.features)
 
     @property
     def facts(self) -> dict[str, Any]:
-        return {"kind": "sparse random projection", "from": self.features, "to": self.length, "seed": self.seed}
+        matrix = self._fitted.components_
+        digest = hashlib.sha256(matrix.indices.tobytes() + matrix.data.tobytes()).hexdigest()
+        how = {"seed": self.seed, "sha256": digest}
+        return {"kind": "sparse random projection", "from": self.features, "to": self.length, **how}
 
     @cached_property
     def _fitted(self) -> Any:
@@ -81,10 +84,19 @@ class Components:
 
     @classmethod
     def fitted(cls, features: np.ndarray, length: int, seed: int) -> Components:
-        """Fit them on a sample, float32 (images, features)."""
+        """Fit them on a sample.
+
+        Args:
+            features: float32 (images, features).
+            length: how many components.
+            seed: of the solver.
+
+        Raises:
+            InputError: there are fewer images or features than components.
+        """
         from sklearn.decomposition import PCA
 
-        _require_fewer("pca", length, features.shape[1])
+        require_fewer("pca", length, features.shape[1])
         if length > len(features):
             raise InputError(f"pca={length} needs as many images to learn from. Received: {len(features)}.")
         found = PCA(length, svd_solver="randomized", random_state=seed).fit(features)
@@ -138,6 +150,7 @@ def distance_bound(length: int, images: int) -> float:
     return float(brentq(lambda e: e**2 / 2 - e**3 / 3 - needed, 0, 1))
 
 
-def _require_fewer(argument: str, length: int, features: int) -> None:
+def require_fewer(argument: str, length: int, features: int) -> None:
+    """Refuse a length that is not less than that of the features."""
     if not 1 <= length < features:
         raise InputError(f"{argument} must be between 1 and {features - 1}, for features of {features}: {length}.")

@@ -5,25 +5,28 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.features.chunks import Chunk, list_chunks
-from mpncov_zoo.features.compact import Compact, Components, Projection, distance_bound
-from mpncov_zoo.features.extraction import Extract, extractor
+from mpncov_zoo.features.compact import Compact, Components, distance_bound
+from mpncov_zoo.features.extraction import extractor
 from mpncov_zoo.features.linear import require_scikit_learn
 from mpncov_zoo.features.on_ray import compute, require_ray
 from mpncov_zoo.features.parts import COMPONENTS, Parts
+from mpncov_zoo.features.sampling import shorter
 from mpncov_zoo.features.stored import weights_digest
+from mpncov_zoo.features.tables import SUFFIX
 from mpncov_zoo.features.work import Done, Work, Worker, too_many
+from mpncov_zoo.hub.cache import cache_root
 from mpncov_zoo.hub.local import is_path
+from mpncov_zoo.hub.locations import locate
 from mpncov_zoo.progress import progress_bar
-from mpncov_zoo.quiet import import_tensorflow
 from mpncov_zoo.version import versions_of
 
 if TYPE_CHECKING:
@@ -36,7 +39,6 @@ DTYPES = ("float32", "float16")
 FORMAT = 1  # of the output; to be raised when images are read in another way, or features are written in another
 ROWS_PER_FILE = 1024
 UNREADABLE = 100  # images that may be left out
-SAMPLE, SAMPLE_PER_COMPONENT = 2000, 4  # images that components are fitted on: so many, or so many for each
 COMPUTING = ("mpncov_zoo", "tensorflow", "keras", "numpy", "PIL", "sklearn")  # modules whose versions are noted
 logger = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ class ExtractReport:
 
 def extract(
     model: str | PathLike[str] | ImageClassifier,
-    inputs: Sequence[str | PathLike[str]],
+    inputs: str | PathLike[str] | Sequence[str | PathLike[str]],
     output: str | PathLike[str],
     *,
     stages: Sequence[str] | None = None,
@@ -102,15 +104,17 @@ def extract(
 
     Args:
         model: a pretrained network, by its name or path; or, on this machine, a network.
-        inputs: image files, folders, patterns with wildcards, Parquet files with a column `bytes`, `image` or `path`,
-            TFRecord files; paths, or URLs that fsspec knows (s3://, gs://, hf://).
+        inputs: one or several: image files, folders, patterns with wildcards, Parquet files with a column `bytes`,
+            `image` or `path`, TFRecord files; paths, or URLs that fsspec knows (s3://, gs://, hf://).
         output: a directory, or a file that ends with .parquet; a path or a URL. It has the columns `path`, `label` if
             an input has labels, and `features`; `_dataset.json`, or the file's metadata, says what they are of.
         stages: one stage of the network, by default its representation; or stages of the trunk, for `pool`.
         pool: the representation that joins the stages, "mpncov", "gap", "bcnn" or "cbp".
         engine: "local", this process, or "ray".
-        address: of the Ray cluster, "auto" for the one of this machine; by default a new one on this machine.
-        workers: of Ray; by default one for each machine, or for each share of a GPU.
+        address: of the Ray cluster, "auto" for the one of this machine; by default the one that Ray is connected to, or
+            else a new one on this machine.
+        workers: of Ray; by default as many as there is room for, each with the cores of the largest machine or with its
+            GPUs.
         gpus_per_worker: of Ray's workers.
         dtype: of the features, "float32" or "float16".
         project: length of the vectors after a sparse random projection.
@@ -136,40 +140,28 @@ def extract(
     Example:
         >>> extract("efficientnet_lite0", ["photos"], "features", stages=["stage5"], pool="mpncov", engine="ray")
     """
-    names, target = [os.fspath(each) for each in inputs], os.fspath(output)
-    _check(model, target, engine, dtype, project, pca, workers, (batch_size, rows_per_file), skip_unreadable)
+    target = os.fspath(output)
+    names = [os.fspath(each) for each in ([inputs] if isinstance(inputs, str | PathLike) else inputs)]
+    on_ray = {"address": address, "workers": workers, "gpus_per_worker": gpus_per_worker}
+    _check_numbers(batch_size, rows_per_file, skip_unreadable, seed)
+    _check_engine(engine, model, **on_ray)
+    _check_vectors(target, dtype, project, pca)
     parts = Parts(target)
     parts.description()  # refuses what is no output before the seconds of loading
     listing = list_chunks(names, rows_per_file)
-    if engine == "ray":
-        _leave_gpus_to_workers()
-    how = {"stages": stages, "pool": pool, "hub": hub, "cache_dir": cache_dir, "offline": offline}
-    whole, network = extractor(model, **how)
-    (stage,) = network.stages
-    full = _shape(network)
-    compact = _compact(parts, listing.chunks, network, full, project, pca, seed, batch_size)
-    description = {
-        "format": FORMAT,
-        "model": whole.architecture.name,
-        "weights": {"name": whole.load_report.weights, "sha256": weights_digest(whole, network.stages)},
-        "stages": list(whole.architecture.stages or ()) if pool else [stage],
-        "pool": pool,
-        "architecture": whole.architecture.to_dict(),
-        "input_shape": list(network.input_shape[1:]),
-        "input_specification": network.input_specification.model_dump(mode="json"),
-        "compact": None if compact is None else compact.facts,
-        "shape": list(full) if compact is None else [compact.facts["to"]],
-        "dtype": dtype,
-        "label": listing.label_type,
-        "versions": versions_of(COMPUTING),
-    }
+    how = {"stages": stages, "pool": pool, **_anywhere(model, hub, cache_dir), "offline": offline}
+    whole, network = extractor(**how)
+    shape = _shape(network)
+    shortened = {"project": project, "pca": pca, "seed": seed, "batch_size": batch_size}
+    compact = shorter(parts, listing.chunks, network, shape, **shortened)
+    description = _description(whole, network, pool, compact, shape) | {"dtype": dtype, "label": listing.label_type}
     if isinstance(compact, Components) and parts.description() is None:
         (parts.directory / COMPONENTS).write(compact.to_bytes())  # first: the description has their digest
     parts.begin(description)
     done, _ = parts.done()
     left = [chunk for chunk in (each.without(done) for each in listing.chunks) if chunk is not None]
     work = Work(
-        network={"model": _absolute(model), **how, "hub": None if hub is None else _absolute(hub)},
+        network=how,
         weights_sha256=description["weights"]["sha256"],
         batch_size=batch_size,
         dtype=dtype,
@@ -180,65 +172,73 @@ def extract(
     )
     total = sum(len(chunk.names) for chunk in left)
     logger.info("%s: %d images have features, %d are left", target, len(done), total)
-    started, added = time.perf_counter(), 0
+    started = time.perf_counter()
     with progress_bar(total, "image", show=progress) as bar:
-        results = (
-            _here(work, network, left, bar)
-            if engine == "local"
-            else _on_ray(work, left, bar, address, workers, gpus_per_worker)
-        )
-        added = _collect(results, skip_unreadable)
+        results = _here(work, network, left, bar) if engine == "local" else _on_ray(work, left, bar, **on_ray)
+        with closing(results):
+            added = _collect(results, skip_unreadable)
     seconds = time.perf_counter() - started
     images, errors, listed = parts.finish()
-    within = distance_bound(project, images) if project else None
-    shape = tuple(description["shape"])
-    return ExtractReport(target, images, added, len(errors), listed, shape, dtype, seconds, within)
+    if images < len(done) + added:
+        missing = len(done) + added - images
+        raise InputError(f"{missing} computed rows are not in {target}: all machines must see it under this path.")
+    return ExtractReport(
+        output=target,
+        images=images,
+        added=added,
+        unreadable=len(errors),
+        errors=listed,
+        shape=tuple(description["shape"]),
+        dtype=dtype,
+        seconds=seconds,
+        distances_within=distance_bound(project, images) if project else None,
+    )
 
 
-def _check(
-    model: Any,
-    output: str,
-    engine: str,
-    dtype: str,
-    project: int | None,
-    pca: int | None,
-    workers: int | None,
-    counts: tuple[int, int],
-    skip_unreadable: int,
-) -> None:
-    """Refuse arguments that no network and no images are needed to judge."""
+def _check_numbers(batch_size: int, rows_per_file: int, skip_unreadable: int, seed: int) -> None:
+    for name, value in (("batch_size", batch_size), ("rows_per_file", rows_per_file)):
+        if value < 1:
+            raise InputError(f"{name} must be at least 1. Received: {value}.")
+    if skip_unreadable < 0:
+        raise InputError(f"skip_unreadable must be at least 0. Received: {skip_unreadable}.")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed must be between 0 and {2**32 - 1}. Received: {seed}.")
+
+
+def _check_engine(engine: str, model: Any, *, address: str | None, workers: int | None, gpus_per_worker: float) -> None:
     if engine not in ENGINES:
         raise InputError(f"engine must be {' or '.join(ENGINES)}. Received: {engine!r}.")
+    if engine == "local":
+        if address is not None or workers is not None or gpus_per_worker:
+            raise InputError("address, workers and gpus_per_worker are for engine ray.")
+        return
+    require_ray()
+    if not isinstance(model, str | PathLike):
+        raise InputError("Ray's workers load the network themselves: give its name, or the path of an artifact.")
+    if workers is not None and workers < 1:
+        raise InputError(f"workers must be at least 1. Received: {workers}.")
+    if gpus_per_worker < 0 or (gpus_per_worker > 1 and gpus_per_worker % 1):
+        raise InputError(f"gpus_per_worker is a share of one GPU, or a whole number. Received: {gpus_per_worker}.")
+
+
+def _check_vectors(output: str, dtype: str, project: int | None, pca: int | None) -> None:
     if dtype not in DTYPES:
         raise InputError(f"dtype must be {' or '.join(DTYPES)}. Received: {dtype!r}.")
-    if min(counts) < 1 or skip_unreadable < 0 or (workers is not None and workers < 1):
-        raise InputError("batch_size, rows_per_file and workers must be at least 1, and skip_unreadable at least 0.")
-    if engine == "ray":
-        require_ray()
-        if not isinstance(model, str | PathLike):
-            raise InputError("Ray's workers load the network themselves: give its name, or the path of an artifact.")
     if project is not None and pca is not None:
         raise InputError("project and pca both shorten the vectors: give one of them.")
     if project is not None or pca is not None:
         require_scikit_learn("Shorter vectors need")
-    if pca is not None and output.endswith(".parquet"):
+    if pca is not None and output.endswith(SUFFIX):
         raise InputError("pca needs a directory as output, which keeps the components. Received a file.")
 
 
-def _absolute(path: Any) -> Any:
-    """A path as another process finds it; names, URLs and networks stay."""
-    return os.path.abspath(path) if isinstance(path, PathLike) or (isinstance(path, str) and is_path(path)) else path
-
-
-def _leave_gpus_to_workers() -> None:
-    """Keep this process, which only describes the network, off the GPUs."""
-    import_tensorflow()
-    import tensorflow as tf
-
-    try:
-        tf.config.set_visible_devices([], "GPU")
-    except RuntimeError:  # the caller computes on them already
-        logger.info("this process has begun to use its GPUs")
+def _anywhere(model: Any, hub: str | PathLike[str] | None, cache_dir: str | PathLike[str] | None) -> dict[str, Any]:
+    """Where the network comes from, as a process in any directory finds it; names, URLs and networks stay."""
+    if isinstance(model, PathLike) or (isinstance(model, str) and is_path(model)):
+        model = os.path.abspath(os.path.expanduser(model))
+    if hub is not None and isinstance(found := locate(hub), Path):
+        hub = found
+    return {"model": model, "hub": hub, "cache_dir": None if cache_dir is None else str(cache_root(cache_dir))}
 
 
 def _shape(network: FeatureExtractor) -> tuple[int, ...]:
@@ -254,63 +254,36 @@ def _shape(network: FeatureExtractor) -> tuple[int, ...]:
     return shape
 
 
-def _compact(
-    parts: Parts,
-    chunks: Sequence[Chunk],
-    network: FeatureExtractor,
-    shape: tuple[int, ...],
-    project: int | None,
-    pca: int | None,
-    seed: int,
-    batch_size: int,
-) -> Compact | None:
-    if project is None and pca is None:
-        return None
-    if len(shape) != 1:
-        raise InputError(f"Only vectors can be made shorter. Received features of {'x'.join(map(str, shape))}.")
-    if project is not None:
-        return Projection(shape[0], project, seed)
-    assert pca is not None
-    if COMPONENTS in parts.directory.names():
-        found = Components.from_bytes((parts.directory / COMPONENTS).read())
-        if (len(found.components), found.seed) == (pca, seed):
-            return found
-    return Components.fitted(
-        _sample(chunks, network, max(SAMPLE, SAMPLE_PER_COMPONENT * pca), seed, batch_size), pca, seed
-    )
+def _description(
+    whole: ImageClassifier, network: FeatureExtractor, pool: str | None, compact: Compact | None, shape: tuple[int, ...]
+) -> dict[str, Any]:
+    """What the features are of, as plain data."""
+    weights = {"name": whole.load_report.weights, "sha256": weights_digest(whole, network.stages)}
+    return {
+        "format": FORMAT,
+        "model": whole.architecture.name,
+        "weights": weights,
+        "stages": [*(whole.architecture.stages or ())] if pool else [*network.stages],
+        "pool": pool,
+        "architecture": whole.architecture.to_dict(),
+        "input_shape": list(network.input_shape[1:]),
+        "input_specification": network.input_specification.model_dump(mode="json"),
+        "compact": None if compact is None else compact.facts,
+        "shape": list(shape) if compact is None else [compact.facts["to"]],
+        "versions": versions_of(COMPUTING),
+    }
 
 
-def _sample(chunks: Sequence[Chunk], network: FeatureExtractor, count: int, seed: int, batch_size: int) -> np.ndarray:
-    """The features, float32 (images, features), of images drawn at random."""
-    sizes = [len(chunk.names) for chunk in chunks]
-    total = sum(sizes)
-    chosen = np.sort(np.random.default_rng(seed).permutation(total)[:count])
-    owners = np.searchsorted(np.cumsum(sizes), chosen, side="right")
-    extract, blocks = Extract(network), []
-    for owner in np.unique(owners):
-        first = sum(sizes[:owner])
-        positions = (chosen[owners == owner] - first).tolist()
-        chunk = chunks[owner]
-        names = [chunk.names[at] for at in positions]
-        images = (image for image, _ in chunk.source.only(positions).read())
-        for _, rows in extract.files(names, batch_size, images):
-            blocks += [*rows.features.values()]
-    return np.concatenate(blocks)
-
-
-def _here(work: Work, network: FeatureExtractor, chunks: Sequence[Chunk], bar: tqdm) -> Iterator[Done]:
+def _here(work: Work, network: FeatureExtractor, chunks: Sequence[Chunk], bar: tqdm) -> Generator[Done]:
     worker = Worker(work, network)
     return (worker(chunk, bar.update) for chunk in chunks)
 
 
-def _on_ray(
-    work: Work, chunks: Sequence[Chunk], bar: tqdm, address: str | None, workers: int | None, gpus_per_worker: float
-) -> Iterator[Done]:
-    if not chunks:
-        return
-    for done in compute(work, chunks, address=address, workers=workers, gpus_per_worker=gpus_per_worker):
-        bar.update(done.rows + len(done.unreadable))
-        yield done
+def _on_ray(work: Work, chunks: Sequence[Chunk], bar: tqdm, **where: Any) -> Generator[Done]:
+    if chunks:
+        for done in compute(work, chunks, **where):
+            bar.update(done.rows + len(done.unreadable))
+            yield done
 
 
 def _collect(results: Iterator[Done], allowed: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.features.chunks import Chunk
+from mpncov_zoo.features.places import reason
 from mpncov_zoo.features.work import Done, Work, Worker
 from mpncov_zoo.quiet import import_tensorflow, native_stderr_held
 
@@ -30,20 +31,19 @@ class RayWorker:
 
     def __init__(self, work: Work, environment: dict[str, str], cores: int):
         os.environ.update(environment)
-        self.failure: str | None = None
+        self.failure: ZooError | None = None
         try:
             self.worker = _worker(work, cores)
-        except (ZooError, OSError) as error:  # said once by the caller, not by Ray with a traceback for each worker
-            self.failure = str(error)
+        except ZooError as error:  # raised once by the caller, not by Ray with a traceback for each worker
+            self.failure = error
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """A row with a chunk -> one with what became of it, or of a failure what it says."""
-        if self.failure is None:
-            try:
-                return {"done": pickle.dumps(self.worker(pickle.loads(row["chunk"]))), "failure": ""}
-            except (ZooError, OSError) as error:
-                return {"done": b"", "failure": str(error)}
-        return {"done": b"", "failure": self.failure}
+        """A row with a chunk -> one with what became of it, a `Done` or a ZooError."""
+        try:
+            found = self.failure or self.worker(pickle.loads(row["chunk"]))
+        except ZooError as error:
+            found = error
+        return {"found": pickle.dumps(found)}
 
 
 def compute(
@@ -54,21 +54,18 @@ def compute(
     Args:
         work: for all workers.
         chunks: to be done.
-        address: of the cluster, "auto" for the one that this machine belongs to; None for a new one on this machine.
-        workers: how many; by default one for each machine, or one for each share of a GPU.
+        address: of the cluster, "auto" for the one that this machine belongs to; None for the one that Ray is
+            connected to, or else a new one on this machine.
+        workers: how many; by default as many as there is room for, where each has the cores of the largest machine, or
+            `gpus_per_worker`.
         gpus_per_worker: of each, 0 for none.
 
     Raises:
-        InputError: no cluster is at the address, it has no room for a worker, or a worker failed.
+        InputError: no cluster is at the address, it has no room for a worker, or Ray fails.
+        ZooError: of a worker.
     """
     with _cluster(address) as ray:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        count, cores = share(
-            [node.get("CPU", 0) for node in nodes], workers or _default_workers(nodes, gpus_per_worker)
-        )
-        gpus = sum(node.get("GPU", 0) for node in nodes)
-        if gpus_per_worker > gpus:
-            raise InputError(f"The cluster has {gpus:g} GPUs; a worker needs {gpus_per_worker:g}.")
+        count, cores = _shares(ray, workers, gpus_per_worker)
         environment = {key: value for key, value in os.environ.items() if key.startswith(PASSED_ON)}
         rows = ray.data.from_items(
             [{"chunk": pickle.dumps(chunk)} for chunk in chunks], override_num_blocks=len(chunks)
@@ -83,11 +80,13 @@ def compute(
         )
         try:
             for row in found.iter_rows():
-                if row["failure"]:
-                    raise InputError(row["failure"])
-                yield pickle.loads(row["done"])
+                done = pickle.loads(row["found"])
+                if isinstance(done, ZooError):
+                    raise done
+                yield done
         except ray.exceptions.RayError as error:
-            raise InputError(f"Ray ended the run: {str(error).strip().splitlines()[-1]}") from error
+            last = str(error).strip().splitlines()[-1:]  # what a traceback ends with
+            raise InputError(f"Ray ended the run: {''.join(last) or type(error).__name__}") from error
 
 
 def require_ray() -> Any:
@@ -106,22 +105,32 @@ def require_ray() -> Any:
     return ray
 
 
-def share(cores: Sequence[float], workers: int) -> tuple[int, int]:
-    """How many workers machines with so many cores take, and how many cores each of them has.
+def share(cores: Sequence[float], workers: int) -> int:
+    """How many cores each of so many workers has, on machines with so many cores.
 
     Raises:
         InputError: there are fewer cores than workers.
     """
     for each in range(int(max(cores, default=0)), 0, -1):
         if sum(int(own // each) for own in cores) >= workers:
-            return workers, each
+            return each
     raise InputError(f"{workers} workers need a core each; the cluster has {sum(map(int, cores))}.")
 
 
-def _default_workers(nodes: Sequence[dict[str, float]], gpus_per_worker: float) -> int:
+def _shares(ray: Any, workers: int | None, gpus_per_worker: float) -> tuple[int, int]:
+    """How many workers there are, and how many cores each has."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fit = [node for node in nodes if node.get("GPU", 0) >= gpus_per_worker]
+    if not fit:
+        raise InputError(f"No machine of the cluster has {gpus_per_worker:g} GPUs.")
+    cores = [node.get("CPU", 0) for node in fit]
+    if workers is not None:
+        return workers, share(cores, workers)
     if gpus_per_worker:
-        return max(1, sum(int(node.get("GPU", 0) // gpus_per_worker) for node in nodes))
-    return sum(node.get("CPU", 0) >= 1 for node in nodes)
+        workers = sum(int(node["GPU"] // gpus_per_worker) for node in fit)
+        return workers, share(cores, workers)
+    each = share(cores, 1)
+    return sum(int(own // each) for own in cores), each
 
 
 def _worker(work: Work, cores: int) -> Worker:
@@ -140,7 +149,7 @@ def _require_answer(address: str | None) -> None:
         try:
             socket.create_connection((host, int(port)), SECONDS).close()
         except OSError as error:
-            raise InputError(f"No Ray cluster at {address}: {error.strerror or error}.") from None
+            raise InputError(f"No Ray cluster at {address}: {reason(error)}.") from None
 
 
 @contextmanager
@@ -151,20 +160,26 @@ def _cluster(address: str | None) -> Iterator[Any]:
         InputError: there is no cluster at the address.
     """
     ray = require_ray()
-    context = ray.data.DataContext.get_current()
+    context, log = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
+    before = context.enable_progress_bars, log.level
+    connected = ray.is_initialized()
+    if not connected:
+        _connect(ray, address)
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    if ray.is_initialized():
+    log.setLevel(logging.ERROR)
+    try:
         yield ray
-        return
+    finally:
+        context.enable_progress_bars, level = before
+        log.setLevel(level)
+        if not connected:
+            ray.shutdown()
+
+
+def _connect(ray: Any, address: str | None) -> None:
     _require_answer(address)
     with native_stderr_held():
         try:
             ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"No Ray cluster at {address or 'this machine'}: {reason}") from None
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+            raise InputError(f"No Ray cluster at {address or 'this machine'}: {reason(error)}") from None

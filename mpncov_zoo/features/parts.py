@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,18 +18,17 @@ from typing import Any
 import numpy as np
 
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.features.places import Place, reason
-from mpncov_zoo.features.tables import COMPRESSION, feature_table, import_parquet, to_bytes
+from mpncov_zoo.features.places import URL_MARK, WILDCARDS, Place, reason
+from mpncov_zoo.features.tables import COMPRESSION, SUFFIX, feature_table, import_parquet, to_bytes
 
 DESCRIPTION = "_dataset.json"
 COMPONENTS = "_components.npz"
 ERRORS = "_errors.parquet"  # readers of a directory of Parquet files pass over what begins with _
 BESIDE = ".errors.parquet"  # of a single file, instead of its own ending
 PART = "part-"
-SUFFIX = ".parquet"
 KEY = b"mpncov_zoo"  # of a single file's metadata: the description
 JOINED = b"parts"  # of a single file's metadata: the names of the parts that it was made of
-UNREADABLE = b"unreadable"  # of a part's metadata: [[path, reason], ...]
+UNREADABLE = b"unreadable"  # of a file's metadata: [[path, reason], ...]
 FREE = ("versions",)  # what may differ between runs into one output
 READERS = 8  # threads
 logger = logging.getLogger(__name__)
@@ -42,10 +42,16 @@ class Parts:
     Args:
         output: the directory, or a path that ends with .parquet. Beside that file, until it is complete, the parts are
             in `<output>.partial`.
+
+    Raises:
+        InputError: the output is something else already, or a URL with wildcards.
+        ZooError: pyarrow is missing.
     """
 
     def __init__(self, output: str):
         import_parquet()
+        if URL_MARK in output and WILDCARDS & set(output):
+            raise InputError(f"{output!r}: an output has no wildcards.")
         self.output = output.rstrip("/") or output
         self.single = Place(self.output) if self.output.endswith(SUFFIX) else None
         self.directory = Place(f"{self.output}.partial" if self.single else self.output)
@@ -65,16 +71,16 @@ class Parts:
         Raises:
             InputError: there is something else in its place.
         """
-        names = self.directory.names()
-        if DESCRIPTION in names:
-            return _json(self.directory / DESCRIPTION)
-        if any(not name.startswith((".", "_")) for name in names):
-            raise InputError(f"{self.directory.name} holds something else, without {DESCRIPTION}: give another output.")
         if self.single is not None and self.single.is_file():
             text = _metadata(self.single).get(KEY)
             if text is None:
                 raise InputError(f"{self.output} is a file of something else: give another output.")
             return json.loads(text)
+        names = self.directory.names()
+        if DESCRIPTION in names:
+            return _json(self.directory / DESCRIPTION)
+        if any(not name.startswith((".", "_")) for name in names):
+            raise InputError(f"{self.directory.name} holds something else, without {DESCRIPTION}: give another output.")
         return None
 
     def begin(self, description: Mapping[str, Any]) -> None:
@@ -95,9 +101,7 @@ class Parts:
             if before.get("versions") != plain.get("versions"):
                 logger.info("%s was begun with other versions: %s", self.output, before.get("versions"))
         if self.single is not None and self.single.is_file():
-            for name in json.loads(
-                _metadata(self.single).get(JOINED, b"[]")
-            ):  # of a run that ended before it removed them
+            for name in json.loads(_metadata(self.single).get(JOINED, b"[]")):  # of a run that ended before it did so
                 (self.directory / name).remove()
         if DESCRIPTION not in self.directory.names():
             (self.directory / DESCRIPTION).write(json.dumps(plain, indent=1).encode() + b"\n")
@@ -105,19 +109,22 @@ class Parts:
     def done(self) -> tuple[set[str], Errors]:
         """The images that have a row, and those that could not be read.
 
+        Where a run was ended and begun again with other chunks, what was late of the first may have written images that
+        the second has, too: their rows are removed from one of the files.
+
         Raises:
-            InputError: a file is damaged, or an image has two rows.
+            InputError: a file is damaged.
         """
         names: set[str] = set()
         errors: Errors = {}
-        count = 0
+        places = self._files()
         with ThreadPoolExecutor(READERS) as pool:
-            for paths, unreadable in pool.map(_contents, self._files()):
+            for place, (paths, unreadable) in zip(places, pool.map(_contents, places), strict=True):
+                if not names.isdisjoint(paths):
+                    logger.warning("%s: images that another file has, too, are removed from it", place.name)
+                    _keep(place, [path not in names for path in paths])
                 names.update(paths)
                 errors.update(unreadable)
-                count += len(paths)
-        if count != len(names):
-            raise InputError(f"{self.output}: {count - len(names)} images have more than one row. Begin anew.")
         return names, {path: why for path, why in errors.items() if path not in names}
 
     def write(
@@ -138,8 +145,11 @@ class Parts:
             rows: (images, ...), float32 or float16.
             errors: the images that could not.
             label_type: "int64" or "string", or None for no such column.
+
+        Raises:
+            InputError: the disk, the file system or the store refuses.
         """
-        metadata = {UNREADABLE: json.dumps([*errors.items()]).encode()} if errors else None
+        metadata = {UNREADABLE: json.dumps([*errors.items()])} if errors else None
         table = feature_table(names, rows, labels, label_type).replace_schema_metadata(metadata)
         (self.directory / f"{PART}{key}{SUFFIX}").write(to_bytes(table))
 
@@ -150,83 +160,99 @@ class Parts:
             The number of rows, the images that could not be read, and where they are listed if there are any.
 
         Raises:
-            InputError: there is no row at all.
+            InputError: there is no row at all, or something cannot be written.
         """
         import pyarrow
 
         names, errors = self.done()
         if not names:
-            raise InputError("None of the images could be read." + _first(errors))
-        listed = (
-            self.directory / ERRORS if self.single is None else Place(f"{self.output.removesuffix(SUFFIX)}{BESIDE}")
-        )
+            first = f" The first: {min(errors.items())[1]}" if errors else ""
+            raise InputError(f"None of the images could be read.{first}")
+        listed = Place(f"{self.output.removesuffix(SUFFIX)}{BESIDE}") if self.single else self.directory / ERRORS
         if errors:
             paths = sorted(errors)
-            reasons = [errors[path] for path in paths]
-            listed.write(to_bytes(pyarrow.table({"path": paths, "reason": reasons})))
+            listed.write(to_bytes(pyarrow.table({"path": paths, "reason": [errors[path] for path in paths]})))
         else:
             listed.remove()
-        for name in self.directory.names():
-            if name.startswith(f".{PART}"):  # what a killed worker had begun to write
+        there = self.directory.names()
+        for name in there:  # `.<name>-<letters>`, where a killed process had begun to write what has been written since
+            if name.startswith(".") and name[1:].rpartition("-")[0] in there:
                 (self.directory / name).remove()
         if self.single is not None:
-            self._join(self.single)
+            self._join(self.single, errors)
         return len(names), errors, listed.name if errors else None
 
-    def _parts(self) -> list[Place]:
-        names = self.directory.names()
-        return [self.directory / name for name in names if name.startswith(PART) and name.endswith(SUFFIX)]
+    def _parts(self) -> list[str]:
+        return [name for name in self.directory.names() if name.startswith(PART) and name.endswith(SUFFIX)]
 
     def _files(self) -> list[Place]:
         before = [self.single] if self.single is not None and self.single.is_file() else []
-        return [*before, *self._parts()]
+        return [*before, *(self.directory / name for name in self._parts())]
 
-    def _join(self, target: Place) -> None:
+    def _join(self, target: Place, errors: Errors) -> None:
         """Make the single file of all parts, and remove them."""
-        parquet = import_parquet()
-        parts = [place.inner.rpartition("/")[2] for place in self._parts()]
-        metadata = {KEY: (self.directory / DESCRIPTION).read(), JOINED: json.dumps(parts).encode()}
-        beside = Path(target.inner).parent if target.is_local else None
-        with tempfile.TemporaryDirectory(prefix=".joining-", dir=beside) as scratch:
-            joined = Path(scratch) / "joined.parquet"
-            writer = None
-            for table in (table for place in self._files() for table in _tables(place)):
-                if writer is None:
-                    schema = table.schema.with_metadata(metadata)
-                    writer = parquet.ParquetWriter(joined, schema, compression=COMPRESSION)
-                writer.write_table(table.replace_schema_metadata(metadata))
-            assert writer is not None  # `finish` has seen rows
-            writer.close()
-            target.take(joined)
+        parts = self._parts()
+        if parts:
+            metadata = {
+                KEY: (self.directory / DESCRIPTION).read(),
+                JOINED: json.dumps(parts),
+                UNREADABLE: json.dumps([*errors.items()]),
+            }
+            beside = self.directory.path if self.directory.is_local else None  # what a store takes is made in /tmp
+            with tempfile.TemporaryDirectory(prefix=".joining-", dir=beside) as scratch:
+                joined = Path(scratch) / "joined.parquet"
+                _write_joined(joined, self._files(), metadata)
+                target.take(joined)
         self.directory.remove()
 
 
-def _contents(place: Place) -> tuple[list[str], Errors]:
+def _write_joined(path: Path, places: Sequence[Place], metadata: Mapping[bytes, Any]) -> None:
     parquet = import_parquet()
-    opened = place.open()
+    writer = None
     try:
-        with opened:
-            table = parquet.read_table(opened, columns=["path"])
-    except (OSError, ValueError) as error:
-        raise InputError(f"{place.name} is damaged ({reason(error)}): remove it, and run again.") from error
+        for table in (table for place in places for table in _tables(place)):
+            if writer is None:
+                schema = table.schema.with_metadata(metadata)
+                writer = parquet.ParquetWriter(path, schema, compression=COMPRESSION)
+            writer.write_table(table.replace_schema_metadata(metadata))
+        assert writer is not None  # there are rows
+        writer.close()
+    except OSError as error:
+        raise InputError(f"{os.path.dirname(path)} cannot be written: {reason(error)}.") from error
+
+
+def _keep(place: Place, chosen: Sequence[bool]) -> None:
+    """Leave only some rows in a file."""
+    with place.open() as opened:
+        table = import_parquet().read_table(opened)
+    place.write(to_bytes(table.filter(list(chosen))))
+
+
+def _contents(place: Place) -> tuple[list[str], Errors]:
+    import pyarrow
+
+    with place.open() as opened:
+        try:
+            table = import_parquet().read_table(opened, columns=["path"])
+        except pyarrow.ArrowInvalid as error:
+            raise InputError(f"{place.name} is damaged ({reason(error)}): remove it, and run again.") from error
     unreadable = (table.schema.metadata or {}).get(UNREADABLE, b"[]")
     return table.column("path").to_pylist(), dict(json.loads(unreadable))
 
 
 def _metadata(place: Place) -> Mapping[bytes, bytes]:
-    parquet = import_parquet()
-    opened = place.open()
-    try:
-        with opened:
-            return parquet.read_schema(opened).metadata or {}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{place.name} is no Parquet file ({reason(error)}): give another output.") from error
+    import pyarrow
+
+    with place.open() as opened:
+        try:
+            return import_parquet().read_schema(opened).metadata or {}
+        except pyarrow.ArrowInvalid as error:
+            raise InputError(f"{place.name} is no Parquet file ({reason(error)}): give another output.") from error
 
 
 def _tables(place: Place) -> Iterator[Any]:
-    parquet = import_parquet()
     with place.open() as opened:
-        file = parquet.ParquetFile(opened)
+        file = import_parquet().ParquetFile(opened)
         for group in range(file.num_row_groups):
             yield file.read_row_group(group)
 
@@ -241,7 +267,3 @@ def _json(place: Place) -> dict[str, Any]:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _first(errors: Errors) -> str:
-    return f" The first: {min(errors.items())[1]}" if errors else ""

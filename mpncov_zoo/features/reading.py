@@ -110,6 +110,8 @@ def read_batches(
 
     def read_one(names: list[str]) -> list[ReadImage]:
         batch = names if given is None else list(islice(given, len(names)))
+        if len(batch) < len(names):
+            raise InputError(f"{names[len(batch)]!r} is no longer there: the input has changed since it was listed.")
         return list(zip(names, read_all(batch, read, names), strict=True))
 
     found = (read_one(batch) for batch in batches(paths, batch_size))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 from mpncov_zoo.errors import InputError
@@ -70,20 +68,28 @@ class TableRows:
     labelled: bool
 
     def read(self) -> Iterator[tuple[Encoded, Label]]:
-        wanted, row = set(self.rows), 0
         columns = [self.column, "label"] if self.labelled else [self.column]
         with Place(self.location).open() as opened:
             file = import_parquet().ParquetFile(opened)
-            for group in range(file.num_row_groups):
-                count = file.metadata.row_group(group).num_rows
-                if wanted.isdisjoint(range(row, row + count)):
-                    row += count
-                    continue
-                for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns):
-                    for values in batch.to_pylist():
-                        if row in wanted:
-                            yield _content(values[self.column]), values.get("label")
-                        row += 1
+            for batch in self._batches(file, columns):
+                for values in batch.to_pylist():
+                    yield _content(values[self.column]), values.get("label")
+
+    def _batches(self, file: Any, columns: list[str]) -> Iterator[Any]:
+        """The rows that are meant, some at a time; row groups without any are not read."""
+        wanted, row = set(self.rows), 0
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            if wanted.isdisjoint(range(row, row + count)):
+                row += count
+                continue
+            for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns):
+                chosen = [at for at in range(len(batch)) if row + at in wanted]
+                row += len(batch)
+                if chosen:
+                    yield batch.take(chosen)
+                if row > self.rows[-1]:
+                    return
 
     def only(self, positions: Sequence[int]) -> TableRows:
         return replace(self, rows=tuple(self.rows[at] for at in positions))
@@ -95,26 +101,29 @@ class Records:
 
     Attributes:
         location: of the file.
-        rows: which records, ascending.
+        spans: of each record the first byte and the one behind its last.
     """
 
     location: str
-    rows: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
 
     def read(self) -> Iterator[tuple[Encoded, Label]]:
         import tensorflow as tf
 
-        wanted = set(self.rows)
-        with _on_this_machine(self.location) as path:
+        with tempfile.NamedTemporaryFile() as copy:  # TensorFlow reads files, on this machine, and checks their sums
+            with Place(self.location).open() as file:
+                for start, end in self.spans:
+                    file.seek(start)
+                    copy.write(file.read(end - start))
+            copy.flush()
             try:
-                for row, record in enumerate(tf.data.TFRecordDataset(path).take(self.rows[-1] + 1)):
-                    if row in wanted:
-                        yield _example(record.numpy(), self.location)
+                for record in tf.data.TFRecordDataset(copy.name):
+                    yield _example(record.numpy())
             except tf.errors.OpError as error:
                 raise InputError(f"{self.location} cannot be read: a record is damaged.") from error
 
     def only(self, positions: Sequence[int]) -> Records:
-        return replace(self, rows=tuple(self.rows[at] for at in positions))
+        return replace(self, spans=tuple(self.spans[at] for at in positions))
 
 
 def _fetched(location: str) -> bytes:
@@ -125,31 +134,19 @@ def _fetched(location: str) -> bytes:
 
 
 def _content(value: Any) -> bytes:
-    """The bytes of an image in a Parquet column; what is none becomes no image, which is reported as unreadable."""
+    """The bytes of an image in a Parquet column; a value without bytes is reported as an unreadable image."""
     found = value.get("bytes") if isinstance(value, dict) else value
     return found if isinstance(found, bytes) else b""
 
 
-def _example(record: Any, location: str) -> tuple[bytes, Label]:
+def _example(record: Any) -> tuple[bytes, Label]:
+    """The bytes of an image and its label; a record without an image is reported as an unreadable image."""
     import tensorflow as tf
+    from google.protobuf.message import DecodeError
 
-    features: Any = tf.train.Example.FromString(record).features.feature
-    names = sorted(features)
-    encoded = features["image/encoded"].bytes_list.value
-    if not encoded:
-        raise InputError(f"{location}: a record has no image/encoded. It has {', '.join(names)}.")
-    labels = features["image/class/label"].int64_list.value
-    return encoded[0], (int(labels[0]) if labels else None)
-
-
-@contextmanager
-def _on_this_machine(location: str) -> Iterator[str]:
-    """The path of a file, which is fetched first if it is elsewhere."""
-    place = Place(location)
-    if place.is_local:
-        yield place.inner
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "records"
-        path.write_bytes(place.read())
-        yield str(path)
+    try:
+        features: Any = tf.train.Example.FromString(record).features.feature
+    except DecodeError:
+        return b"", None
+    encoded, labels = features["image/encoded"].bytes_list.value, features["image/class/label"].int64_list.value
+    return (encoded[0] if encoded else b""), (int(labels[0]) if labels else None)

@@ -8,6 +8,7 @@ import numpy as np
 
 from mpncov_zoo.errors import InputError, ZooError
 
+SUFFIX = ".parquet"
 COMPRESSION = "zstd"
 
 
@@ -25,7 +26,11 @@ def import_parquet() -> Any:
 
 
 def require_text(names: Sequence[str]) -> None:
-    """Refuse paths that Parquet's text cannot hold."""
+    """Refuse paths that Parquet's text cannot hold.
+
+    Raises:
+        InputError: one is not UTF-8.
+    """
     try:
         "".join(names).encode()
     except UnicodeEncodeError:
@@ -44,6 +49,9 @@ def feature_table(
         rows: (images, ...), float32 or float16.
         labels: of the images, each of them or None.
         label_type: of them, "int64" or "string".
+
+    Returns:
+        A pyarrow.Table of as many rows.
     """
     import pyarrow
 
@@ -58,8 +66,8 @@ def feature_table(
     return pyarrow.Table.from_arrays([*columns.values()], schema=pyarrow.schema([*columns]))
 
 
-def to_bytes(table: Any) -> bytes:
+def to_bytes(table: Any) -> memoryview:
     """A table as the content of a file."""
     stream = io.BytesIO()
     import_parquet().write_table(table, stream, compression=COMPRESSION)
-    return stream.getvalue()
+    return stream.getbuffer()

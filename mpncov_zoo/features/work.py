@@ -25,7 +25,7 @@ class Work:
     """What is to be computed and where it goes; plain data, which any process can be given.
 
     Attributes:
-        network: arguments of `extractor`, without a network of this process.
+        network: arguments of `extractor`; for other processes names and paths alone.
         weights_sha256: of the weights that it must have.
         batch_size: images at once.
         dtype: of the features, "float32" or "float16".
@@ -84,8 +84,12 @@ class Worker:
             chunk: the images.
             advance: called with the number of images that are through, batch by batch.
 
+        Returns:
+            What became of it.
+
         Raises:
-            InputError: more images cannot be read than may be left out, a source or the output fails.
+            InputError: more images cannot be read than may be left out, a source or the output fails, a feature is not
+                a number that the dtype holds.
         """
         labels: list[Label] = []
 
@@ -106,21 +110,23 @@ class Worker:
                 raise too_many(errors, self.work.unreadable)
             names += [batch[at] for at in rows.read]
             kept += [first + at for at in rows.read]
-            blocks.append(self._values(*rows.features.values()))
+            blocks.append(self._values([batch[at] for at in rows.read], *rows.features.values()))
             first += len(batch)
             advance(len(batch))
         known = [labels[at] for at in kept]
         self.parts.write(chunk.key, names, known, np.concatenate(blocks), errors, self.work.label_type)
         return Done(len(names), errors)
 
-    def _values(self, features: np.ndarray) -> np.ndarray:
+    def _values(self, names: list[str], features: np.ndarray) -> np.ndarray:
         if self.work.compact is not None:
             short = self.work.compact
             features = short(features) if len(features) else np.zeros((0, short.facts["to"]), np.float32)
         with np.errstate(over="ignore"):
             values = features.astype(self.work.dtype)
-        if not np.isfinite(values).all():
-            raise InputError(f"Features are beyond what {self.work.dtype} holds, or not numbers: use float32.")
+        finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+        if not finite.all():
+            name = names[int(np.flatnonzero(~finite)[0])]
+            raise InputError(f"{name!r}: its features are not numbers, or beyond what {self.work.dtype} holds.")
         return values
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from keras import ops
+from keras import backend, ops
 
 Backward = Callable[[Any], Any]  # from the cotangent of a function's output to that of its input
 
@@ -32,7 +32,18 @@ def with_gradient(function: Callable[[Any], tuple[Any, Backward]], x: Any) -> An
 
         return value, gradient
 
-    return call(x)
+    return _in_a_graph_of_its_own(call, x) if backend.backend() == "tensorflow" else call(x)
+
+
+def _in_a_graph_of_its_own(call: Callable[[Any], Any], x: Any) -> Any:
+    """What a function with a custom gradient makes of x; where a graph is traced, as a function within that graph.
+
+    TensorFlow keeps the graph of each custom gradient for ever, and with it the variables that the graph holds, which
+    would be all weights of a network. This one holds none.
+    """
+    import tensorflow as tf
+
+    return call(x) if tf.executing_eagerly() else tf.function(call, autograph=False)(x)
 
 
 def square_matrices(x: Any) -> Any:

@@ -143,6 +143,67 @@ def test_a_single_file_that_was_joined_and_then_interrupted(
     assert os.listdir(tmp_path) == ["out.parquet"]
 
 
+def test_the_end_of_a_joining_that_was_interrupted(
+    model: mpncov_zoo.ImageClassifier, photos: Path, tmp_path: Path
+) -> None:
+    """The description of the parts is gone, one part is left, and a late worker has written another."""
+    output, partial = tmp_path / "out.parquet", tmp_path / "out.parquet.partial"
+    extract(model, [photos / "a"], output, rows_per_file=5)
+    extract(model, [photos / "a"], tmp_path / "parts", rows_per_file=5)
+    extract(model, [photos / "a"], tmp_path / "late", rows_per_file=4)
+    partial.mkdir()
+    for folder in ("parts", "late"):
+        part = next((tmp_path / folder).glob("part-*"))
+        part.rename(partial / part.name)
+    report = extract(model, [photos], output, rows_per_file=5)
+    assert (report.images, report.added) == (COUNT, COUNT // 2) and len(rows_of(output)) == COUNT
+    assert not partial.exists()
+
+
+def test_files_that_overlap_are_mended(
+    model: mpncov_zoo.ImageClassifier, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a late worker of a run leaves them that was begun again with other chunks."""
+    extract(model, [photos], tmp_path / "out", rows_per_file=5)
+    extract(model, [photos], tmp_path / "late", rows_per_file=4)
+    late = next((tmp_path / "late").glob("part-*"))
+    late.rename(tmp_path / "out" / late.name)
+    assert extract(model, [photos], tmp_path / "out").images == COUNT
+    assert len(rows_of(tmp_path / "out")) == COUNT and "are removed from it" in caplog.text
+
+
+def test_rows_that_another_machine_kept_to_itself(
+    model: mpncov_zoo.ImageClassifier, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, written = parts.Parts.write, []
+
+    def elsewhere(self: parts.Parts, *args: Any) -> None:
+        written.append(args)
+        if len(written) % 2:
+            write(self, *args)
+
+    monkeypatch.setattr(parts.Parts, "write", elsewhere)
+    with pytest.raises(InputError, match=r"10 computed rows are not in .*: all machines must see it"):
+        extract(model, [photos], tmp_path / "out", rows_per_file=5)
+
+
+def test_errors_of_a_single_file_stay(model: mpncov_zoo.ImageClassifier, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"<html>")
+    output = tmp_path / "out.parquet"
+    extract(model, [photos / "a", tmp_path / "broken.png"], output)
+    report = extract(model, str(photos / "b"), output)
+    assert (report.images, report.unreadable) == (COUNT, 1) and (tmp_path / "out.errors.parquet").exists()
+
+
+def test_removing_from_a_store_takes_no_wildcards() -> None:
+    for name in ("run[1]", "run1"):
+        places.Place(f"memory://{name}/a").write(b"content")
+    places.Place("memory://run[1]").remove()
+    assert places.Place("memory://run1/a").read() == b"content"
+    with pytest.raises(FileNotFoundError):
+        places.Place("memory://run[1]/a").read()
+
+
 def test_unreadable_images_are_listed_and_tried_again(
     model: mpncov_zoo.ImageClassifier, photos: Path, tmp_path: Path
 ) -> None:
@@ -266,8 +327,8 @@ def test_values_that_16_bits_do_not_hold(
     model: mpncov_zoo.ImageClassifier, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = work.Worker._values
-    monkeypatch.setattr(work.Worker, "_values", lambda self, rows: values(self, rows * np.float32(1e9)))
-    with pytest.raises(InputError, match="beyond what float16 holds"):
+    monkeypatch.setattr(work.Worker, "_values", lambda self, names, rows: values(self, names, rows * np.float32(1e9)))
+    with pytest.raises(InputError, match=r"00\.png': its features are not numbers, or beyond what float16 holds"):
         extract(model, [photos], tmp_path / "out", dtype="float16")
 
 
@@ -276,8 +337,13 @@ def test_values_that_16_bits_do_not_hold(
     [
         ({"engine": "spark"}, "engine must be local or ray"),
         ({"dtype": "float64"}, "dtype must be float32 or float16"),
-        ({"batch_size": 0}, "must be at least 1"),
-        ({"skip_unreadable": -1}, "skip_unreadable at least 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"seed": -1}, "seed must be between 0 and"),
+        ({"workers": 2}, "are for engine ray"),
+        ({"engine": "ray", "model": NAME, "gpus_per_worker": 1.5}, "is a share of one GPU, or a whole number"),
+        ({"pca": 36}, "pca must be between 1 and 35"),
+        ({"output": "memory://a*b"}, "an output has no wildcards"),
+        ({"skip_unreadable": -1}, "skip_unreadable must be at least 0"),
         ({"project": 4, "pca": 4}, "give one of them"),
         ({"pca": 4, "output": "a.parquet"}, "pca needs a directory"),
         ({"engine": "ray"}, "load the network themselves"),
@@ -369,7 +435,7 @@ def test_a_store(store: Any, model: mpncov_zoo.ImageClassifier, photos: Path, tm
     assert len(joined) == COUNT // 2 + 1
     assert extract(model, ["s3://photos/in"], "s3://photos/out").added == 0
     assert_refused(
-        run(capsys, "features", NAME, "s3://nowhere/in", "--output", "s3://photos/b"), "bucket does not exist"
+        run(capsys, "features", NAME, "s3://nowhere/in", "--output", "s3://photos/b"), "there is no such directory"
     )
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.features import extract
+from mpncov_zoo.features import extract, on_ray
 from mpncov_zoo.features.on_ray import share
 from tests.command_line import Capture, assert_refused, run
 from tests.parquet import rows_of
@@ -23,7 +24,7 @@ from tests.parquet import rows_of
 pytest.importorskip("ray")
 NAME = "mpncov_cifar_resnet20"
 SAMPLE = Path(__file__).parents[2] / "examples" / "fashion_mnist_sample.npz"
-COUNT = 1500
+COUNT = 2000
 TWO = ("00000.png", "broken.png")
 HOW: dict[str, Any] = {"engine": "ray", "workers": 2, "rows_per_file": 10}
 
@@ -101,7 +102,7 @@ def test_the_driver_a_worker_and_a_node_are_killed(
     assert not [name for name in os.listdir(output) if name.startswith(".")]
 
 
-def test_a_packed_hub_without_network(artifact_hub: Path, photos: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_a_packed_hub_without_network(artifact_hub: Path, photos: Path, tmp_path: Path) -> None:
     """On a new cluster of this machine; Ray itself says nothing."""
     environment = {**os.environ, "MPNCOV_ZOO_OFFLINE": "1", "MPNCOV_ZOO_CACHE": str(tmp_path / "cache")}
     for name in ("TF_CPP_MIN_LOG_LEVEL", "RAY_BACKEND_LOG_LEVEL"):  # where they are set, messages are asked for
@@ -130,8 +131,20 @@ def test_no_cluster_at_the_address(photos: Path, tmp_path: Path, capsys: Capture
         assert_refused(result, f"No Ray cluster at {address}: ")
 
 
+def test_default_workers() -> None:
+    def shares(machines: list[dict[str, float]], *how: Any) -> tuple[int, int]:
+        nodes = [{"Alive": True, "Resources": machine} for machine in machines]
+        return on_ray._shares(SimpleNamespace(nodes=lambda: nodes), *how)
+
+    assert shares([{"CPU": 2}, {"CPU": 16}, {"CPU": 16}], None, 0) == (2, 16)
+    head, node = {"CPU": 64}, {"CPU": 8, "GPU": 4}
+    assert shares([head, node], None, 1) == (4, 2) and shares([head, node], None, 0.5) == (8, 1)
+    assert shares([head, node], 2, 2) == (2, 4)
+    with pytest.raises(InputError, match="No machine of the cluster has 8 GPUs"):
+        shares([head, node, node], None, 8)
+
+
 def test_shares_of_cores() -> None:
-    assert share([16], 2) == (2, 8) and share([4, 8], 2) == (2, 4) and share([4, 8], 3) == (3, 4)
-    assert share([2, 2], 4) == (4, 1) and share([0, 3], 2) == (2, 1)
+    assert [share([16], 2), share([4, 8], 2), share([4, 8], 3), share([2, 2], 4), share([0, 3], 2)] == [8, 4, 4, 1, 1]
     with pytest.raises(InputError, match="3 workers need a core each; the cluster has 2"):
         share([1, 1], 3)

@@ -1,6 +1,8 @@
 """The head's mathematics against the published code's vectors and gradients, and a float64 eigendecomposition."""
 
+import gc
 import itertools
+import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.representations.covariance import (
@@ -297,10 +300,22 @@ def test_a_graph_for_any_size_runs_the_smaller_matrix(
     assert (value.numpy() == gram).all() and (tape.gradient(value, x).numpy() == gram).all()
 
 
+def test_a_graph_is_released() -> None:
+    """TensorFlow keeps what has a custom gradient for ever; the variables of a network are not among it."""
+    weight = tf.Variable(tf.ones((4, 4)))
+    compute = tf.function(lambda x, kept=weight: isqrt_covariance(x @ kept))
+    compute(tf.zeros((1, 2, 2, 4)))
+    graph = weakref.ref(compute.get_concrete_function(tf.TensorSpec((1, 2, 2, 4))).graph)
+    del weight, compute
+    gc.collect()
+    assert graph() is None
+
+
 def products(options: dict[str, Any], shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], ...]]:
     """The shapes of the two factors of every matrix product of the forward propagation."""
     compute = tf.function(lambda x: isqrt_covariance(x, **options))
-    operations = compute.get_concrete_function(tf.TensorSpec(shape, tf.float32)).graph.get_operations()
+    concrete = compute.get_concrete_function(tf.TensorSpec(shape, tf.float32))
+    operations = convert_variables_to_constants_v2(concrete).graph.get_operations()  # in one graph
     of_matrices = ("BatchMatMulV2", "Einsum")
     return [tuple(tuple(x.shape[1:]) for x in op.inputs) for op in operations if op.type in of_matrices]
 
