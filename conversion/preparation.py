@@ -89,10 +89,10 @@ def prepare(
     """
     stored = read_checkpoint(path, key)
     row = registry.backbone_of(model)
-    neighbour = beside(path, registry.architecture(model).backbone) if entry is None else None
     described = stored.network
-    specification = described.input if described is not None else None
-    specification = specification or (entry or neighbour or row).input
+    alone = entry is None and described is None
+    neighbour = beside(path, registry.architecture(model).backbone) if alone else None
+    specification = described.input if described is not None else (entry or neighbour or row).input
     try:
         standard = registry.architecture(model, options=entry.options if entry is not None else None, stages=())
         wanted = architecture or standard
@@ -147,7 +147,10 @@ def _labels(
     classes: int,
     described: Described | None,
 ) -> Sequence[str] | None:
-    """The names of the classes: those given, else the file's own, else timm's, else those of a published data set."""
+    """The names of the classes: those given, else those of the file, of timm's configuration or of the data set.
+
+    A file that describes its network has its own or none.
+    """
     if given is None and described is not None:
         return described.labels
     if given is None and neighbour is not None:

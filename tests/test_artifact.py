@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -71,6 +72,13 @@ def test_checkpoint_holds_every_variable_once_under_its_name(model: ImageClassif
     for name, value in named.items():
         assert stored[key(name)].dtype == np.float32
         np.testing.assert_array_equal(stored[key(name)], value)
+
+
+def test_without_tensorflow(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where Keras runs on JAX or PyTorch."""
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(InputError, match="needs TensorFlow: pip install tensorflow"):
+        stored_weights(directory)
 
 
 def test_size_is_that_of_the_parameters(model: ImageClassifier, directory: Path) -> None:

@@ -1,6 +1,7 @@
 """The layers of networks under the names of MatConvNet's `examples/imagenet`."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from conversion.maps.tables import GRIDS, Row, Step, conv_and_bn
 from conversion.readers.reading import Described
 from mpncov_zoo.backbones import vgg_m
+from mpncov_zoo.errors import ConversionError
 from mpncov_zoo.registry import Architecture, with_options
 from mpncov_zoo.representations.newton_schulz import ITERATIONS
 
@@ -95,9 +97,23 @@ def grid_of(architecture: Architecture) -> int:
     return architecture.representation_options.get("size", VGG_GRID)
 
 
+def _require_fitting(tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuse filters that do not take what the filters before them give, before a network of such sizes is built."""
+    taken = {
+        after: tensors[before].shape[3] for before, after in pairwise((*HIDDEN, "fc8.filters")) if before in tensors
+    }
+    if REDUCTION in tensors:
+        channels = tensors[REDUCTION].shape[3]
+        taken["prediction.filters"] = channels * (channels + 1) // 2
+    for name, count in taken.items():
+        if name in tensors and tensors[name].shape[2] != count:
+            raise ConversionError(f"{name} has the shape {tensors[name].shape}, where {count} inputs are given.")
+
+
 def adapted(architecture: Architecture, described: Described, tensors: Mapping[str, np.ndarray]) -> Architecture:
     """The architecture with what a file says of it: numbers that its layers and the shapes of its tensors tell."""
     options: dict[str, dict[str, Any]] = {"features": {}, "representation": {}, "classifier": {}}
+    _require_fitting(tensors)
     if architecture.family == "vgg_m":
         options["features"] |= described.options["features"]
     if architecture.representation == "mpncov":

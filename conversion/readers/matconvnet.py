@@ -4,6 +4,7 @@ Both become a list of layers: what each is, what it takes, and its weights. No f
 layout is that of MatConvNet's own code, 1.0-beta22 to 1.0-beta25, and of its importer of Caffe's networks.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,9 @@ KINDS: Mapping[str, str] = {  # of SimpleNN and of DagNN -> here
     "dagnn.OBJ_ConvNet_COV_ScaleFro": "cov_froNorm_aux",
 }
 NORMS = ("cov_traceNorm", "cov_froNorm")
+SCALES = ("cov_traceNorm_aux", "cov_froNorm_aux")  # which take what NORMS give beside their matrix
+WIDEST = 1024  # channels of a local response
+LONGEST = 100  # steps of a square root
 WEIGHTS = {"conv": ("filters", "biases"), "bnorm": ("multipliers", "biases", "moments")}
 
 
@@ -50,7 +54,8 @@ class Layer:
         kind: a value of KINDS.
         inputs, outputs: names of the variables that it takes and gives.
         settings: its numbers, such as stride and pad, and texts.
-        weights: its arrays by what WEIGHTS calls them, as the file holds them.
+        weights: its arrays by what WEIGHTS calls them: filters (height, width, in, out), biases and multipliers
+            (channels,), moments (channels, 2), which are mean and deviation.
     """
 
     name: str
@@ -105,7 +110,7 @@ def layers_of(network: Struct) -> list[Layer]:
         ("layers have the name", [layer.name for layer in layers]),
         ("layers give the variable", [output for layer in layers for output in layer.outputs]),
     ):
-        twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
+        twice = next((name for name, times in Counter(names).items() if times > 1), None)
         if twice is not None:
             raise Refused(f"two {what} {short(twice)}")
     return layers
@@ -121,7 +126,7 @@ def _simple(network: Struct) -> Iterator[Layer]:
         inputs, outputs = (f"x{index - 1}",), (f"x{index}",)
         if kind in NORMS:
             outputs, scale = (*outputs, f"x{index} scale"), f"x{index} scale"
-        elif kind.endswith("_aux"):
+        elif kind in SCALES:
             inputs = (*inputs, scale)
         arrays = [] if kind not in WEIGHTS else _arrays(here)
         yield Layer(name, kind, inputs, outputs, _settings(here, kind), _named(arrays, kind, name))
@@ -208,9 +213,14 @@ def _settings(stored: Struct, kind: str) -> dict[str, Any]:
         numbers = stored.numbers("param", (5.0, 1.0, 0.0001 / 5, 0.75))
         if len(numbers) != 4:
             raise Refused(f"{stored.where}: param has {len(numbers)} numbers, not 4")
+        if not (numbers[0].is_integer() and 1 <= numbers[0] <= WIDEST and numbers[1] > 0):
+            raise Refused(f"{stored.where}: param is {short(str(list(numbers)))}")
         return {"param": (int(numbers[0]), *(float(f"{number:.6g}") for number in numbers[1:]))}
     if kind == "cov_sqrtm":
-        return {"iterations": int(_first(stored, "iterNum", 5.0)), "coef": _first(stored, "coef", 1.0)}
+        (iterations,) = stored.wholes("iterNum", (5.0,)) or (0,)
+        if not 1 <= iterations <= LONGEST:
+            raise Refused(f"{stored.where}: iterNum is {iterations}")
+        return {"iterations": iterations, "coef": _first(stored, "coef", 1.0)}
     if kind == "mpn_cov":
         return {"power": _first(stored, "alpha", 0.5), "epsilon": _first(stored, "epsilon", 0.0)}
     return {}
@@ -218,7 +228,7 @@ def _settings(stored: Struct, kind: str) -> dict[str, Any]:
 
 def _steps(stored: Struct) -> dict[str, tuple[int, ...]]:
     """Stride (down, right) and pad (top, bottom, left, right)."""
-    pad = tuple(int(number) for number in stored.numbers("pad", (0.0,)))
+    pad = stored.wholes("pad", (0.0,))
     if len(pad) not in (1, 2, 4) or min(pad) < 0:
         raise Refused(f"{stored.where}: pad is {short(str(pad))}")
     four = pad * 4 if len(pad) == 1 else (pad[0], pad[0], pad[1], pad[1]) if len(pad) == 2 else pad
@@ -226,7 +236,7 @@ def _steps(stored: Struct) -> dict[str, tuple[int, ...]]:
 
 
 def _pair(stored: Struct, name: str, default: tuple[float, ...] | None, least: int) -> tuple[int, int]:
-    numbers = tuple(int(number) for number in stored.numbers(name, default))
+    numbers = stored.wholes(name, default)
     if len(numbers) not in (1, 2) or min(numbers) < least:
         raise Refused(f"{stored.where}: {name} is {short(str(numbers))}")
     return numbers[0], numbers[-1]

@@ -21,7 +21,7 @@ AVERAGED = (
     "The file subtracts an average image; its mean colour is subtracted instead, which is the same for images of "
     "every size, and differs a little."
 )
-NO_NORMALIZATION = "The file does not say how images are prepared: the usual way for this network was taken."
+NO_AVERAGE = "The file has no average image: nothing is subtracted from the values in 0..255."
 REORDERED = "The classes were put into the order of their WordNet identifiers, which is that of all other weights."
 UNNAMED = "The file does not name its classes as WordNet does: their order is the file's, and was not checked."
 
@@ -42,21 +42,19 @@ def image_size(meta: Struct) -> tuple[int, int]:
     normalization = meta.struct("normalization")
     if "imageSize" not in normalization:
         return USUAL_SIZE
-    numbers = [int(number) for number in normalization.numbers("imageSize")]
+    numbers = normalization.wholes("imageSize")
     if len(numbers) not in (2, 3, 4) or not all(1 <= number <= LARGEST for number in numbers[:2]):
-        raise Refused(f"{normalization.where}: imageSize is {numbers[:4]}")
+        raise Refused(f"{normalization.where}: imageSize is {list(numbers[:4])}")
     return numbers[0], numbers[1]
 
 
-def input_of(meta: Struct) -> tuple[InputSpecification | None, tuple[str, ...]]:
-    """How images become the network's input, and notes; None where the file does not say it.
+def input_of(meta: Struct) -> tuple[InputSpecification, tuple[str, ...]]:
+    """How images become the network's input, and notes.
 
     Raises:
         Refused: the file asks for a preparation that there is not here.
     """
     normalization = meta.struct("normalization")
-    if "averageImage" not in normalization or not normalization.array("averageImage").size:
-        return None, (NO_NORMALIZATION,)
     mean, notes = _mean(normalization)
     size = image_size(meta)
     keeps = normalization.numbers("keepAspect", (1.0,))[:1] != (0.0,)
@@ -76,7 +74,9 @@ def input_of(meta: Struct) -> tuple[InputSpecification | None, tuple[str, ...]]:
 
 
 def _mean(normalization: Struct) -> tuple[tuple[float, ...], tuple[str, ...]]:
-    """Red, green and blue in 0..255, of three numbers or of an image (height, width, 3)."""
+    """Red, green and blue in 0..255, of three numbers or of an image (height, width, 3); 0 where there is none."""
+    if "averageImage" not in normalization or not normalization.array("averageImage").size:
+        return (0.0, 0.0, 0.0), (NO_AVERAGE,)
     average = normalization.array("averageImage").astype(np.float64)
     if not np.isfinite(average).all() or average.min() < 0 or average.max() > WHITE:
         raise Refused(f"{normalization.where}: averageImage is not of values in 0..{WHITE}")

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
-from conversion.readers.matconvnet import Layer
+from conversion.readers.matconvnet import SCALES, Layer
 from conversion.readers.reading import Refused, short
 
 OUTPUT = "output"
 NORMALIZATIONS = {"cov_traceNorm": "trace", "cov_froNorm": "frobenius"}
 POOLING = frozenset({"cov_pool", "mpn_cov"})  # all positions to one
-TRANSPARENT = frozenset({"dropout", "softmax"})  # change nothing at inference, or nothing about the logits
+LONGEST = 2000  # letters of a step; the longest of a network of the zoo has 150
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Program:
         norms: the batch normalisation behind each convolution that has one, by the convolution's name.
         last: the output; of a classifier, the convolution whose values are the logits.
         size: its height and width.
-        responses: depth, kappa, alpha and beta of every local response normalisation, each once.
-        iterations: Newton-Schulz steps of every square root, each number once.
-        powers: of every matrix power by eigendecomposition, each once.
-        normalizations: "trace" or "frobenius" of every covariance, each once.
+        responses: the different values of depth, kappa, alpha and beta of the local response normalisations.
+        iterations: the different numbers of Newton-Schulz steps of the square roots.
+        powers: the different matrix powers by eigendecomposition.
+        normalizations: "trace" or "frobenius", the different ones of the covariances.
     """
 
     lines: dict[str, str] = field(default_factory=dict)
@@ -62,16 +62,19 @@ def program_of(layers: Sequence[Layer], size: tuple[int, int]) -> Program:
     Raises:
         Refused: they do not lead from one input to one output, or join in a way that no network of the zoo has.
     """
-    kept = [layer for layer in layers if layer.kind != "loss"]
+    kept = _computing(layers)
     ordered = _in_order(kept)
     variables: dict[str, _Variable] = {_images(kept): _Variable("images", size)}
     lines: dict[str, str] = {}
     norms: dict[str, str] = {}  # of every convolution, "" for none
     takers = Counter(name for layer in kept for name in layer.inputs)
+    givers = {output: layer.kind for layer in kept for output in layer.outputs}
     for layer in ordered:
         inputs = [variables[name] for name in layer.inputs]
         if layer.kind == "bnorm" and takers[layer.inputs[0]] > 1:
             raise Refused(f"layer {short(layer.name)} normalises what another layer takes as it is")
+        if layer.kind == "bnorm" and inputs[0].words in norms and givers[layer.inputs[0]] != "conv":
+            raise Refused(f"layer {short(layer.name)} does not follow its convolution at once")
         for name, variable in zip(layer.outputs, _outputs(layer, inputs, lines, norms), strict=False):
             variables[name] = variable
     last, positions = variables[_end(kept)].words, variables[_end(kept)].size
@@ -88,6 +91,13 @@ def program_of(layers: Sequence[Layer], size: tuple[int, int]) -> Program:
             dict.fromkeys(NORMALIZATIONS[layer.kind] for layer in kept if layer.kind in NORMALIZATIONS)
         ),
     )
+
+
+def _computing(layers: Sequence[Layer]) -> list[Layer]:
+    """The layers without losses, and without the softmax that follows the logits."""
+    kept = [layer for layer in layers if layer.kind != "loss"]
+    taken = {name for layer in kept for name in layer.inputs}
+    return [layer for layer in kept if layer.kind != "softmax" or taken & {*layer.outputs}]
 
 
 def _each(layers: Sequence[Layer], kind: str, setting: str) -> tuple:
@@ -124,12 +134,16 @@ def _end(layers: Sequence[Layer]) -> str:
 def _outputs(
     layer: Layer, inputs: list[_Variable], lines: dict[str, str], norms: dict[str, str]
 ) -> tuple[_Variable, ...]:
-    wanted = 2 if layer.kind == "sum" or layer.kind.endswith("_aux") else 1
+    wanted = 2 if layer.kind == "sum" or layer.kind in SCALES else 1
     if len(inputs) != wanted:
         raise Refused(f"layer {short(layer.name)} takes {len(inputs)} variables, where {wanted} are wanted")
     x = inputs[0]
-    if layer.kind in TRANSPARENT:
+    if layer.kind == "dropout":
         return (x,)
+    if len(x.words) > LONGEST:
+        raise Refused(
+            f"layer {short(layer.name)} is behind more layers without weights than any network of the zoo has"
+        )
     if layer.kind == "conv":
         size, added = _window(layer, layer.weights["filters"].shape[:2], x.size)
         lines[layer.name] = f"convolution of {_by(layer, layer.weights['filters'].shape[:2], added)} of {x.words}"

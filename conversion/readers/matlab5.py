@@ -3,7 +3,6 @@
 import math
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -33,26 +32,28 @@ from conversion.readers.reading import Refused
 PEEK = 512  # bytes: a variable's flags, shape and name
 LETTERS = {1: "latin-1", 2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le", 18: "utf-32-le"}
 COMPLEX = 8
+EMPTY = np.zeros((0, 0))
+EMPTY.flags.writeable = False
 
 
 def names(data: memoryview) -> dict[str, str]:
     """The names of a file's variables, and of what class each is if it is an object; little of them is unpacked.
 
-    A variable that is damaged so early has no name here.
+    A variable that is damaged where its name stands has none here.
     """
     found = {}
     for kind, content in elements(data, HEADER):
         start = content[:PEEK]
-        if kind == COMPRESSED:
-            start = memoryview(zlib.decompressobj().decompress(content, PEEK))[8:]
         try:
+            if kind == COMPRESSED:
+                start = memoryview(zlib.decompressobj().decompress(content, PEEK))[8:]
             matrix = matrix_of(MATRIX, start, "a variable")
             if matrix.kind == OPAQUE:
                 name, _, object_class = _opaque(matrix)
                 found[name] = object_class
             else:
                 found[matrix.parts()[1]] = ""
-        except (Refused, struct.error):
+        except (Refused, struct.error, zlib.error):
             continue
     return found
 
@@ -81,7 +82,7 @@ def _value(matrix: Matrix, room: Room, depth: int) -> Value:
         raise Refused(f"{matrix.name} lies within more than {DEEPEST} structs and cells")
     if matrix.kind == CELL:
         shape, _, content = matrix.parts()
-        inner = _matrices(content, matrix.name, math.prod(shape))
+        inner = _matrices(content, matrix.name, math.prod(shape), room)
         return Cells(tuple(_inner(one, room, depth + 1) for one in inner))
     if matrix.kind == STRUCT:
         return _records(matrix, room, depth)
@@ -96,13 +97,15 @@ def _value(matrix: Matrix, room: Room, depth: int) -> Value:
 
 
 def _inner(matrix: Matrix | None, room: Room, depth: int) -> Value:
-    return np.zeros((0, 0)) if matrix is None else _value(matrix, room, depth)
+    return EMPTY if matrix is None else _value(matrix, room, depth)
 
 
-def _matrices(content: memoryview, name: str, count: int) -> list[Matrix | None]:
+def _matrices(content: memoryview, name: str, count: int, room: Room) -> list[Matrix | None]:
     """The matrices within another; None for what is written in no bytes at all, an empty array."""
-    inner: Iterator[tuple[int, memoryview]] = elements(content, 0)
-    found = [None if kind == MATRIX and not len(own) else matrix_of(kind, own, name) for kind, own in inner]
+    found: list[Matrix | None] = []
+    for kind, own in elements(content, 0):
+        room.enter(name)
+        found.append(None if kind == MATRIX and not len(own) else matrix_of(kind, own, name))
     if len(found) != count:
         raise Refused(f"{name} has {len(found)} values, not {count}")
     return found
@@ -121,7 +124,7 @@ def _records(matrix: Matrix, room: Room, depth: int) -> Records:
     if len({*fields}) < len(fields):
         raise Refused(f"{matrix.name} has a field twice")
     count = math.prod(shape)
-    inner = _matrices(content[position:], matrix.name, count * len(fields))
+    inner = _matrices(content[position:], matrix.name, count * len(fields), room)
     if not fields and count > 1:
         raise Refused(f"{matrix.name} has {count} structs without a field")
     return Records(

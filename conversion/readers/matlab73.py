@@ -16,7 +16,6 @@ from conversion.readers.mat import MAX_EXPANSION
 from conversion.readers.matlab_values import DEEPEST, Cells, Records, Room, Unread, Value
 from conversion.readers.reading import Refused, optional, short
 
-MOST = 100_000  # values; references may lead to one of them any number of times
 FILTERS = frozenset({1, 2})  # gzip, and the shuffling before it
 OWN = ("#refs#", "#subsystem#")
 
@@ -39,7 +38,6 @@ class _Reader:
     h5py: Any
     file: Any
     room: Room
-    count: int = 0
 
     def child(self, group: Any, name: str, depth: int) -> Value:
         """A member of a group."""
@@ -49,9 +47,9 @@ class _Reader:
 
     def value(self, item: Any, name: str, depth: int) -> Value:
         """A group or a data set."""
-        self.count += 1
-        if depth > DEEPEST or self.count > MOST:
-            raise Refused(f"{name} lies within more than {DEEPEST} structs and cells, or is of more than {MOST} values")
+        self.room.enter(name)  # references may lead to one value any number of times
+        if depth > DEEPEST:
+            raise Refused(f"{name} lies within more than {DEEPEST} structs and cells")
         kind = _attribute(item, "MATLAB_class")
         if "MATLAB_object_decode" in item.attrs or kind not in KINDS:
             return Unread(f"an object of the class {kind}" if kind else "without a class")

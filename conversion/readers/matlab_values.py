@@ -12,6 +12,7 @@ import numpy as np
 from conversion.readers.reading import Refused, short
 
 DEEPEST = 16  # structs and cells within each other; a network has 7
+MOST = 100_000  # values; those without content take no room of the file's bytes
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,10 @@ Value = np.ndarray | str | Cells | Records | Unread
 
 @dataclass
 class Room:
-    """How much more may be unpacked or converted of a file, in bytes."""
+    """How much more may be unpacked or converted of a file, in bytes, and how many more values it may hold."""
 
     left: int
+    values: int = MOST
 
     def take(self, size: int, name: str) -> None:
         """Use some of it.
@@ -53,6 +55,16 @@ class Room:
         if size > self.left:
             raise Refused(f"{name} unpacks to too much")
         self.left -= size
+
+    def enter(self, name: str) -> None:
+        """Go into one more value.
+
+        Raises:
+            Refused: there are too many.
+        """
+        self.values -= 1
+        if self.values < 0:
+            raise Refused(f"{name} is of more than {MOST} values")
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,13 @@ class Struct:
         if array.size > 16:
             raise Refused(f"{self.where}: {name} has {array.size} numbers, where a few are wanted")
         return tuple(float(number) for number in array.ravel("F"))
+
+    def wholes(self, name: str, default: tuple[float, ...] | None = None) -> tuple[int, ...]:
+        """A few whole numbers, by columns."""
+        numbers = self.numbers(name, default)
+        if not all(number.is_integer() for number in numbers):
+            raise Refused(f"{self.where}: {name} is {short(str(list(numbers)))}, where whole numbers are wanted")
+        return tuple(int(number) for number in numbers)
 
     def array(self, name: str) -> np.ndarray:
         """An array of numbers."""

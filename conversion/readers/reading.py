@@ -43,8 +43,8 @@ class Described:
     Attributes:
         lines: what the network computes: by the name of each of its steps, the step in words.
         size: (height, width) of the images that the words are for.
-        options: of the architecture, by part, where they are not the usual ones.
-        input: how images become the network's input; None where the file does not say it.
+        options: what the layers say of the architecture's options, by part.
+        input: how images become the network's input.
         labels: names of the classes in the order of the logits; None where the file has none.
         notes: what a reader of the certificate must know, in sentences.
     """
@@ -52,7 +52,7 @@ class Described:
     lines: Mapping[str, str]
     size: tuple[int, int]
     options: Mapping[str, Mapping[str, Any]]
-    input: InputSpecification | None = None
+    input: InputSpecification
     labels: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
 

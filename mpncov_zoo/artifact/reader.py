@@ -15,7 +15,7 @@ import numpy as np
 
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.description import DESCRIPTION_FILE, ArtifactDescription
-from mpncov_zoo.errors import IntegrityError, ManifestError
+from mpncov_zoo.errors import InputError, IntegrityError, ManifestError
 from mpncov_zoo.registry import PARTS
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def stored_weights(directory: Path, parts: Sequence[str] = PARTS) -> StoredWeigh
 
     Raises:
         IntegrityError: TensorFlow cannot read the checkpoint, a value is not finite, or a variance is negative.
+        InputError: TensorFlow is not installed.
     """
     reader = _checkpoint(directory)
     keys, dtypes = _keys(reader), reader.get_variable_to_dtype_map()
@@ -152,8 +153,10 @@ def _prefix(directory: Path) -> str:
 
 
 def _checkpoint(directory: Path) -> Any:
-    import tensorflow as tf
-
+    try:
+        import tensorflow as tf
+    except ModuleNotFoundError:  # with Keras on another backend
+        raise InputError("Reading an artifact's weights needs TensorFlow: pip install tensorflow") from None
     with _readable(directory):
         return tf.train.load_checkpoint(_prefix(directory))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from mpncov_zoo.features.chunks import Chunk
 from mpncov_zoo.features.compact import Compact
 from mpncov_zoo.features.extraction import Extract, extractor
 from mpncov_zoo.features.parts import Parts
-from mpncov_zoo.features.sources import Label
+from mpncov_zoo.features.sources import Encoded, Label
 from mpncov_zoo.features.stored import weights_digest
 
 if TYPE_CHECKING:
@@ -93,13 +93,12 @@ class Worker:
         """
         labels: list[Label] = []
 
-        def images() -> Any:
+        def images() -> Iterator[Encoded]:
             for image, label in chunk.source.read():
                 labels.append(label)
                 yield image
 
-        names: list[str] = []
-        kept: list[int] = []
+        read: list[int] = []
         errors: dict[str, str] = {}
         blocks: list[np.ndarray] = []
         first = 0
@@ -108,12 +107,11 @@ class Worker:
             errors |= dict(zip(unread, map(str, rows.unreadable), strict=True))
             if len(errors) > self.work.unreadable:
                 raise too_many(errors, self.work.unreadable)
-            names += [batch[at] for at in rows.read]
-            kept += [first + at for at in rows.read]
+            read += [first + at for at in rows.read]
             blocks.append(self._values([batch[at] for at in rows.read], *rows.features.values()))
             first += len(batch)
             advance(len(batch))
-        known = [labels[at] for at in kept]
+        names, known = [chunk.names[at] for at in read], [labels[at] for at in read]
         self.parts.write(chunk.key, names, known, np.concatenate(blocks), errors, self.work.label_type)
         return Done(len(names), errors)
 

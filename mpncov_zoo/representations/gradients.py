@@ -13,7 +13,7 @@ def with_gradient(function: Callable[[Any], tuple[Any, Backward]], x: Any) -> An
 
     Args:
         function: returns its value and, from the value's cotangent, that of the input; written with differentiable
-            operations, so that second derivatives exist.
+            operations, so that second derivatives exist, and reads no variables and no tensors but its argument.
         x: an eager or traced tensor.
     """
 

@@ -135,6 +135,29 @@ A = step("a", "dagnn.Conv", ["input"], ["x"], ["f"], stride=1.0, pad=0.0)
 B = step("b", "dagnn.ReLU", ["x"], ["y"], [], leak=0.0)
 
 
+def scaled(number: int) -> Variables:
+    """A layer that takes what the one before it gives twice: each of them would double the words."""
+    before = "x" if number == 0 else f"s{number - 1}"
+    return step(f"s{number}", "dagnn.OBJ_ConvNet_COV_ScaleTr", [before, before], [f"s{number}"], [])
+
+
+def test_a_softmax_is_left_out_behind_the_logits_alone(tmp_path: Path) -> None:
+    softmax = {"type": "softmax", "name": "s"}
+    for layers, words in (((conv("a"), softmax), "a"), ((conv("a"), softmax, conv("b")), "b")):
+        io.savemat(tmp_path / "a.mat", chain(*layers))
+        network = read_checkpoint(tmp_path / "a.mat").network
+        assert network is not None and network.lines["output"] == words
+    assert "softmax 's'(a)" in network.lines["b"]
+
+
+def test_images_without_an_average(tmp_path: Path) -> None:
+    """Values stay in 0..255, as MatConvNet leaves them."""
+    io.savemat(tmp_path / "a.mat", chain(conv("a"), meta={"normalization": {"averageImage": np.zeros((0, 0))}}))
+    network = read_checkpoint(tmp_path / "a.mat").network
+    assert network is not None and network.input.mean == (0, 0, 0) and network.input.std == (1 / 255,) * 3
+    assert any("no average image" in note for note in network.notes)
+
+
 def test_the_dictionaries_are_networks(tmp_path: Path) -> None:
     """What the cases below spoil is read as it is."""
     io.savemat(tmp_path / "a.mat", chain(conv("conv1"), bnorm("bn1"), conv("conv2")))
@@ -217,6 +240,19 @@ def renamed(layers: list[Variables]) -> list[Variables]:
         (chain(conv("a", pad=[-1.0])), "pad is"),
         (chain(conv("a", pad=[1.0, 2.0, 3.0])), "pad is"),
         (chain(conv("a", stride=0.0)), "stride is"),
+        (chain(conv("a", stride=1.9)), r"stride is '\[1\.9\]', where whole numbers are wanted"),
+        (chain(conv("a", pad=0.5)), "pad is .*, where whole numbers are wanted"),
+        (chain({"type": "lrn", "name": "a", "param": [1e9, 1.0, 1.0, 1.0]}), "param is"),
+        (chain({"type": "lrn", "name": "a", "param": [5.0, 0.0, 1.0, 1.0]}), "param is"),
+        (chain({"type": "cov_sqrtm", "name": "a", "iterNum": 1e6}), "iterNum is 1000000"),
+        (
+            chain(conv("a"), {"type": "dropout", "name": "b"}, bnorm("c")),
+            "layer 'c' does not follow its convolution at once",
+        ),
+        (
+            dag(A, *(scaled(number) for number in range(40)), f=ONE),
+            "is behind more layers without weights than any network of the zoo has|all together may unpack to 20 times",
+        ),
         (chain(conv("a", stride=np.ones((9, 9)))), "stride has 81 numbers, where a few are wanted"),
         (chain(conv("a", (300, 300, 1, 1))), "layer 'a' has a window of 300 on 224 positions"),
         (
@@ -409,6 +445,16 @@ def test_hostile_files(variables: list[bytes], message: str, tmp_path: Path) -> 
     with pytest.raises(ConversionError, match=rf"a\.mat.*({message})") as raised:
         read_checkpoint(tmp_path / "a.mat")
     assert "\n" not in str(raised.value)
+
+
+def test_empty_values_are_counted(tmp_path: Path) -> None:
+    """They take eight bytes each in the file, and more here."""
+    many = np.empty((1, 100_001), object)
+    for index in range(many.size):
+        many[0, index] = np.zeros((0, 0))
+    io.savemat(tmp_path / "a.mat", {"layers": many})
+    with pytest.raises(ConversionError, match="is of more than 100000 values"):
+        read_checkpoint(tmp_path / "a.mat")
 
 
 def test_what_unpacks_to_much_takes_no_memory(tmp_path: Path) -> None:

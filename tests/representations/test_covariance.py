@@ -303,10 +303,16 @@ def test_a_graph_for_any_size_runs_the_smaller_matrix(
 def test_a_graph_is_released() -> None:
     """TensorFlow keeps what has a custom gradient for ever; the variables of a network are not among it."""
     weight = tf.Variable(tf.ones((4, 4)))
-    compute = tf.function(lambda x, kept=weight: isqrt_covariance(x @ kept))
+
+    def gradient(x: tf.Tensor, kept: tf.Variable = weight) -> Any:
+        with tf.GradientTape() as tape:
+            value = isqrt_covariance(x @ kept)
+        return tape.gradient(value, kept)
+
+    compute = tf.function(gradient)
     compute(tf.zeros((1, 2, 2, 4)))
     graph = weakref.ref(compute.get_concrete_function(tf.TensorSpec((1, 2, 2, 4))).graph)
-    del weight, compute
+    del weight, compute, gradient
     gc.collect()
     assert graph() is None
 
