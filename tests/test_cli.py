@@ -490,7 +490,7 @@ def test_features_of_nothing_readable(capsys: Capture, artifact_hub: Path, tmp_p
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("out.csv", "--output must end with .npy, .npz, .parquet, or be a directory. Received: "),
+        ("out.csv", "--output must end with .npy, .npz, .parquet, or be a directory (one"),
         ("folder.parquet", "is a directory; give the path of a file"),
         ("missing/out.npz", "cannot be written: No such file or directory"),
         ("file.txt/out.npz", "cannot be written: Not a directory"),

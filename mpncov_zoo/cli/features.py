@@ -162,7 +162,10 @@ def _to_file(inputs: Sequence[str], suffix: str, args: argparse.Namespace) -> tu
     """Write a file of NumPy; return how many rows it has, and the shape of one."""
     if suffix not in FORMATS:
         known = ", ".join(FORMATS)
-        raise InputError(f"--output must end with {known}, or be a directory. Received: {args.output!r}.")
+        raise InputError(
+            f"--output must end with {known}, or be a directory (one with a dot in its name ends with a slash). "
+            f"Received: {args.output!r}."
+        )
     given = [name for name in FOR_PARQUET if getattr(args, name) is not None]
     if given:
         raise InputError(f"--{given[0].replace('_', '-')} is for Parquet: --output a directory or FILE{SUFFIX}.")

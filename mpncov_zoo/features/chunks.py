@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from mpncov_zoo.features.reading import IMAGE_SUFFIXES, images_in
 from mpncov_zoo.features.sources import Files, Label, Records, Source, TableRows
 from mpncov_zoo.features.tables import SUFFIX, import_parquet, require_text
 
-RECORDS = (".tfrecord", ".tfrecords")  # also inside a name, as in a.tfrecord-00000-of-00008
+RECORDS = re.compile(r"\.tfrecords?(-\d+-of-\d+)?$")
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def list_chunks(inputs: Sequence[str], size: int) -> Listing:
     files = [name for name in named if not _is_table(name) and not _is_records(name)]
     found = [_Found(files, Files(tuple(map(_location, files))), None)] if files else []
     found += [_table(name) if _is_table(name) else _records(name) for name in tables]
+    found.sort(key=lambda each: each.label_type is None)  # an image that is named twice keeps its label
     types = {each.label_type for each in found if each.label_type}
     if len(types) > 1:
         raise InputError(f"The labels of the inputs are of {' and '.join(sorted(types))}: give inputs with one type.")
@@ -134,8 +136,8 @@ def _expanded(given: str) -> list[str]:
 
 
 def _normal(name: str) -> str:
-    """One spelling of a path; an image is known by it."""
-    return name if URL_MARK in name else os.path.normpath(name)
+    """One spelling of a path; an image is known by it. What `..` leads to, links decide."""
+    return name if URL_MARK in name or ".." in name.split("/") else os.path.normpath(name)
 
 
 def _is_table(name: str) -> bool:
@@ -143,11 +145,11 @@ def _is_table(name: str) -> bool:
 
 
 def _is_records(name: str) -> bool:
-    return any(ending in os.path.basename(name) for ending in RECORDS)
+    return RECORDS.search(name) is not None
 
 
 def _location(name: str) -> str:
-    return name if URL_MARK in name else os.path.abspath(name)
+    return name if URL_MARK in name else os.path.join(os.getcwd(), name)
 
 
 def _table(name: str) -> _Found:
@@ -156,14 +158,20 @@ def _table(name: str) -> _Found:
         with Place(name).open() as opened:
             file = import_parquet().ParquetFile(opened)
             column, label_type = _image_column(name, file.schema_arrow), _label_type(name, file.schema_arrow)
-            wanted = {"path": "path" in file.schema_arrow.names, "label": column == "path" and label_type is not None}
+            wanted = {
+                "path": _has_text(file.schema_arrow, "path"),
+                "label": column == "path" and label_type is not None,
+            }
             values = file.read(columns=[each for each, there in wanted.items() if there]).to_pydict()
             count = file.metadata.num_rows
     except FileNotFoundError:
         raise InputError(f"{name!r}: there is no such file.") from None
+    paths = values.get("path", [None] * count)
     if column == "path":
-        return _of_paths(list(map(str, values["path"])), values.get("label"), label_type)
-    names = list(map(str, values["path"])) if "path" in values else [f"{name}#{row}" for row in range(count)]
+        if None in paths:
+            raise InputError(f"{name}: row {paths.index(None)} of its column `path` is empty.")
+        return _of_paths(paths, values.get("label"), label_type)
+    names = [f"{name}#{row}" if path is None else path for row, path in enumerate(paths)]
     if len(set(names)) < len(names):
         raise InputError(f"{name}: two rows have one `path`. Leave that column out, and rows are numbered.")
     return _Found(names, TableRows(_location(name), column, tuple(range(count)), label_type is not None), label_type)
@@ -188,10 +196,17 @@ def _image_column(name: str, schema: Any) -> str:
             kind = next((field.type for field in kind if field.name == "bytes"), None)
         if kind is not None and (types.is_binary(kind) or types.is_large_binary(kind)):
             return column
-    if "path" in schema.names:
+    if _has_text(schema, "path"):
         return "path"
     fields = ", ".join(f"{field.name} ({field.type})" for field in schema)
     raise InputError(f"{name} has no column `bytes` or `image` of bytes and none of `path`; it has {fields}.")
+
+
+def _has_text(schema: Any, column: str) -> bool:
+    from pyarrow import types
+
+    kind = schema.field(column).type if column in schema.names else None
+    return kind is not None and (types.is_string(kind) or types.is_large_string(kind))
 
 
 def _label_type(name: str, schema: Any) -> str | None:
@@ -200,9 +215,9 @@ def _label_type(name: str, schema: Any) -> str | None:
     if "label" not in schema.names:
         return None
     kind = schema.field("label").type
-    if types.is_integer(kind):
+    if types.is_integer(kind) and not types.is_uint64(kind):
         return "int64"
-    if types.is_string(kind) or types.is_large_string(kind):
+    if _has_text(schema, "label"):
         return "string"
     raise InputError(f"{name}: its column `label` is of {kind}; whole numbers and texts can be labels.")
 

@@ -143,7 +143,12 @@ def extract(
     target = os.fspath(output)
     names = [os.fspath(each) for each in ([inputs] if isinstance(inputs, str | PathLike) else inputs)]
     on_ray = {"address": address, "workers": workers, "gpus_per_worker": gpus_per_worker}
-    _check_numbers(batch_size, rows_per_file, skip_unreadable, seed)
+    _check_numbers(
+        batch_size=(1, batch_size),
+        rows_per_file=(1, rows_per_file),
+        skip_unreadable=(0, skip_unreadable),
+        seed=(0, seed),
+    )
     _check_engine(engine, model, **on_ray)
     _check_vectors(target, dtype, project, pca)
     parts = Parts(target)
@@ -195,14 +200,13 @@ def extract(
     )
 
 
-def _check_numbers(batch_size: int, rows_per_file: int, skip_unreadable: int, seed: int) -> None:
-    for name, value in (("batch_size", batch_size), ("rows_per_file", rows_per_file)):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1. Received: {value}.")
-    if skip_unreadable < 0:
-        raise InputError(f"skip_unreadable must be at least 0. Received: {skip_unreadable}.")
-    if not 0 <= seed < 2**32:
-        raise InputError(f"seed must be between 0 and {2**32 - 1}. Received: {seed}.")
+def _check_numbers(**numbers: tuple[int, Any]) -> None:
+    """Refuse what is no whole number, or less than the first of a pair."""
+    for name, (least, value) in numbers.items():
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
+            raise InputError(f"{name} must be a whole number, at least {least}. Received: {value!r}.")
+    if "seed" in numbers and numbers["seed"][1] >= 2**32:
+        raise InputError(f"seed must be less than {2**32}. Received: {numbers['seed'][1]}.")
 
 
 def _check_engine(engine: str, model: Any, *, address: str | None, workers: int | None, gpus_per_worker: float) -> None:
@@ -215,8 +219,8 @@ def _check_engine(engine: str, model: Any, *, address: str | None, workers: int 
     require_ray()
     if not isinstance(model, str | PathLike):
         raise InputError("Ray's workers load the network themselves: give its name, or the path of an artifact.")
-    if workers is not None and workers < 1:
-        raise InputError(f"workers must be at least 1. Received: {workers}.")
+    if workers is not None:
+        _check_numbers(workers=(1, workers))
     if gpus_per_worker < 0 or (gpus_per_worker > 1 and gpus_per_worker % 1):
         raise InputError(f"gpus_per_worker is a share of one GPU, or a whole number. Received: {gpus_per_worker}.")
 
@@ -228,6 +232,11 @@ def _check_vectors(output: str, dtype: str, project: int | None, pca: int | None
         raise InputError("project and pca both shorten the vectors: give one of them.")
     if project is not None or pca is not None:
         require_scikit_learn("Shorter vectors need")
+    for name, length in (("project", project), ("pca", pca)):
+        if length is not None:
+            _check_numbers(**{name: (1, length)})
+    if output.endswith((".npy", ".npz")):
+        raise InputError(f"{output!r}: the output is a directory, or one file that ends with {SUFFIX}.")
     if pca is not None and output.endswith(SUFFIX):
         raise InputError("pca needs a directory as output, which keeps the components. Received a file.")
 

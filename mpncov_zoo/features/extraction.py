@@ -62,7 +62,7 @@ def extractor(
         InputError: the stages and the pooling do not fit together, or what computes them has random weights.
         UnknownModel, NoPretrainedWeights, FetchError, IntegrityError: of `mpncov_zoo.load`.
     """
-    stages = tuple(stages or REPRESENTATION)
+    stages = (stages,) if isinstance(stages, str) else tuple(stages or REPRESENTATION)
     if pool is None and len(stages) > 1:
         raise InputError(f"{', '.join(stages)}: several stages need a pooling that joins them, such as mpncov.")
     if pool is not None and stages == REPRESENTATION:

@@ -50,6 +50,8 @@ class Parts:
 
     def __init__(self, output: str):
         import_parquet()
+        if not output.strip():
+            raise InputError("output is empty: give a directory or FILE.parquet.")
         if URL_MARK in output and WILDCARDS & set(output):
             raise InputError(f"{output!r}: an output has no wildcards.")
         self.output = output.rstrip("/") or output
@@ -71,16 +73,19 @@ class Parts:
         Raises:
             InputError: there is something else in its place.
         """
+        names = self.directory.names()
+        foreign = [name for name in names if not _is_ours(name) and not name.startswith(".")]
+        if foreign:
+            raise InputError(f"{self.directory.name} holds something else, {foreign[0]!r}: give another output.")
         if self.single is not None and self.single.is_file():
             text = _metadata(self.single).get(KEY)
             if text is None:
                 raise InputError(f"{self.output} is a file of something else: give another output.")
             return json.loads(text)
-        names = self.directory.names()
         if DESCRIPTION in names:
             return _json(self.directory / DESCRIPTION)
-        if any(not name.startswith((".", "_")) for name in names):
-            raise InputError(f"{self.directory.name} holds something else, without {DESCRIPTION}: give another output.")
+        if self._parts():
+            raise InputError(f"{self.directory.name} holds features without {DESCRIPTION}: give another output.")
         return None
 
     def begin(self, description: Mapping[str, Any]) -> None:
@@ -172,7 +177,7 @@ class Parts:
         if errors:
             paths = sorted(errors)
             listed.write(to_bytes(pyarrow.table({"path": paths, "reason": [errors[path] for path in paths]})))
-        else:
+        elif listed.is_file() and _columns(listed) == ["path", "reason"]:
             listed.remove()
         there = self.directory.names()
         for name in there:  # `.<name>-<letters>`, where a killed process had begun to write what has been written since
@@ -192,7 +197,7 @@ class Parts:
     def _join(self, target: Place, errors: Errors) -> None:
         """Make the single file of all parts, and remove them."""
         parts = self._parts()
-        if parts:
+        if not target.is_file() or any(_contents(self.directory / name)[0] for name in parts):
             metadata = {
                 KEY: (self.directory / DESCRIPTION).read(),
                 JOINED: json.dumps(parts),
@@ -203,7 +208,21 @@ class Parts:
                 joined = Path(scratch) / "joined.parquet"
                 _write_joined(joined, self._files(), metadata)
                 target.take(joined)
-        self.directory.remove()
+        for name in filter(_is_ours, self.directory.names()):
+            (self.directory / name).remove()
+        if not self.directory.names():
+            self.directory.remove()
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a run writes such a file; `.<name>-<letters>` is one that is being written."""
+    whole = name[1:].rpartition("-")[0] if name.startswith(".") else name
+    return whole in (DESCRIPTION, COMPONENTS, ERRORS, "joining") or (whole.startswith(PART) and whole.endswith(SUFFIX))
+
+
+def _columns(place: Place) -> list[str]:
+    with place.open() as opened:
+        return import_parquet().read_schema(opened).names
 
 
 def _write_joined(path: Path, places: Sequence[Place], metadata: Mapping[bytes, Any]) -> None:
@@ -254,14 +273,18 @@ def _tables(place: Place) -> Iterator[Any]:
     with place.open() as opened:
         file = import_parquet().ParquetFile(opened)
         for group in range(file.num_row_groups):
-            yield file.read_row_group(group)
+            if file.metadata.row_group(group).num_rows:
+                yield file.read_row_group(group)
 
 
 def _json(place: Place) -> dict[str, Any]:
     try:
-        return json.loads(place.read())
+        found = json.loads(place.read())
     except ValueError as error:
         raise InputError(f"{place.name} is damaged ({error}): give another output.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{place.name} is no description of features: give another output.")
+    return found
 
 
 def _short(value: Any) -> str:

@@ -36,12 +36,14 @@ class Place:
 
     def __init__(self, name: str | os.PathLike[str]):
         self.name = os.fspath(name)
-        from fsspec.core import url_to_fs
+        from fsspec import get_filesystem_class
         from fsspec.implementations.local import LocalFileSystem
 
         if URL_MARK in self.name:
-            with self._answering():
-                self.filesystem, self.path = url_to_fs(self.name)
+            with self._answering():  # `url_to_fs` would take `::` in a name for a chain of file systems
+                kind = get_filesystem_class(self.name.partition(URL_MARK)[0])
+                self.filesystem = kind(**kind._get_kwargs_from_urls(self.name))
+                self.path = str(kind._strip_protocol(self.name))
         else:
             self.filesystem, self.path = LocalFileSystem(), os.path.abspath(self.name)
         self.is_local = isinstance(self.filesystem, LocalFileSystem)
@@ -139,16 +141,18 @@ class Place:
                     self.filesystem.rm_file(path)  # `rm` would take wildcards in a name for wildcards
             elif os.path.isdir(self.path):
                 shutil.rmtree(self.path, ignore_errors=True)
-            else:
+            elif os.path.lexists(self.path):
                 Path(self.path).unlink(missing_ok=True)
 
     @contextmanager
     def _answering(self, done: str = "read") -> Iterator[None]:
         try:
             yield
-        except (ZooError, FileNotFoundError):
+        except ZooError:
             raise
         except Exception as error:
+            if isinstance(error, FileNotFoundError) and done == "read":
+                raise
             raise InputError(f"{self.name} cannot be {done}: {reason(error)}.") from error
 
 

@@ -132,4 +132,4 @@ def too_many(errors: dict[str, str], allowed: int) -> InputError:
     """The error where more images cannot be read than may be left out."""
     reason = next(iter(errors.values()))
     count = f"{len(errors)} images cannot be read, {allowed} may be left out" if allowed else "An image cannot be read"
-    return InputError(f"{count} (--skip-unreadable, skip_unreadable=). The first: {reason}")
+    return InputError(f"{count} (--max-unreadable, skip_unreadable=). The first: {reason}")

@@ -76,8 +76,23 @@ def test_patterns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_path_has_one_spelling(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
-    (chunk,) = list_chunks(["photos", "./photos", "photos/a/../a/0.png", "photos/"], 99).chunks
+    (chunk,) = list_chunks(["photos", "./photos", "photos//a/0.png", "photos/"], 99).chunks
     assert len(chunk.names) == 5 and "photos/a/0.png" in chunk.names
+    (folder.parent / "elsewhere").mkdir()
+    (folder.parent / "0.png").write_bytes(b"of the parent")
+    (folder / "link").symlink_to(folder.parent / "elsewhere")
+    assert read(list_chunks(["photos/link/../0.png"], 9).chunks) == {"photos/link/../0.png": (b"of the parent", None)}
+
+
+def test_a_label_stays_where_a_folder_names_the_image_too(folder: Path, tmp_path: Path) -> None:
+    name = str(folder / "a" / "0.png")
+    listing = list_chunks([str(folder), table(tmp_path / "a.parquet", path=[name], label=["x"])], 9)
+    assert listing.label_type == "string" and read(listing.chunks)[name] == (b"zero", "x")
+
+
+def test_an_image_that_is_called_like_a_record(tmp_path: Path) -> None:
+    (tmp_path / "x.tfrecord.png").write_bytes(b"image")
+    assert [*read(list_chunks([str(tmp_path)], 9).chunks).values()] == [(b"image", None)]
 
 
 def test_hidden_folders_of_the_pattern_itself(folder: Path, tmp_path: Path) -> None:
@@ -142,6 +157,8 @@ def test_tables_with_names_and_of_paths(folder: Path, tmp_path: Path, monkeypatc
     named = table(tmp_path / "a.parquet", bytes=CONTENTS, path=[*"abcde"], label=[*"uvwxy"])
     listing = list_chunks([named], 9)
     assert (listing.label_type, read(listing.chunks)["c"]) == ("string", (b"two", "w"))
+    unnamed = table(tmp_path / "c.parquet", bytes=CONTENTS[:2], path=["a", None])
+    assert [*read(list_chunks([unnamed], 9).chunks)] == ["a", f"{unnamed}#1"]
     paths = table(tmp_path / "b.parquet", path=["photos/a/0.png", "photos/b/1.png"], label=["x", None])
     assert read(list_chunks([paths], 9).chunks) == {
         "photos/a/0.png": (b"zero", "x"),

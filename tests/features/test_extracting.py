@@ -130,7 +130,7 @@ def test_a_single_file_that_was_joined_and_then_interrupted(
     """The parts are still there, and so are their rows in the file: they count once."""
 
     def fails(self: places.Place) -> None:
-        if self.name.endswith(".partial"):
+        if "/part-" in self.name:
             raise KeyboardInterrupt
 
     output = tmp_path / "out.parquet"
@@ -193,6 +193,35 @@ def test_errors_of_a_single_file_stay(model: mpncov_zoo.ImageClassifier, photos:
     extract(model, [photos / "a", tmp_path / "broken.png"], output)
     report = extract(model, str(photos / "b"), output)
     assert (report.images, report.unreadable) == (COUNT, 1) and (tmp_path / "out.errors.parquet").exists()
+
+
+def test_what_others_made_stays(model: mpncov_zoo.ImageClassifier, photos: Path, tmp_path: Path) -> None:
+    output, beside = tmp_path / "out.parquet", tmp_path / "out.errors.parquet"
+    pq.write_table(pa.table({"mine": [1]}), beside)
+    extract(model, [photos / "a"], output)
+    assert pq.read_table(beside).column_names == ["mine"]
+    partial = tmp_path / "out.parquet.partial"
+    partial.mkdir()
+    (partial / ".mine").touch()
+    extract(model, [photos], output)
+    assert os.listdir(partial) == [".mine"]
+    (partial / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"holds something else, 'notes\.txt'"):
+        extract(model, [photos], output)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "_dataset.json").write_text("[]")
+    with pytest.raises(InputError, match="is no description of features"):
+        extract(model, [photos], tmp_path / "out")
+
+
+def test_one_file_is_written_once(model: mpncov_zoo.ImageClassifier, photos: Path, tmp_path: Path) -> None:
+    """A second run that finds nothing more leaves it as it is."""
+    (tmp_path / "broken.png").write_bytes(b"<html>")
+    output = tmp_path / "out.parquet"
+    for _ in range(3):
+        report = extract(model, [photos, tmp_path / "broken.png"], output, rows_per_file=COUNT)
+        assert (report.images, report.unreadable) == (COUNT, 1)
+        assert pq.ParquetFile(output).num_row_groups == 1
 
 
 def test_removing_from_a_store_takes_no_wildcards() -> None:
@@ -284,7 +313,7 @@ def test_an_output_of_something_else(
         assert content(tmp_path) == before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "diary.txt").touch()
-    with pytest.raises(InputError, match=r"mine holds something else, without _dataset\.json"):
+    with pytest.raises(InputError, match=r"mine holds something else, 'diary\.txt'"):
         extract(model, [photos], tmp_path / "mine")
     (tmp_path / "a.parquet").write_text("no table")
     with pytest.raises(InputError, match="is no Parquet file"):
@@ -337,13 +366,16 @@ def test_values_that_16_bits_do_not_hold(
     [
         ({"engine": "spark"}, "engine must be local or ray"),
         ({"dtype": "float64"}, "dtype must be float32 or float16"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"seed": -1}, "seed must be between 0 and"),
+        ({"batch_size": 0}, "batch_size must be a whole number, at least 1"),
+        ({"seed": -1}, "seed must be a whole number, at least 0"),
         ({"workers": 2}, "are for engine ray"),
+        ({"project": True}, "project must be a whole number"),
+        ({"output": "features.npz"}, "is a directory, or one file that ends with"),
+        ({"output": ""}, "output is empty"),
         ({"engine": "ray", "model": NAME, "gpus_per_worker": 1.5}, "is a share of one GPU, or a whole number"),
         ({"pca": 36}, "pca must be between 1 and 35"),
         ({"output": "memory://a*b"}, "an output has no wildcards"),
-        ({"skip_unreadable": -1}, "skip_unreadable must be at least 0"),
+        ({"skip_unreadable": -1}, "skip_unreadable must be a whole number, at least 0"),
         ({"project": 4, "pca": 4}, "give one of them"),
         ({"pca": 4, "output": "a.parquet"}, "pca needs a directory"),
         ({"engine": "ray"}, "load the network themselves"),
