@@ -13,7 +13,7 @@ from mpncov_zoo.cli.images import FOLDERS, find_images
 from mpncov_zoo.cli.options import PROGRAM, add_command, add_images, add_json, add_model, add_pool, positive
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.features.extracting import DTYPES, ENGINES, ROWS_PER_FILE, UNREADABLE, ExtractReport, extract
-from mpncov_zoo.features.extraction import Extract, extractor
+from mpncov_zoo.features.extraction import REPRESENTATION, Extract, extractor
 from mpncov_zoo.features.files import FORMATS, FeatureFile, feature_file
 from mpncov_zoo.features.tables import SUFFIX
 from mpncov_zoo.hub.local import is_path
@@ -21,7 +21,6 @@ from mpncov_zoo.progress import progress_bar
 from mpncov_zoo.quiet import import_tensorflow
 
 Shape = tuple[int, ...]
-REPRESENTATION = ["representation"]
 OPTIONS = ("engine", "address", "workers", "gpus_per_worker", "dtype", "project", "pca", "seed", "rows_per_file")
 FOR_PARQUET = (*OPTIONS, "max_unreadable")
 

@@ -294,9 +294,7 @@ def test_shorter_vectors(model: mpncov_zoo.ImageClassifier, photos: Path, tmp_pa
         extract(model, [photos], tmp_path / "maps", stages=["covariance"], **how)
 
 
-def test_an_output_of_something_else(
-    model: mpncov_zoo.ImageClassifier, photos: Path, tmp_path: Path, capsys: Capture
-) -> None:
+def test_an_output_of_something_else(model: mpncov_zoo.ImageClassifier, photos: Path, tmp_path: Path) -> None:
     def content(root: Path) -> dict[str, bytes]:
         return {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
@@ -431,9 +429,10 @@ def test_a_process_that_is_killed_and_run_again(photos: Path, tmp_path: Path) ->
 @pytest.fixture(scope="module")
 def store() -> Iterator[Any]:
     """A bucket, `photos`, of an S3 server on 127.0.0.1, with the variables that clients read."""
-    moto = pytest.importorskip("moto.server")
-    boto3 = pytest.importorskip("boto3")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:

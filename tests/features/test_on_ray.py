@@ -21,7 +21,6 @@ from mpncov_zoo.features.on_ray import share
 from tests.command_line import Capture, assert_refused, run
 from tests.parquet import rows_of
 
-pytest.importorskip("ray")
 NAME = "mpncov_cifar_resnet20"
 SAMPLE = Path(__file__).parents[2] / "examples" / "fashion_mnist_sample.npz"
 COUNT = 2000
