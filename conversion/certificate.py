@@ -72,7 +72,9 @@ class Case(StrictModel):
     weights: Weights
     shape: tuple[int, int, int, int] = Field(description="(batch, height, width, channels)")
     stages: list[StageErrors]
-    top5_agreement: Annotated[float, Field(ge=0, le=1, description="share of the reference's five best classes")]
+    top5_agreement: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        description="share of the reference's five best classes; null without classes"
+    )
 
 
 class Parity(StrictModel):
@@ -117,14 +119,14 @@ class Certificate(StrictModel):
     format_version: Literal[1] = FORMAT_VERSION
     model: Text
     tag: Text
-    num_classes: Annotated[int, Field(gt=0)]
+    num_classes: Annotated[int, Field(ge=0, description="0 for a network without a classifier")]
     parameters: Annotated[int, Field(gt=0)]
     source: Source
     key: str | None = None
     family: Text
     map_sha256: Sha256
     tensors: Annotated[int, Field(gt=0, description="placed, each once")]
-    unused: list[str] = Field(description="names in the file that are no weights")
+    unused: list[str] = Field(description="names in the file that the network has no variables for")
     notes: list[str] = []
     versions: dict[str, str]
     parity: Parity | None = None

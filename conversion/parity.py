@@ -162,7 +162,8 @@ def _measure(conversion: PreparedConversion, device: str, reference: str) -> Par
             images = rng.normal(0, 1, (batch, *size, model.input_shape[3])).astype(np.float32)
             ours = own_size if size == model.input_shape[1:3] else any_size
             case, name = _case(weights, images, ours, truth, device), truth.name
-            logger.info("parity, %s, images %s: logits %.1e", weights, case.shape, case.stages[-1].ours)
+            last = case.stages[-1]
+            logger.info("parity, %s, images %s: %s %.1e", weights, case.shape, last.stage, last.ours)
             cases.append(case)
     return Parity(device=device, backend=keras.backend.backend(), reference=name, cases=cases)
 
@@ -236,7 +237,7 @@ def _case(weights: Weights, images: np.ndarray, ours: FeatureExtractor, truth: T
                 bound=min(FACTOR * max(pytorch or 0, PUBLISHED_ERROR), CEILING),
             )
         )
-    agreement = _top5_agreement(single["logits"], exact["logits"])
+    agreement = _top5_agreement(single["logits"], exact["logits"]) if "logits" in exact else None
     return Case(weights=weights, shape=images.shape, stages=errors, top5_agreement=agreement)
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from conversion.maps import TRANSFORMS, UNUSED_LEAVES, Step
-from conversion.recognition import MOST, Recognition, listed, shown
+from conversion.recognition import MOST, OF_LOGITS, Recognition, listed, shown
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import ConversionError
 
-LOGITS = "classifier/logits/bias"  # as long as there are classes
+BIAS = f"{OF_LOGITS}bias"  # as long as there are classes
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Plan:
     Attributes:
         family: name of the family that the file's names belong to.
         model: name of the network.
-        num_classes: length of the network's logits.
+        num_classes: length of the network's logits; 0 where the file has no classifier.
         placements: a line for every tensor that is a weight, in the file's order.
         unused: the names of tensors that are not weights.
         key: where in the file the tensors are; None where they are all that it holds.
@@ -58,17 +58,23 @@ class Plan:
     def __str__(self) -> str:
         unused = (f"{shown(name)}: not used, {_why_unused(name)}" for name in self.unused)
         under = "" if self.key is None else f" under the key {shown(self.key)}"
-        head = f"{self.model}, {self.num_classes} classes, from {self.family}: {len(self.placements)} tensors{under}"
+        classes = classes_text(self.num_classes)
+        head = f"{self.model}, {classes}, from {self.family}: {len(self.placements)} tensors{under}"
         return "\n".join([head, *(f"note: {note}" for note in self.notes), *map(str, self.placements), *unused])
 
 
 def _why_unused(name: str) -> str:
-    return "counts training steps" if name.rpartition(".")[2] in UNUSED_LEAVES else "only training has this part"
+    return "counts training steps" if name.rpartition(".")[2] in UNUSED_LEAVES else "the network has no such part"
+
+
+def classes_text(count: int) -> str:
+    """How many classes a network tells apart, said to people."""
+    return f"{count} classes" if count else "no classifier"
 
 
 def num_classes(recognition: Recognition, tensors: Mapping[str, np.ndarray]) -> int:
-    """The number of classes: the last layer has a bias for each."""
-    return next(tensors[step.source].size for step in recognition.steps if step.target == LOGITS)
+    """The number of classes: the last layer has a bias for each; 0 without that layer."""
+    return next((tensors[step.source].size for step in recognition.steps if step.target == BIAS), 0)
 
 
 def make_plan(recognition: Recognition, tensors: Mapping[str, np.ndarray], model: ImageClassifier) -> Plan:

@@ -11,7 +11,7 @@ from keras import ops
 from conversion.maps import TRANSFORMS
 from conversion.maps.matconvnet import adapted
 from conversion.maps.matconvnet_layers import require_same
-from conversion.planning import Plan, make_plan, num_classes
+from conversion.planning import Plan, classes_text, make_plan, num_classes
 from conversion.readers import StoredTensors, read_checkpoint
 from conversion.readers.reading import Described, release
 from conversion.recognition import Recognition, listed, recognise, shown
@@ -22,6 +22,10 @@ from mpncov_zoo.errors import ConversionError, InputError
 from mpncov_zoo.labels import labels_of, read_labels
 from mpncov_zoo.manifest import WeightsEntry
 
+HEADLESS = (
+    "The file has no logits: the network ends with the representation, and load(..., num_classes=N) gives it a new "
+    "classifier."
+)
 PREPARED = f"Images are prepared, and classes named, as timm's {CONFIG_FILE} beside the file says."
 
 
@@ -98,10 +102,10 @@ def prepare(
         wanted = architecture or standard
         if described is not None:
             wanted = adapted(wanted, described, stored.tensors)
-        recognition = recognise(stored.tensors, wanted)
-        if described is not None:
-            require_same(recognition.architecture, described)
+        recognition = recognise(stored.tensors, wanted, allow_headless=key is not None or not stored.passed_over)
         classes = num_classes(recognition, stored.tensors)
+        if described is not None:
+            require_same(recognition.architecture, described, logits=bool(classes))
         network = ImageClassifier(
             recognition.architecture,
             num_classes=classes,
@@ -112,6 +116,7 @@ def prepare(
         )
         plan = make_plan(recognition, stored.tensors, network)
         notes = _notes(recognition, stored) + (() if neighbour is None else (PREPARED,))
+        notes += () if classes else (HEADLESS,)
         plan = replace(plan, key=stored.key, notes=notes)
     except ConversionError as error:
         parts = "If all belong to one network, save them in one state_dict, under its names."
@@ -152,7 +157,7 @@ def _labels(
     A file that describes its network has its own or none.
     """
     if given is None and described is not None:
-        return described.labels
+        return described.labels if classes else None
     if given is None and neighbour is not None:
         return neighbour.labels if neighbour.labels is not None and len(neighbour.labels) == classes else None
     if given is None:
@@ -162,7 +167,7 @@ def _labels(
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{given} cannot be read as a list of class names: {error}.") from error
     if len(labels) != classes:
-        raise InputError(f"{given} has {len(labels)} lines; the file's network has {classes} classes.")
+        raise InputError(f"{given} has {len(labels)} lines; the file's network has {classes_text(classes)}.")
     return labels
 
 

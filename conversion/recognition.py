@@ -12,6 +12,7 @@ MOST = 10  # names in a message
 LONGEST = 200  # letters of a name in a message
 DEEPEST = 8  # parts of a prefix
 BARE = ""  # no prefix
+OF_HEAD, OF_LOGITS = "classifier/", "classifier/logits/"  # how names of variables begin
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Recognition:
         architecture: the network asked for, as the files of that family hold it.
         names: the file's name of every tensor that is a weight -> the family's name, in the file's order.
         steps: what becomes of these tensors, under the file's own names.
-        unused: the names of tensors that are not weights.
+        unused: the names of tensors that no network of ours has: of counters, of auxiliary classifiers, and of hidden
+            layers before logits that are not in the file.
         prefix: what all of the file's names begin with and the family's do not, such as "model."; "" for nothing.
     """
 
@@ -35,12 +37,13 @@ class Recognition:
     prefix: str = ""
 
 
-def recognise(names: Iterable[str], architecture: registry.Architecture) -> Recognition:
+def recognise(names: Iterable[str], architecture: registry.Architecture, *, allow_headless: bool = True) -> Recognition:
     """Find the family whose names for this network are exactly those of the file, a prefix common to all apart.
 
     Args:
         names: the names of the file's tensors, in its order.
         architecture: the network asked for.
+        allow_headless: whether a file without the logits is one of the network without its classifier.
 
     Raises:
         ConversionError: nobody published such networks, two names mean one tensor, or the names differ. The message
@@ -49,7 +52,7 @@ def recognise(names: Iterable[str], architecture: registry.Architecture) -> Reco
     found = list(names)
     if not families_of(architecture):
         raise ConversionError(f"No published checkpoints of networks like {architecture.name!r} are known.")
-    closest = _closest(found, architecture)
+    closest = (_whole_or_headless if allow_headless else _closest)(found, architecture)
     if not closest.fits:
         raise ConversionError(_refusal(found, closest))
     return closest.recognition()
@@ -58,13 +61,23 @@ def recognise(names: Iterable[str], architecture: registry.Architecture) -> Reco
 class _Reading:
     """The names in a file, read as names of one family behind a prefix."""
 
-    def __init__(self, family: Family, architecture: registry.Architecture, found: list[str], prefix: str):
+    def __init__(
+        self,
+        family: Family,
+        architecture: registry.Architecture,
+        found: list[str],
+        prefix: str,
+        *,
+        classifier: bool = True,
+    ):
         self.family, self.prefix, self.model = family, prefix, architecture.name
         self.architecture = registry.with_options(architecture, family.options)
-        self.steps = {step.source: step for step in family.steps(self.architecture)}
+        steps = {step.source: step for step in family.steps(self.architecture)}
+        self.steps = {name: step for name, step in steps.items() if classifier or not step.target.startswith(OF_HEAD)}
+        hidden = {name for name in steps.keys() - self.steps if not steps[name].target.startswith(OF_LOGITS)}
         usual = family.naming.names([name.removeprefix(prefix) for name in found])
         named = {name: usual[name.removeprefix(prefix)] for name in found}
-        self.names = {name: called for name, called in named.items() if called is not None}
+        self.names = {name: called for name, called in named.items() if called is not None and called not in hidden}
         self.unused = tuple(name for name in found if name not in self.names)
         times = Counter(self.names.values())
         self.common = len(self.steps.keys() & times.keys())
@@ -86,6 +99,15 @@ class _Reading:
             Step(name, self.steps[usual].target, self.steps[usual].transform) for name, usual in self.names.items()
         )
         return Recognition(self.family, self.architecture, self.names, tuple(steps), self.unused, self.prefix)
+
+
+def _whole_or_headless(found: list[str], architecture: registry.Architecture) -> _Reading:
+    """The closest reading; or the same without a classifier, if that fits and the whole does not."""
+    whole = _closest(found, architecture)
+    if whole.fits:
+        return whole
+    headless = _Reading(whole.family, architecture, found, whole.prefix, classifier=False)
+    return headless if headless.fits else whole
 
 
 def _closest(found: list[str], architecture: registry.Architecture) -> _Reading:
@@ -141,7 +163,7 @@ def _hint(found: list[str], asked: _Reading) -> str:
             "'weights.pth'). As they are called, there are"
         )
     models = (registry.architecture(name, stages=()) for name in registry.model_names())
-    others = (_closest(found, architecture) for architecture in models if families_of(architecture))
+    others = (_whole_or_headless(found, architecture) for architecture in models if families_of(architecture))
     best = min((asked, *others), key=lambda reading: reading.distance)  # the first of equals
     if best.fits:
         return f"They are those of {best.model}: pass that as the model. Here"

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from html import escape
 
 from conversion.certificate import PUBLISHED, Case, Certificate, Parity
+from conversion.planning import classes_text
 from mpncov_zoo.errors import InputError
 
 STYLE = """
@@ -53,7 +54,7 @@ def _facts(certificate: Certificate, parity: Parity) -> str:
         *([] if certificate.key is None else [("key", certificate.key)]),
         ("names", certificate.family),
         ("map", f"sha256 {certificate.map_sha256}; {certificate.tensors} tensors, each placed once"),
-        ("network", f"{certificate.parameters:,} parameters, {certificate.num_classes} classes"),
+        ("network", f"{certificate.parameters:,} parameters, {classes_text(certificate.num_classes)}"),
         ("reference", f"{parity.reference}, in PyTorch"),
         ("device", parity.device),
         ("versions", versions),
@@ -72,7 +73,8 @@ def _table(case: Case) -> str:
         cells = [escape(errors.stage), *("" if value is None else f"{value:.1e}" for value in values)]
         verdict = "passed" if errors.within else "failed"
         rows.append(_row("td", [*cells, f'<span class="{verdict}">{verdict}</span>']))
-    heading = f"Images {case.shape}, weights {case.weights}; top-5 agreement {case.top5_agreement:.0%}"
+    agreement = "" if case.top5_agreement is None else f"; top-5 agreement {case.top5_agreement:.0%}"
+    heading = f"Images {case.shape}, weights {case.weights}{agreement}"
     return f"<h3>{escape(heading)}</h3><table>{_row('th', names)}{''.join(rows)}</table>"
 
 

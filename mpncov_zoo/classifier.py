@@ -242,12 +242,14 @@ class ImageClassifier(OfImages):
             top: how many classes an image; all of them where there are fewer.
 
         Raises:
-            InputError: logits of another shape, or not finite; top less than 1.
+            InputError: logits of another shape, or not finite; top less than 1; the network has no classifier.
         """
         if top < 1:
             raise InputError(f"top must be at least 1. Received: {top}.")
+        if self.classifier is None:
+            raise InputError(f"{self.name} has no classifier: its output is the representation, which names no class.")
         values = keras.ops.convert_to_numpy(logits).astype(np.float64)
-        if values.ndim != 2 or values.shape[1] != self.num_classes or not self.num_classes:
+        if values.ndim != 2 or values.shape[1] != self.num_classes:
             raise InputError(f"decode expects logits of shape (batch, {self.num_classes}). Received: {values.shape}.")
         if not np.isfinite(values).all():
             raise InputError("decode expects finite logits. Received NaN or infinity: was the image preprocessed?")

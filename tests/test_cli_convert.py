@@ -74,7 +74,7 @@ def test_results_on_standard_output_and_the_log_on_standard_error(
             f"{artifact}: {MODEL}.converted, {CLASSES} classes",
             "source      net.pth, PyTorch zip, upstream PyTorch",
             f"sha256      {sha256(checkpoint)} (not a published file)",
-            f"tensors     {len(weights) - 1} placed, each once; 1 that are no weights",
+            f"tensors     {len(weights) - 1} placed, each once; 1 left out",
             "parity      not checked (--parity)",
         ],
     )
@@ -96,6 +96,23 @@ def test_the_artifact_is_what_the_other_commands_take(capsys: Capture, artifact:
     expected = model.decode(model(model.preprocess(picture)), top=CLASSES)[0]
     answers = [(item["label"], item["probability"]) for item in json.loads(out)["predictions"]]
     assert code == 0 and answers == [(label, pytest.approx(p, rel=1e-4)) for label, p in expected]
+
+
+def test_a_checkpoint_without_a_classifier(capsys: Capture, weights: Names, tmp_path: Path) -> None:
+    write_pth({name: array for name, array in weights.items() if not name.startswith("fc.")}, tmp_path / "net.pth")
+    artifact = tmp_path / "trunk"
+    code, out, err = run(capsys, "convert", tmp_path / "net.pth", "--model", MODEL, "--output", artifact)
+    assert code == 0 and out.splitlines()[0] == f"{artifact}: {MODEL}.converted, no classifier"
+    assert err.splitlines()[-2:] == [
+        f"{artifact} written",
+        f"mpncov-zoo features {artifact} photos --output features.npz",
+    ]
+    picture = Path(__file__).parents[1] / "examples" / "images" / "ankle-boot.png"
+    assert run(capsys, "verify", artifact)[0] == 0
+    assert_refused(run(capsys, "predict", artifact, picture), "mpncov_resnet18 has no classifier: its output is the")
+    assert run(capsys, "features", artifact, picture, "--output", tmp_path / "features.npz")[0] == 0
+    with np.load(tmp_path / "features.npz") as file:
+        assert file["features"].shape == (1, 32_896)
 
 
 def test_json_is_the_certificate(

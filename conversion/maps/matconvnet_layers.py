@@ -129,22 +129,35 @@ def _with_linear(chain: _Chain, architecture: Architecture) -> list[Layer]:
 
 LAYERS = {"resnet": resnet_layers, "vgg": vgg_layers, "vgg_m": vgg_m_layers}
 ONE = (1, 1)  # position
+LINEAR = ("fc6", "fc7", "fc8", "prediction")  # layers of the classifier, in order
 
 
-def require_same(architecture: Architecture, described: Described) -> None:
+def require_same(architecture: Architecture, described: Described, *, logits: bool = True) -> None:
     """Hold what a file's layers compute to what the network does.
+
+    Args:
+        architecture: of the network.
+        described: what the file says.
+        logits: whether the file has them; one without may have none of the linear layers, or some.
 
     Raises:
         ConversionError: they differ; the message has the first line that does.
     """
+    layers, wanted = LAYERS[architecture.family](architecture), ONE
+    if not logits:
+        names = [layer.name for layer in layers]
+        absent = next(name for name in LINEAR if name in names and name not in described.lines)
+        layers = layers[: names.index(absent)]
+        wanted = (grid_of(architecture), grid_of(architecture)) if absent == LINEAR[0] else ONE
     try:
-        program = program_of(LAYERS[architecture.family](architecture), described.size)
+        program = program_of(layers, described.size)
     except Refused as refusal:
         raise ConversionError(f"The file's images are of {_by(described.size)} pixels: {refusal}.") from None
-    if program.size != ONE:
+    if program.size != wanted:
         raise ConversionError(
-            f"The file's images are of {_by(described.size)} pixels, of which {architecture.name} makes logits at "
-            f"{_by(program.size)} positions, where one is wanted."
+            f"The file's images are of {_by(described.size)} pixels, of which {architecture.name} makes "
+            f"{'logits' if logits else 'its last maps'} at {_by(program.size)} positions, where {_by(wanted)} are "
+            "wanted."
         )
     ours, theirs = program.lines, described.lines
     for name in (*ours, *theirs):

@@ -57,7 +57,7 @@ class Network(nn.Module):
     Args:
         peer: whose trunk.
         architecture: of the whole network, with one of REPRESENTATIONS.
-        num_classes: length of the logits.
+        num_classes: length of the logits; 0 for none.
 
     Raises:
         ValueError: another representation, or an option that the published layer has not.
@@ -103,11 +103,13 @@ class Head(nn.Module):
                 convolution = nn.Conv2d(channels, reduced, 1, bias=False)
                 self.reduction = nn.Sequential(convolution, nn.BatchNorm2d(reduced), nn.ReLU())
             features = reduced * (reduced + 1) // 2
-        hidden = architecture.classifier_options.get("hidden", ())
-        layers: list[nn.Module] = []
-        for before, units in pairwise((features, *hidden)):
-            layers += [nn.Linear(before, units), nn.ReLU(), nn.Dropout()]  # which does nothing in inference
-        self.classifier = nn.Sequential(*layers, nn.Linear((features, *hidden)[-1], num_classes))
+        self.classifier = None
+        if num_classes:
+            hidden = architecture.classifier_options.get("hidden", ())
+            layers: list[nn.Module] = []
+            for before, units in pairwise((features, *hidden)):
+                layers += [nn.Linear(before, units), nn.ReLU(), nn.Dropout()]  # which does nothing in inference
+            self.classifier = nn.Sequential(*layers, nn.Linear((features, *hidden)[-1], num_classes))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(batch, channels, height, width) -> the stages after the trunk's."""
@@ -115,7 +117,9 @@ class Head(nn.Module):
         if self.reduction is not None:
             stages["reduction"] = x = self.reduction(x)
         stages |= self.represent(x)
-        return {**stages, "logits": self.classifier(stages["representation"])}
+        if self.classifier is not None:
+            stages["logits"] = self.classifier(stages["representation"])
+        return stages
 
     def represent(self, x: Tensor) -> dict[str, Tensor]:
         """(batch, d, height, width) -> the representation (batch, features), and the covariance where there is one."""

@@ -76,7 +76,7 @@ def source_network(
 
     Args:
         recognition: what the file's names say.
-        num_classes: length of the logits.
+        num_classes: length of the logits; 0 for none.
         tensors: the file's tensors, by its own names.
 
     Raises:

@@ -47,7 +47,7 @@ def write(
     What was written is read back and compared with the network, bit for bit.
 
     Args:
-        model: with a classifier, in float32.
+        model: in float32. Without a classifier its output is the representation.
         directory: the artifact's place, usually named `<model>.<tag>`; it must not exist.
         tag: name of this set of weights.
         provenance: where the weights come from (a recipe, a converted file), as plain data.
@@ -58,13 +58,13 @@ def write(
 
     Raises:
         IntegrityError: the disk does not hold what was written.
-        InputError: Keras is not on TensorFlow; the model has no classifier, is not float32, has a label of several
-            lines or computes what is not finite; the tag is not a name, or the directory exists or cannot be written.
+        InputError: Keras is not on TensorFlow; the model is not float32, has a label of several lines or computes what
+            is not finite; the tag is not a name, or the directory exists or cannot be written.
     """
     target = Path(directory)
     names = model.labels if labels is None else check_labels(labels, model.num_classes)
     _check_writable(model, names, target)
-    if names is None:
+    if names is None and model.num_classes:
         logger.warning("%s: the classes have no names (labels= gives them to write, --labels to convert)", target)
     with complete(target) as partial:
         partial.mkdir()
@@ -122,8 +122,6 @@ def require_labels(labels: Sequence[str]) -> None:
 
 def _check_writable(model: ImageClassifier, labels: Labels, target: Path) -> None:
     require_tensorflow_backend("Writing an artifact, which is a SavedModel,")
-    if model.classifier is None:
-        raise InputError(f"An artifact needs a classifier; {model.name} was built with num_classes=0.")
     if model.folded:
         raise InputError(
             f"An artifact holds the network that learns; {model.name} is optimized. Write the network it was made of."
@@ -199,6 +197,8 @@ def _signatures(model: ImageClassifier, servable: Any) -> dict[str, Any]:
     stages = FeatureExtractor(model, names)
 
     def answers(logits: tf.Tensor) -> dict[str, tf.Tensor]:
+        if model.classifier is None:
+            return {"representation": logits}
         return {
             "logits": logits,
             "probabilities": tf.nn.sigmoid(logits) if logits.shape[1] == 1 else tf.nn.softmax(logits),

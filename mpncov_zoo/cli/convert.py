@@ -91,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
     )
     print(certificate.json_text().rstrip() if args.json else "\n".join(_lines(certificate, args.output)), flush=True)
     if args.to == "tensorflow":
-        print(f"{PROGRAM} predict {as_argument(args.output)} photo.jpg", file=sys.stderr)
+        use = "predict {} photo.jpg" if certificate.num_classes else "features {} photos --output features.npz"
+        print(f"{PROGRAM} {use.format(as_argument(args.output))}", file=sys.stderr)
     return 0
 
 
@@ -128,15 +129,16 @@ def _plain(plan: Plan) -> dict[str, Any]:
 def _lines(certificate: Certificate, output: Any) -> Iterable[str]:
     """What was done, one fact in each line."""
     from conversion.certificate import PUBLISHED
+    from conversion.planning import classes_text
     from conversion.recognition import shown
 
     source = certificate.source
-    yield f"{output}: {certificate.model}.{certificate.tag}, {certificate.num_classes} classes"
+    yield f"{output}: {certificate.model}.{certificate.tag}, {classes_text(certificate.num_classes)}"
     yield f"source      {source.name}, {source.format}, {certificate.family}"
     if certificate.key is not None:
         yield f"key         {shown(certificate.key)}"
     yield f"sha256      {source.sha256} ({PUBLISHED[source.published]})"
-    yield f"tensors     {certificate.tensors} placed, each once; {len(certificate.unused)} that are no weights"
+    yield f"tensors     {certificate.tensors} placed, each once; {len(certificate.unused)} left out"
     yield from (f"note        {note}" for note in certificate.notes)
     if certificate.parity is None:
         yield "parity      not checked (--parity)"
@@ -146,16 +148,17 @@ def _lines(certificate: Certificate, output: Any) -> Iterable[str]:
 
 def _parity_lines(parity: Parity, version: str = "") -> Iterable[str]:
     """How far ours is from the reference, one fact in each line."""
-    logits = [case.stages[-1] for case in parity.cases]
-    worst = max(logits, key=lambda errors: errors.ours / errors.bound)
+    ends = [case.stages[-1] for case in parity.cases]
+    worst = max(ends, key=lambda errors: errors.ours / errors.bound)
     theirs = "" if worst.pytorch is None else f"PyTorch's float32: {worst.pytorch:.1e}; "
     yield f"reference   {parity.reference}{version}"
     yield f"computed    by {parity.backend} on the {parity.device}, float32"
     yield (
-        f"parity      {'failed' if parity.first_drift else 'passed'}: logits within {worst.ours:.1e} of float64 "
-        f"({theirs}bound {worst.bound:.1e}) in {len(logits)} cases"
+        f"parity      {'failed' if parity.first_drift else 'passed'}: {worst.stage} within {worst.ours:.1e} of float64 "
+        f"({theirs}bound {worst.bound:.1e}) in {len(ends)} cases"
     )
     if parity.first_drift:
         yield f"drift       {parity.first_drift}"
-    agreement = min(case.top5_agreement for case in parity.cases)
-    yield f"top-5       {agreement:.0%} of the reference's classes, at least"
+    agreements = [case.top5_agreement for case in parity.cases if case.top5_agreement is not None]
+    if agreements:
+        yield f"top-5       {min(agreements):.0%} of the reference's classes, at least"

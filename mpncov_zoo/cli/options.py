@@ -86,16 +86,11 @@ def positive(text: str) -> int:
     return number
 
 
-def load_pretrained(args: argparse.Namespace, stage: str = "logits", **changes: Any) -> ImageClassifier:
+def load_pretrained(args: argparse.Namespace) -> ImageClassifier:
     """Load the network that the arguments of `add_model` name.
 
-    Args:
-        args: of the command.
-        stage: whose values the command is about.
-        changes: arguments of `mpncov_zoo.load`.
-
     Raises:
-        InputError: the weights of what computes the stage are fresh, so its values would be others in each run.
+        InputError: some of its weights are fresh, so what it computes would be another in each run.
     """
     if not is_path(args.model):
         split_name(args.model, True)  # a misspelt name is refused before TensorFlow's seconds
@@ -103,8 +98,8 @@ def load_pretrained(args: argparse.Namespace, stage: str = "logits", **changes: 
     from mpncov_zoo.pretrained import require_pretrained
     from mpncov_zoo.zoo import load
 
-    model = load(args.model, True, hub=args.hub, **changes)
-    require_pretrained(model, stage)
+    model = load(args.model, True, hub=args.hub)
+    require_pretrained(model, model.stages[-1])
     return model
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import conversion
 import mpncov_zoo
@@ -115,6 +116,42 @@ def test_the_plan_of_the_way_back(converted: Path) -> None:
     assert (back.placements, back.digest) == (there.placements, there.digest)
 
 
+@pytest.fixture(scope="module")
+def headless(weights: Names, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact of the checkpoint without its logits, as a pretraining without labels leaves a network."""
+    path = tmp_path_factory.mktemp("headless") / "net.pth"
+    write_pth({f"module.{name}": array for name, array in weights.items() if name.partition(".")[0] != "fc"}, path)
+    certificate = conversion.convert(path, model=MODEL, output=path.with_name("artifact"))
+    assert (certificate.num_classes, certificate.tensors) == (0, len(weights) - 3)
+    assert any("load(..., num_classes=N)" in note for note in certificate.notes)
+    return path.with_name("artifact")
+
+
+def test_a_checkpoint_without_a_classifier(headless: Path, converted: Path, tmp_path: Path) -> None:
+    whole = mpncov_zoo.load(MODEL, pretrained=True, hub=converted, num_classes=0)
+    model = mpncov_zoo.load(MODEL, pretrained=True, hub=headless)
+    assert (model.classifier, model.labels, model.load_report.fresh) == (None, None, ())
+    images = np.random.default_rng(0).normal(0, 1, (1, 224, 224, 3)).astype(np.float32)
+    np.testing.assert_array_equal(model(images), whole(images))
+    signatures = tf.saved_model.load(str(headless)).signatures
+    assert set(signatures["serving_default"](tf.constant(images))) == {"representation"}
+    with pytest.raises(InputError, match="mpncov_resnet18 has no classifier"):
+        model.decode(model(images))
+    new = mpncov_zoo.load(MODEL, pretrained=True, hub=headless, num_classes=4)
+    assert (new.num_classes, new.load_report.fresh) == (4, ("classifier/logits/kernel", "classifier/logits/bias"))
+    back = tmp_path / "back.safetensors"
+    conversion.convert(headless, model=MODEL, output=back, to="pytorch")
+    expected = conversion.convert(converted, model=MODEL, output=tmp_path / "whole.safetensors", to="pytorch")
+    assert expected.tensors == len(read_checkpoint(back).tensors) + 2
+
+
+def test_half_a_classifier_is_refused(weights: Names, tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    write_pth({name: array for name, array in weights.items() if name != "fc.bias"}, path)
+    with pytest.raises(ConversionError, match=r"1 variables without a tensor: classifier/logits/bias"):
+        conversion.plan(path, model=MODEL)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -193,6 +230,8 @@ def test_a_head_under_a_key_of_its_own_is_said(weights: Names, tmp_path: Path) -
         conversion.plan(tmp_path / "parts.pth", model=MODEL)
     parts = "If all belong to one network, save them in one state_dict, under its names."
     assert str(caught.value).endswith(f"{beside} {parts}")
+    chosen = conversion.plan(tmp_path / "parts.pth", model=MODEL, key="backbone")
+    assert chosen.num_classes == 0 and "no classifier" in str(chosen).splitlines()[0]
     save({"backbone": weights, "head": head}, tmp_path / "more.pth")
     assert conversion.plan(tmp_path / "more.pth", model=MODEL).notes == (beside,)
 

@@ -155,12 +155,59 @@ def test_images_of_another_size_are_refused(folder: Path) -> None:
             require_same(conversion.model.architecture, replace(described, size=size))
 
 
-def test_a_file_without_a_classifier_is_refused(folder: Path, tmp_path: Path) -> None:
-    content = {key: value for key, value in io.loadmat(folder / "vgg_m.mat").items() if key[0] != "_"}
-    content["layers"] = content["layers"][:, :-2]
-    io.savemat(tmp_path / "a.mat", content)
-    with pytest.raises(ConversionError, match=r"2 variables without a tensor: classifier/logits/bias, .*kernel"):
-        prepared(tmp_path / "a.mat", "vgg_m")
+def without(source: Path, target: Path, *names: str) -> Path:
+    """A copy of a file without some of its network's layers and their parameters."""
+    content = {key: value for key, value in io.loadmat(source).items() if key[0] != "_"}
+    layers = content["layers"][0]
+    structs = [layer if isinstance(layer, np.void) else layer[0, 0] for layer in layers]  # of a DagNN, of a SimpleNN
+    kept = [str(layer["name"].item()) not in names for layer in structs]
+    content["layers"] = layers[kept][np.newaxis]
+    if "params" in content:
+        own = [
+            str(name.item())
+            for layer, keeps in zip(structs, kept, strict=True)
+            if keeps
+            for name in layer["params"].ravel()
+        ]
+        params = content["params"][0]
+        content["params"] = params[[str(param["name"].item()) in own for param in params]][np.newaxis]
+    io.savemat(target, content)
+    return target
+
+
+FC8, FC7, FC6 = ("fc8", "prob"), ("fc7", "relu7"), ("fc6", "relu6")
+
+
+@pytest.mark.parametrize("names", [FC8, FC8 + FC7, FC8 + FC7 + FC6])
+def test_a_chain_whose_classifier_was_dropped(folder: Path, tmp_path: Path, names: tuple[str, ...]) -> None:
+    path = without(folder / "vgg_m.mat", tmp_path / "a.mat", *names)
+    conversion = prepared(path, "vgg_m")
+    conversion.place()
+    assert (conversion.model.num_classes, conversion.model.labels) == (0, None)
+    hidden = [f"{name}.{what}" for name in ("fc6", "fc7") if name not in names for what in ("filters", "biases")]
+    assert list(conversion.plan.unused) == hidden and preparation.HEADLESS in conversion.plan.notes
+    images = np.random.default_rng(0).uniform(-99, 99, (1, 224, 224, 3))
+    expected = networks.computed(path, images)["pool5"].transpose(0, 3, 1, 2).reshape(1, -1)
+    assert relative_error(np.asarray(conversion.model(images.astype(np.float32))), expected) <= BOUND
+
+
+def test_a_graph_whose_classifier_was_dropped(folder: Path, tmp_path: Path) -> None:
+    """As it is before a fine-tuning on other classes."""
+    path = without(folder / "deployed.mat", tmp_path / "a.mat", "prediction", "prob")
+    whole, headless = (prepared(source, "mpncov_resnet50") for source in (folder / "deployed.mat", path))
+    assert headless.plan.unused == () and headless.model.num_classes == 0
+    for conversion in (whole, headless):
+        conversion.place()
+    ours = headless.model.named_variables()
+    assert whole.model.named_variables().keys() - ours.keys() == {"classifier/logits/kernel", "classifier/logits/bias"}
+    for name, variable in ours.items():
+        np.testing.assert_array_equal(variable, whole.model.named_variables()[name])
+
+
+def test_what_else_was_dropped_is_refused(folder: Path, tmp_path: Path) -> None:
+    path = without(folder / "vgg_m.mat", tmp_path / "a.mat", *FC8, *FC7, *FC6, "pool5")
+    with pytest.raises(ConversionError, match=r"output is: relu\(conv5\)\. In the network it is: max of 3x3"):
+        prepared(path, "vgg_m")
 
 
 def test_a_wrong_shape_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

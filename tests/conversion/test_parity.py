@@ -69,6 +69,16 @@ def test_every_family_has_its_reference(tmp_path: Path, family: str) -> None:
     assert min(case.top5_agreement for case in checked.cases) == 1
 
 
+def test_a_network_without_a_classifier(tmp_path: Path) -> None:
+    content = {name: array for name, array in tensors(options=RESNET).items() if not name.startswith("fc.")}
+    write_safetensors(content, tmp_path / "net")
+    architecture = registry.architecture(MODEL, options=RESNET, stages=())
+    checked = parity.measure(for_small_images(prepare(tmp_path / "net", MODEL, architecture=architecture)))
+    assert checked.first_drift is None
+    assert all(case.stages[-1].stage == "representation" for case in checked.cases)
+    assert all(case.top5_agreement is None for case in checked.cases)
+
+
 def peer(module: str) -> Any:
     """Another project's networks; torchvision's do not import beside a PyTorch of another build."""
     try:
