@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks import head, published_heads
 from benchmarks.side_by_side import Request
-from mpncov_zoo import registry
+from mpncov_zoo import architectures
 
 Call = Callable[[], Any]  # whose result is not waited for
 
@@ -25,7 +25,7 @@ def prepared(folder: Path, what: Request) -> Any:
     from conversion.devices import on
     from conversion.preparation import prepare
 
-    architecture = registry.architecture(what["model"], options=what["options"], stages=())
+    architecture = architectures.of_model(what["model"], options=what["options"], stages=())
     with on("cpu"):
         return prepare(folder / what["model"], what["model"], architecture=architecture)
 

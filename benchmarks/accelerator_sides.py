@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks import accelerator_calls
 from benchmarks.side_by_side import Request
-from mpncov_zoo import registry
+from mpncov_zoo import architectures
 from tests import published
 
 MODES = {"float32": ("float32", False), "tf32": ("float32", True), "bfloat16": ("mixed_bfloat16", True)}
@@ -173,7 +173,7 @@ def seeded_tensors(what: Request) -> dict[str, np.ndarray]:
     from conversion.maps import INVERSES, families_of
     from tests import networks
 
-    architecture = registry.architecture(what["model"], options=what["options"], stages=())
+    architecture = architectures.of_model(what["model"], options=what["options"], stages=())
     steps = next(family for family in families_of(architecture) if family.naming.written).steps(architecture)
     variables = networks.of_architecture(architecture, what["classes"], (None, None, 3)).named_variables()
     shapes = {

@@ -16,7 +16,7 @@ from conversion.readers import StoredTensors, read_checkpoint
 from conversion.readers.reading import Described, release
 from conversion.recognition import Recognition, listed, recognise, shown
 from conversion.timm_config import CONFIG_FILE, Neighbour, beside
-from mpncov_zoo import registry
+from mpncov_zoo import architectures, registry
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import ConversionError, InputError
 from mpncov_zoo.labels import labels_of, read_labels
@@ -75,7 +75,7 @@ def prepare(
     *,
     entry: WeightsEntry | None = None,
     labels: str | Path | None = None,
-    architecture: registry.Architecture | None = None,
+    architecture: architectures.Architecture | None = None,
     key: str | None = None,
 ) -> PreparedConversion:
     """Read a checkpoint, recognise its names, build its network and plan the conversion.
@@ -95,10 +95,10 @@ def prepare(
     row = registry.backbone_of(model)
     described = stored.network
     alone = entry is None and described is None
-    neighbour = beside(path, registry.architecture(model).backbone) if alone else None
+    neighbour = beside(path, architectures.of_model(model).backbone) if alone else None
     specification = described.input if described is not None else (entry or neighbour or row).input
     try:
-        standard = registry.architecture(model, options=entry.options if entry is not None else None, stages=())
+        standard = architectures.of_model(model, options=entry.options if entry is not None else None, stages=())
         wanted = architecture or standard
         if described is not None:
             wanted = adapted(wanted, described, stored.tensors)

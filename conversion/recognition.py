@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from conversion.maps import UNUSED_LEAVES, Family, Step, families_of
-from mpncov_zoo import registry
+from mpncov_zoo import architectures, registry
 from mpncov_zoo.errors import ConversionError
 
 MOST = 10  # names in a message
@@ -30,14 +30,16 @@ class Recognition:
     """
 
     family: Family
-    architecture: registry.Architecture
+    architecture: architectures.Architecture
     names: Mapping[str, str]
     steps: tuple[Step, ...]
     unused: tuple[str, ...]
     prefix: str = ""
 
 
-def recognise(names: Iterable[str], architecture: registry.Architecture, *, allow_headless: bool = True) -> Recognition:
+def recognise(
+    names: Iterable[str], architecture: architectures.Architecture, *, allow_headless: bool = True
+) -> Recognition:
     """Find the family whose names for this network are exactly those of the file, a prefix common to all apart.
 
     Args:
@@ -64,14 +66,14 @@ class _Reading:
     def __init__(
         self,
         family: Family,
-        architecture: registry.Architecture,
+        architecture: architectures.Architecture,
         found: list[str],
         prefix: str,
         *,
         classifier: bool = True,
     ):
         self.family, self.prefix, self.model = family, prefix, architecture.name
-        self.architecture = registry.with_options(architecture, family.options)
+        self.architecture = architectures.with_options(architecture, family.options)
         steps = {step.source: step for step in family.steps(self.architecture)}
         self.steps = {name: step for name, step in steps.items() if classifier or not step.target.startswith(OF_HEAD)}
         hidden = {name for name in steps.keys() - self.steps if not steps[name].target.startswith(OF_LOGITS)}
@@ -101,7 +103,7 @@ class _Reading:
         return Recognition(self.family, self.architecture, self.names, tuple(steps), self.unused, self.prefix)
 
 
-def _whole_or_headless(found: list[str], architecture: registry.Architecture) -> _Reading:
+def _whole_or_headless(found: list[str], architecture: architectures.Architecture) -> _Reading:
     """The closest reading; or the same without a classifier, if that fits and the whole does not."""
     whole = _closest(found, architecture)
     if whole.fits:
@@ -110,7 +112,7 @@ def _whole_or_headless(found: list[str], architecture: registry.Architecture) ->
     return headless if headless.fits else whole
 
 
-def _closest(found: list[str], architecture: registry.Architecture) -> _Reading:
+def _closest(found: list[str], architecture: architectures.Architecture) -> _Reading:
     """The reading with the most names in common. One that fits says all of the prefix, others as little as possible."""
     readings = (
         _Reading(family, architecture, found, prefix)
@@ -162,7 +164,7 @@ def _hint(found: list[str], asked: _Reading) -> str:
             f"Under shorter names they are: save them so, torch.save({{{shorter}: v for k, v in state_dict.items()}}, "
             "'weights.pth'). As they are called, there are"
         )
-    models = (registry.architecture(name, stages=()) for name in registry.model_names())
+    models = (architectures.of_model(name, stages=()) for name in registry.model_names())
     others = (_whole_or_headless(found, architecture) for architecture in models if families_of(architecture))
     best = min((asked, *others), key=lambda reading: reading.distance)  # the first of equals
     if best.fits:
@@ -184,7 +186,7 @@ def _parts_that_fit(found: list[str], asked: _Reading) -> list[str]:
     prefixes = Counter(
         "".join(f"{part}." for part in names[:n]) for names in parts for n in range(1, min(len(names), DEEPEST) + 1)
     )
-    architecture = registry.architecture(asked.model, stages=())
+    architecture = architectures.of_model(asked.model, stages=())
     fitting: dict[tuple[str, ...], str] = {}
     for prefix, count in prefixes.items():
         inner = tuple(name for name in found if name.startswith(prefix)) if count >= len(asked.steps) else ()
@@ -201,7 +203,7 @@ def _shorter_names_that_fit(found: list[str], asked: _Reading) -> str | None:
         f"k.removeprefix('{first}.')": [name.removeprefix(f"{first}.") for name in found],
         "k.partition('.')[2]": [name.partition(".")[2] for name in found],
     }
-    architecture = registry.architecture(asked.model, stages=())
+    architecture = architectures.of_model(asked.model, stages=())
     return next((way for way, names in ways.items() if _closest(names, architecture).fits), None)
 
 

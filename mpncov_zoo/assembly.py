@@ -12,9 +12,10 @@ import keras
 from keras import KerasTensor, layers
 
 from mpncov_zoo import backbones, representations
+from mpncov_zoo.architectures import PARTS, Architecture
 from mpncov_zoo.backbones.blocks import dense, full_precision, skip_initialization
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.registry import PARTS, REPRESENTATIONS, Architecture, Options
+from mpncov_zoo.registry import REPRESENTATIONS, Options
 from mpncov_zoo.specification import InputShape, check_input_shape, is_whole
 
 Endpoints = dict[str, KerasTensor]

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import KerasTensor
 
-from mpncov_zoo import registry
+from mpncov_zoo import architectures, registry
 from mpncov_zoo.assembly import as_list, deep_graph
 from mpncov_zoo.backbones.keras_trunk import graph_of
 from mpncov_zoo.classifier import ImageClassifier
@@ -107,13 +107,13 @@ def attach(
     specification = specification.for_shape(shape)
     maps = _maps(source)
     sizes = _sizes(source, maps, specification)
-    chosen = _default(trunk, sizes) if stages is None else registry.check_stages(stages)
+    chosen = _default(trunk, sizes) if stages is None else architectures.check_stages(stages)
     _require_maps(trunk, chosen, sizes)
     cut = list(maps)[: 1 + max(list(maps).index(stage) for stage in chosen)]
     endpoints = [name for name in cut if name in chosen or (name in _ends(sizes) and not OURS.match(name))]
     graph = graph_of(source.inputs[0], [maps[name] for name in endpoints], trunk.name)
     model = ImageClassifier(
-        registry.attached(graph, endpoints, representation, chosen, options or {}),
+        architectures.attached(graph, endpoints, representation, chosen, options or {}),
         num_classes=_number_of_classes(num_classes, labels),
         input_shape=shape,
         input_specification=specification,

@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import cast
 
-from mpncov_zoo import registry
+from mpncov_zoo import architectures, registry
 from mpncov_zoo.description import DESCRIPTION_FILE, Metric, parse_description
 from mpncov_zoo.errors import InputError, ManifestError, UnknownModel
 from mpncov_zoo.hub.cache import Cache, cache_root
@@ -101,7 +101,7 @@ def info(name: str | PathLike[str]) -> ModelInfo:
     manifest = load_manifest()
     entries = sorted(manifest.for_model(model), key=lambda entry: (not entry.default, entry.tag))
     entry = manifest.published(model, tag) if tag or entries else None
-    row, architecture = registry.backbone_of(model), registry.architecture(model)
+    row, architecture = registry.backbone_of(model), architectures.of_model(model)
     facts = {} if entry is None else _facts(entry)
     return ModelInfo(
         **{
@@ -143,11 +143,11 @@ def _info_of_artifact(directory: Path) -> ModelInfo:
         source=str(directory),
         available="here, in this directory",
         size_bytes=sum(file.size for file in described.files),
-        stages=registry.check_stages(described.architecture.get("stages", ())),
+        stages=architectures.check_stages(described.architecture.get("stages", ())),
     )
 
 
-def architecture_and_input(name: str | PathLike[str]) -> tuple[registry.Architecture, InputSpecification]:
+def architecture_and_input(name: str | PathLike[str]) -> tuple[architectures.Architecture, InputSpecification]:
     """The architecture and the input specification that a name, or the path of an artifact or a run, stands for.
 
     Returns:
@@ -160,13 +160,13 @@ def architecture_and_input(name: str | PathLike[str]) -> tuple[registry.Architec
     """
     if not is_path(name):
         model = registry.canonical_name(cast(str, name))
-        return registry.architecture(model), registry.backbone_of(model).input
+        return architectures.of_model(model), registry.backbone_of(model).input
     file = artifact_at(name) / DESCRIPTION_FILE
     described = parse_description(file)
     values = {key: value for key, value in described.architecture.items() if key != "input_shape"}
     try:
-        architecture = registry.Architecture.from_dict(values)
-        registry.require_consistent(architecture)
+        architecture = architectures.Architecture.from_dict(values)
+        architectures.require_consistent(architecture)
         return architecture, described.input
     except (KeyError, TypeError, ValueError) as error:
         raise ManifestError(f"{file} describes no network: {error}") from error

@@ -11,13 +11,13 @@ import numpy as np
 from keras import KerasTensor
 
 from mpncov_zoo import preprocessing
+from mpncov_zoo.architectures import PARTS, Architecture
 from mpncov_zoo.assembly import as_list, assemble, deep_graph, precision
 from mpncov_zoo.backbones.blocks import folding, is_folding
 from mpncov_zoo.compiled import Inference
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.load_report import CONFIGURATION, LoadReport
 from mpncov_zoo.plausibility import check_images
-from mpncov_zoo.registry import PARTS, Architecture
 from mpncov_zoo.specification import InputShape, InputSpecification
 
 DRAWN = frozenset({"bins", "signs"})  # CBP's hash tables, the same in every network

@@ -7,11 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from mpncov_zoo.architectures import ATTACHED, PARTS
 from mpncov_zoo.assembly import precision
 from mpncov_zoo.backbones.blocks import folding
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.registry import ATTACHED, PARTS
 from mpncov_zoo.specification import InputShape
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from mpncov_zoo import registry
+from mpncov_zoo import architectures
+from mpncov_zoo.architectures import PARTS, Architecture
 from mpncov_zoo.artifact.reader import StoredWeights, assign_weights, read_labels, stored_weights
 from mpncov_zoo.assembly import check_num_classes, require_keras_settings
 from mpncov_zoo.classifier import DRAWN, ImageClassifier
@@ -12,7 +13,6 @@ from mpncov_zoo.description import DESCRIPTION_FILE, ArtifactDescription
 from mpncov_zoo.errors import InputError, ManifestError
 from mpncov_zoo.hub.resolve import ResolvedArtifact
 from mpncov_zoo.load_report import LoadReport
-from mpncov_zoo.registry import PARTS, Architecture
 from mpncov_zoo.specification import InputShape, check_input_shape
 
 
@@ -46,11 +46,11 @@ def network(
     own_stages = architecture.stages
     pool = representation or architecture.representation
     if stages is None and pool != architecture.representation and not own_stages:
-        stages = registry.usual_stages(architecture.backbone, pool)
-    asked = pool, own_stages if stages is None else registry.check_stages(stages)
+        stages = architectures.usual_stages(architecture.backbone, pool)
+    asked = pool, own_stages if stages is None else architectures.check_stages(stages)
     changed = asked != (architecture.representation, own_stages)
     if changed:
-        architecture = registry.standing_on(architecture, *asked)
+        architecture = architectures.standing_on(architecture, *asked)
     classes = description.num_classes if num_classes is None else check_num_classes(num_classes)
     shape = published_shape if input_shape is None else check_input_shape(input_shape)
     if shape[2] != published_shape[2]:
@@ -159,7 +159,7 @@ def _architecture(description: ArtifactDescription) -> tuple[Architecture, Input
     architecture = Architecture.from_dict(values)
     if architecture.name != description.model:
         raise ValueError(f"model is {description.model!r}, the architecture's name {architecture.name!r}")
-    registry.require_consistent(architecture)
+    architectures.require_consistent(architecture)
     return architecture, shape
 
 

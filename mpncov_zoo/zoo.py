@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 
-from mpncov_zoo import registry
+from mpncov_zoo import architectures, registry
 from mpncov_zoo.assembly import precision
 from mpncov_zoo.catalog import split_name
 from mpncov_zoo.classifier import DRAWN, FeatureExtractor, ImageClassifier
@@ -58,7 +58,7 @@ def build(
     shape = (*row.input.size, row.input.channels) if input_shape is None else check_input_shape(input_shape)
     with _policy(dtype):
         return ImageClassifier(
-            registry.architecture(name, representation, options, stages),
+            architectures.of_model(name, representation, options, stages),
             num_classes=row.num_classes if num_classes is None else num_classes,
             input_shape=shape,
             input_specification=row.input.for_shape(shape),

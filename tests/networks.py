@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import mpncov_zoo
-from mpncov_zoo import registry
+from mpncov_zoo import architectures, registry
 from mpncov_zoo.classifier import ImageClassifier
 from tests.numpy_networks import draw
 
@@ -27,11 +27,11 @@ def tiny(num_classes: int = 5, **changes: Any) -> ImageClassifier:
 def bare(name: str, num_classes: int = 1000, input_shape: tuple[int | None, int | None, int] = (None, None, 3)):
     """A network of the registry, its representation on the end of the backbone, without the time that random initial
     weights take: to be filled, or counted."""
-    return of_architecture(registry.architecture(name, stages=()), num_classes, input_shape)
+    return of_architecture(architectures.of_model(name, stages=()), num_classes, input_shape)
 
 
 def of_architecture(
-    architecture: registry.Architecture, num_classes: int, input_shape: tuple[int | None, int | None, int]
+    architecture: architectures.Architecture, num_classes: int, input_shape: tuple[int | None, int | None, int]
 ) -> ImageClassifier:
     """The same for an architecture that has no name."""
     return ImageClassifier(

@@ -16,6 +16,7 @@ from PIL import Image
 
 import mpncov_zoo
 from mpncov_zoo import artifact
+from mpncov_zoo.architectures import PARTS
 from mpncov_zoo.artifact import selftest, writer
 from mpncov_zoo.artifact.reader import assign_weights, read_labels, stored_weights
 from mpncov_zoo.assembly import precision
@@ -23,7 +24,6 @@ from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
 from mpncov_zoo.description import Metric, parse_description
 from mpncov_zoo.errors import InputError, IntegrityError, ManifestError
 from mpncov_zoo.hub.verification import verify_files
-from mpncov_zoo.registry import PARTS
 from tests import networks
 from tests.photos import encode, photo
 from tests.stored import KEY_SUFFIX, key, read_tensors, write_tensors

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import pytest
 
-from mpncov_zoo import cli, registry, representations
+from mpncov_zoo import architectures, cli, registry, representations
 from mpncov_zoo.assembly import precision
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import InputError
@@ -79,7 +79,7 @@ def features() -> np.ndarray:
 
 def network(name: str, size: int, options: Mapping[str, Mapping[str, Any]]) -> ImageClassifier:
     return ImageClassifier(
-        registry.architecture(name, options=options),
+        architectures.of_model(name, options=options),
         num_classes=3,
         input_shape=(size, size, 3),
         input_specification=registry.backbone_of(name).input,

@@ -7,7 +7,7 @@ import pytest
 
 from conversion import maps
 from conversion.recognition import recognise
-from mpncov_zoo import registry
+from mpncov_zoo import architectures, registry
 from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
 from mpncov_zoo.representations.mpncov import MPNCOV
 from tests import networks, published
@@ -36,7 +36,7 @@ def filled(net: str) -> ImageClassifier:
     """The network with the published code's seeded weights, each placed by the map of its family."""
     model, tensors = networks.bare(net), published.seeded_state_dict(net)
     variables = model.named_variables()
-    steps = recognise(tensors, registry.architecture(net)).steps
+    steps = recognise(tensors, architectures.of_model(net)).steps
     assert {step.target for step in steps} == variables.keys()
     for step in steps:
         variables[step.target].assign(maps.TRANSFORMS[step.transform](tensors[step.source]))

@@ -26,6 +26,7 @@ LAYERS = (  # a module may import its own layer and those above it in this table
     ("mpncov_zoo.specification",),
     ("mpncov_zoo.plausibility",),
     ("mpncov_zoo.description", "mpncov_zoo.manifest", "mpncov_zoo.registry", "mpncov_zoo.trunk_stages"),
+    ("mpncov_zoo.architectures",),
     ("mpncov_zoo.catalog", "mpncov_zoo.hub."),
     (
         *(
@@ -58,6 +59,7 @@ IMPORT_BY_NAME = {  # lazy names, tables, Keras, what an extra brings
     "mpncov_zoo.lazy",
 }
 LIGHT = (  # without TensorFlow and Keras: what `import`, `list_models`, `info` and verification need
+    "mpncov_zoo.architectures",
     "mpncov_zoo.catalog",
     "mpncov_zoo.cli",
     "mpncov_zoo.complete",

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from conversion.maps import FAMILIES as MAPS
-from mpncov_zoo import backbones, registry, representations
+from mpncov_zoo import architectures, backbones, registry, representations
 from mpncov_zoo.errors import InputError, UnknownModel
 from mpncov_zoo.manifest import load_manifest
 
@@ -44,7 +44,7 @@ def test_published_families_are_listed() -> None:
 
 def test_every_row_has_its_function_and_every_function_its_row() -> None:
     families = {row.family for row in registry.BACKBONES.values()}
-    assert families | {registry.ATTACHED} == backbones.FAMILIES.keys()
+    assert families | {architectures.ATTACHED} == backbones.FAMILIES.keys()
     assert registry.REPRESENTATIONS.keys() == representations.BUILDERS.keys()
     assert MAPS.keys() <= backbones.FAMILIES.keys()
 
@@ -52,9 +52,9 @@ def test_every_row_has_its_function_and_every_function_its_row() -> None:
 @pytest.mark.parametrize("representation", ["mpncov", "gap", "bcnn", "cbp"])
 def test_any_backbone_with_any_representation_has_a_name(representation: str) -> None:
     for backbone in BACKBONES:
-        architecture = registry.architecture(backbone, representation)
+        architecture = architectures.of_model(backbone, representation)
         assert (architecture.backbone, architecture.representation) == (backbone, representation)
-        assert registry.architecture(architecture.name) == architecture
+        assert architectures.of_model(architecture.name) == architecture
 
 
 @pytest.mark.parametrize("alias", ALIASES)
@@ -115,7 +115,7 @@ def test_options_are_those_of_the_published_networks(
     name: str, features: dict, representation: dict, classifier: dict
 ) -> None:
     """Facts of the published networks; None stands for the backbone's own default."""
-    architecture = registry.architecture(name)
+    architecture = architectures.of_model(name)
     assert {key: architecture.features_options.get(key) for key in features} == features
     assert architecture.representation_options == representation
     assert architecture.classifier_options == classifier
@@ -123,38 +123,38 @@ def test_options_are_those_of_the_published_networks(
 
 def test_a_model_may_stand_on_stages_of_its_own() -> None:
     """Unless others are asked for; the table's reduction is for the backbone's end alone."""
-    own = registry.architecture("mpncov_efficientnet_lite0")
-    assert own == registry.architecture("efficientnet_lite0", representation="mpncov")
+    own = architectures.of_model("mpncov_efficientnet_lite0")
+    assert own == architectures.of_model("efficientnet_lite0", representation="mpncov")
     assert (own.stages, own.representation_options) == (("stage5", "stage6"), {})
-    end = registry.architecture("mpncov_efficientnet_lite0", stages=[])
+    end = architectures.of_model("mpncov_efficientnet_lite0", stages=[])
     assert (end.stages, end.representation_options) == ((), {"dimension_reduction": 256})
-    assert registry.architecture("mpncov_efficientnet_lite0", stages=["stage4"]).stages == ("stage4",)
-    assert registry.architecture("bcnn_efficientnet_lite0").stages == ()
+    assert architectures.of_model("mpncov_efficientnet_lite0", stages=["stage4"]).stages == ("stage4",)
+    assert architectures.of_model("bcnn_efficientnet_lite0").stages == ()
 
 
 def test_overrides_change_their_part_only() -> None:
-    standard = registry.architecture("mpncov_resnet50")
-    changed = registry.architecture("mpncov_resnet50", options={"representation": {"dimension_reduction": 128}})
+    standard = architectures.of_model("mpncov_resnet50")
+    changed = architectures.of_model("mpncov_resnet50", options={"representation": {"dimension_reduction": 128}})
     assert changed.representation_options == {"dimension_reduction": 128}
     assert (
         changed.features_options
         == standard.features_options
-        == registry.architecture("mpncovresnet50").features_options
+        == architectures.of_model("mpncovresnet50").features_options
     )
     assert registry.BACKBONES["resnet50"].representation["mpncov"] == {"dimension_reduction": 256}
 
 
 def test_wrong_part_and_representation_are_refused() -> None:
     with pytest.raises(InputError, match=r"'head'.*'features', 'representation', 'classifier'"):
-        registry.architecture("resnet50", options={"head": {}})
+        architectures.of_model("resnet50", options={"head": {}})
     with pytest.raises(InputError, match=r"'vlad'.*'mpncov'"):
-        registry.architecture("resnet50", "vlad")
+        architectures.of_model("resnet50", "vlad")
 
 
 @pytest.mark.parametrize("name", sorted(registry.MODELS))
 def test_architecture_survives_json(name: str) -> None:
-    architecture = registry.architecture(name)
-    assert registry.Architecture.from_dict(json.loads(json.dumps(architecture.to_dict()))) == architecture
+    architecture = architectures.of_model(name)
+    assert architectures.Architecture.from_dict(json.loads(json.dumps(architecture.to_dict()))) == architecture
 
 
 def test_input_specifications_are_valid_and_imagenets_as_published() -> None:
@@ -175,4 +175,4 @@ def test_efficientnet_lites_input_is_the_manifests(depth: int) -> None:
 
 def test_an_empty_representation_is_not_the_default() -> None:
     with pytest.raises(InputError, match="Unknown representation ''"):
-        registry.architecture("mpncov_resnet50", representation="")
+        architectures.of_model("mpncov_resnet50", representation="")

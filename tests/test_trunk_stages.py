@@ -5,7 +5,7 @@ import json
 import keras
 import pytest
 
-from mpncov_zoo import registry
+from mpncov_zoo import architectures, registry
 from mpncov_zoo.assembly import deep_graph
 from mpncov_zoo.backbones import FAMILIES
 from mpncov_zoo.backbones.blocks import skip_initialization
@@ -16,7 +16,7 @@ SHALLOW = {"resnet": (1, 1, 1, 1), "cifar_resnet": 1, "vgg": (1, 1, 1, 1, 1)}  #
 
 def measured(model: str, *, whole: bool = True) -> list[TrunkStage]:
     """The stages of the network itself, or of a shallow one with the same shapes."""
-    row, options = registry.backbone_of(model), dict(registry.architecture(model, stages=()).features_options)
+    row, options = registry.backbone_of(model), dict(architectures.of_model(model, stages=()).features_options)
     if not whole and row.family in SHALLOW:
         options["repeats"] = SHALLOW[row.family]
     with skip_initialization(), deep_graph():

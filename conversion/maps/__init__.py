@@ -16,7 +16,8 @@ from conversion.maps.namings import H5, MAT, MATCONVNET, STATE_DICT, UNUSED_LEAV
 from conversion.maps.resnet import FINE_TUNED, pytorchcv_resnet, upstream_resnet
 from conversion.maps.tables import GRIDS, INVERSES, TRANSFORMS, Rows, Step, pytorch_steps
 from conversion.maps.vgg import upstream_vgg
-from mpncov_zoo.registry import Architecture, Options
+from mpncov_zoo.architectures import Architecture
+from mpncov_zoo.registry import Options
 
 __all__ = ["FAMILIES", "INVERSES", "TRANSFORMS", "UNUSED_LEAVES", "Family", "Step", "families_of", "pytorch_steps"]
 

@@ -1,8 +1,8 @@
 """The layers of AlexNet under torchvision's names."""
 
 from conversion.maps.tables import CONV_DR_BLOCK, Row, reduction
+from mpncov_zoo.architectures import Architecture
 from mpncov_zoo.backbones.alexnet import STAGES
-from mpncov_zoo.registry import Architecture
 
 
 def torchvision_alexnet(architecture: Architecture) -> list[Row]:

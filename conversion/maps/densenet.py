@@ -3,7 +3,7 @@
 import re
 
 from conversion.maps.tables import CONV_DR_BLOCK, Row, conv_and_bn, reduction
-from mpncov_zoo.registry import Architecture
+from mpncov_zoo.architectures import Architecture
 
 _FIRST_SPELLING = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\b")
 

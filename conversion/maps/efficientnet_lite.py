@@ -1,8 +1,8 @@
 """The layers of EfficientNet-Lite under the names of efficientnet_lite_pytorch."""
 
 from conversion.maps.tables import LAYER_REDUCE, Row, conv_and_bn, reduction
+from mpncov_zoo.architectures import Architecture
 from mpncov_zoo.backbones.efficientnet_lite import blocks
-from mpncov_zoo.registry import Architecture
 
 
 def efficientnet_lite(architecture: Architecture) -> list[Row]:

@@ -1,7 +1,7 @@
 """The layers of Inception v3 under torchvision's names."""
 
 from conversion.maps.tables import CONV_DR_BLOCK, Row, conv_and_bn, reduction
-from mpncov_zoo.registry import Architecture
+from mpncov_zoo.architectures import Architecture
 
 AUXILIARY = "AuxLogits"  # the classifier beside the trunk, which only training has
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from conversion.maps.tables import GRIDS, Row, Step, conv_and_bn
 from conversion.readers.reading import Described
+from mpncov_zoo.architectures import Architecture, with_options
 from mpncov_zoo.backbones import vgg_m
 from mpncov_zoo.errors import ConversionError
-from mpncov_zoo.registry import Architecture, with_options
 from mpncov_zoo.representations.newton_schulz import ITERATIONS
 
 LEAVES = {  # kind -> their leaf, our leaf, transform

@@ -13,9 +13,10 @@ from conversion.maps.matconvnet import grid_of
 from conversion.readers.matconvnet import Layer
 from conversion.readers.matconvnet_program import program_of
 from conversion.readers.reading import Described, Refused
+from mpncov_zoo.architectures import Architecture
 from mpncov_zoo.backbones import vgg_m
 from mpncov_zoo.errors import ConversionError
-from mpncov_zoo.registry import Architecture, Options
+from mpncov_zoo.registry import Options
 from mpncov_zoo.representations.newton_schulz import ITERATIONS
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from conversion.maps.tables import CONV_DR_BLOCK, LAYER_REDUCE, Row, conv_and_bn, reduction
-from mpncov_zoo.registry import Architecture
+from mpncov_zoo.architectures import Architecture
 
 _CONVOLUTIONS = {"basic": 2, "bottleneck": 3}  # in a block
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from mpncov_zoo.registry import Architecture
+from mpncov_zoo.architectures import Architecture
 
 GRIDS = (6, 7)  # sizes of the grids before a linear layer, of VGG-M and VGG
 Transform = Callable[[np.ndarray], np.ndarray]

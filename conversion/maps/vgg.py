@@ -1,7 +1,7 @@
 """The layers of VGGs under the names of upstream and torchvision."""
 
 from conversion.maps.tables import CONV_DR_BLOCK, Row, reduction
-from mpncov_zoo.registry import Architecture
+from mpncov_zoo.architectures import Architecture
 
 
 def upstream_vgg(architecture: Architecture) -> list[Row]:

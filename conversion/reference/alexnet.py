@@ -8,8 +8,8 @@ from torch import nn
 
 from conversion.maps.alexnet import torchvision_alexnet
 from conversion.reference.network import PYTORCHCV, Peer, layers_in_order
+from mpncov_zoo.architectures import Architecture
 from mpncov_zoo.backbones.alexnet import STAGES
-from mpncov_zoo.registry import Architecture
 
 
 def torchvision(architecture: Architecture) -> Peer:

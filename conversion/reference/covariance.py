@@ -6,7 +6,7 @@
 import torch
 from torch import Tensor
 
-from mpncov_zoo.registry import Architecture
+from mpncov_zoo.architectures import Architecture
 
 ITERATIONS = 5  # of every published network
 

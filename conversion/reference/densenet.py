@@ -8,7 +8,7 @@ from torch import nn
 
 from conversion.maps.densenet import torchvision_densenet
 from conversion.reference.network import PYTORCHCV, Peer, layers_in_order
-from mpncov_zoo.registry import Architecture
+from mpncov_zoo.architectures import Architecture
 
 
 def torchvision(architecture: Architecture) -> Peer:

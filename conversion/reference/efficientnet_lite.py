@@ -7,8 +7,8 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import nn
 
 from conversion.reference.network import Peer
+from mpncov_zoo.architectures import Architecture
 from mpncov_zoo.backbones.efficientnet_lite import HEAD, blocks
-from mpncov_zoo.registry import Architecture
 
 
 def published(architecture: Architecture) -> Peer:

@@ -8,7 +8,7 @@ from torch import nn
 
 from conversion.maps.inception_v3 import CONVOLUTIONS, torchvision_inception_v3
 from conversion.reference.network import PYTORCHCV, Peer, layers_in_order
-from mpncov_zoo.registry import Architecture
+from mpncov_zoo.architectures import Architecture
 
 CHANNELS = 2048  # of the last features
 

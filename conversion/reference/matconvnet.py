@@ -12,8 +12,8 @@ from torch import nn
 from conversion.reference import resnet as pytorchcv_resnet
 from conversion.reference import vgg as pytorchcv_vgg
 from conversion.reference.network import Network, Peer
+from mpncov_zoo.architectures import Architecture
 from mpncov_zoo.backbones import vgg_m as ours
-from mpncov_zoo.registry import Architecture
 
 LISTED = "MatConvNet's list of layers in PyTorch"
 LEAVES = {

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from conversion.maps.tables import Row
 from conversion.reference.covariance import covariance_stages, reduced_channels
-from mpncov_zoo.registry import Architecture
+from mpncov_zoo.architectures import Architecture
 
 REPRESENTATIONS = ("gap", "flatten", "mpncov")
 PYTORCHCV = "pytorchcv's network with the published head"

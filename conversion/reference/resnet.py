@@ -10,8 +10,8 @@ from pytorchcv.models.resnet import ResNet
 from torch import nn
 
 from conversion.reference.network import PYTORCHCV, Peer
+from mpncov_zoo.architectures import Architecture
 from mpncov_zoo.backbones.resnet import EXPANSION, WIDTHS
-from mpncov_zoo.registry import Architecture
 
 
 def pytorchcv(architecture: Architecture) -> Peer:

@@ -13,8 +13,8 @@ import numpy as np
 
 from conversion.maps.upstream_tensorflow import count_by_role
 from conversion.recognition import Recognition
+from mpncov_zoo.architectures import Architecture
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.registry import Architecture
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,8 +7,8 @@ from pytorchcv.models.vgg import VGG
 from torch import nn
 
 from conversion.reference.network import PYTORCHCV, Peer
+from mpncov_zoo.architectures import Architecture
 from mpncov_zoo.backbones.vgg import WIDTHS
-from mpncov_zoo.registry import Architecture
 
 
 def upstream(architecture: Architecture) -> Peer:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpncov_zoo.architectures import PARTS
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.description import DESCRIPTION_FILE, ArtifactDescription
 from mpncov_zoo.errors import InputError, IntegrityError, ManifestError
-from mpncov_zoo.registry import PARTS
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpncov_zoo.architectures import with_options
 from mpncov_zoo.description import Metric
 from mpncov_zoo.documents import NAME
 from mpncov_zoo.errors import InputError
@@ -21,7 +22,6 @@ from mpncov_zoo.features.divisions import OWN, Divided, divided
 from mpncov_zoo.features.linear import coordinates, fit, products, require_scikit_learn
 from mpncov_zoo.features.report import ProbeReport, Score
 from mpncov_zoo.features.stored import stored_features
-from mpncov_zoo.registry import with_options
 from mpncov_zoo.training.datasets import require_outside
 
 if TYPE_CHECKING:

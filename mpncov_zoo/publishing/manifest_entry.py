@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mpncov_zoo import registry
+from mpncov_zoo import architectures
 from mpncov_zoo.description import ArtifactDescription, FileEntry, Metric
 from mpncov_zoo.documents import first_problem
 from mpncov_zoo.errors import InputError
@@ -97,8 +97,8 @@ def _known_metrics(description: ArtifactDescription, known: WeightsEntry | None)
 
 def _options(description: ArtifactDescription) -> dict[str, dict[str, Any]]:
     """The architecture options, by part, that differ from the registry's."""
-    standard = json.loads(json.dumps(registry.architecture(description.model).to_dict()))
-    own = {part: description.architecture.get(f"{part}_options") for part in registry.PARTS}
+    standard = json.loads(json.dumps(architectures.of_model(description.model).to_dict()))
+    own = {part: description.architecture.get(f"{part}_options") for part in architectures.PARTS}
     changed = {
         part: {key: value for key, value in options.items() if standard[f"{part}_options"].get(key) != value}
         for part, options in own.items()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 
-from mpncov_zoo import registry
+from mpncov_zoo import architectures, registry
 from mpncov_zoo.description import DESCRIPTION_FILE, ArtifactDescription, parse_description
 from mpncov_zoo.errors import InputError, IntegrityError, ZooError
 from mpncov_zoo.hub.directories import add_artifact, replace_text, require_hub
@@ -107,7 +107,7 @@ def prepare(
     if not (path / DESCRIPTION_FILE).is_file():
         raise InputError(f"{path}: expected an artifact directory, which holds {DESCRIPTION_FILE}")
     description = parse_description(path / DESCRIPTION_FILE)
-    if description.architecture.get("backbone") == registry.ATTACHED:
+    if description.architecture.get("backbone") == architectures.ATTACHED:
         raise InputError(
             f"{path}: {description.model} stands on a Keras model, which has no name that others could load. Hand on "
             "the directory itself, which mpncov_zoo.load takes by its path"

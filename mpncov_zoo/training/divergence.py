@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 from keras.optimizers import LossScaleOptimizer
 
+from mpncov_zoo.architectures import PARTS
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import ZooError
-from mpncov_zoo.registry import PARTS
 from mpncov_zoo.training.optimization import inner
 
 Batch = tuple[Any, Any]  # images float32 (batch, height, width, channels), labels int32 (batch,)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from os import PathLike
 
-from mpncov_zoo import registry
+from mpncov_zoo import architectures
 from mpncov_zoo.artifact.reader import stored_shapes
 from mpncov_zoo.assembly import precision
 from mpncov_zoo.catalog import architecture_and_input
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def build(
-    recipe: Recipe, class_names: tuple[str, ...], architecture: registry.Architecture | None = None
+    recipe: Recipe, class_names: tuple[str, ...], architecture: architectures.Architecture | None = None
 ) -> ImageClassifier:
     """The network of a recipe, freshly initialised, under the recipe's precision.
 
@@ -41,11 +41,11 @@ def build(
         )
 
 
-def _architecture(recipe: Recipe) -> registry.Architecture:
+def _architecture(recipe: Recipe) -> architectures.Architecture:
     known, _ = architecture_and_input(recipe.model)
     if known.stages != recipe.stages:
-        known = registry.standing_on(known, known.representation, recipe.stages)
-    return registry.with_options(known, recipe.options)
+        known = architectures.standing_on(known, known.representation, recipe.stages)
+    return architectures.with_options(known, recipe.options)
 
 
 def assign_pretrained(model: ImageClassifier, recipe: Recipe, hub: str | PathLike[str] | None = None) -> None:

@@ -18,10 +18,10 @@ import numpy as np
 import tensorflow as tf
 from filelock import FileLock, Timeout
 
+from mpncov_zoo.architectures import is_model
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.complete import complete
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.registry import is_model
 from mpncov_zoo.training.datasets import Split
 from mpncov_zoo.training.recipes import Recipe
 from mpncov_zoo.version import __version__

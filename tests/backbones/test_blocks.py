@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from mpncov_zoo import registry
+from mpncov_zoo import architectures
 from mpncov_zoo.backbones import blocks
 from mpncov_zoo.backbones.blocks import (
     BatchNormalization,
@@ -112,7 +112,7 @@ def test_every_norm_behind_a_convolution_is_made_with_it(
 
     monkeypatch.setattr(blocks, "batch_norm", recorded)  # the builders' own name for it stays
     cifar = {"features": {"repeats": 1}} if "cifar" in name else {}
-    network = networks.of_architecture(registry.architecture(name, options=cifar), 2, (64, 64, 3))
+    network = networks.of_architecture(architectures.of_model(name, options=cifar), 2, (64, 64, 3))
     parts = [*network.features.layers, *network.representation.layers]
     norms = {layer.name: layer.input for layer in parts if isinstance(layer, BatchNormalization)}
     stages = set(map(id, network._endpoints["features"].values()))  # a pre-activation network's stem, not normalised

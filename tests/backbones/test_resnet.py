@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mpncov_zoo import registry
+from mpncov_zoo import architectures
 from mpncov_zoo.backbones.resnet import resnet
 from tests import networks, numpy_networks
 
@@ -45,7 +45,7 @@ def test_second_order_keeps_the_positions_of_the_last_stage(name: str, positions
     """As published: 14x14 at 224 in the published iSQRT-COV networks, 7x7 in the plain ones."""
     model = networks.bare(name, input_shape=(224, 224, 3))
     assert model.features.output_shape == (None, positions, positions, 2048)
-    assert registry.architecture(name).features_options["repeats"] == (2, 2, 2, 2)
+    assert architectures.of_model(name).features_options["repeats"] == (2, 2, 2, 2)
 
 
 def test_every_variable_takes_part_in_training() -> None:

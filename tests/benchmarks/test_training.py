@@ -13,7 +13,7 @@ import pytest
 from benchmarks import training
 from conversion import maps
 from conversion.maps.resnet import upstream_resnet
-from mpncov_zoo import registry
+from mpncov_zoo import architectures
 
 OPTIONS = {"features": {"repeats": (1, 2, 1, 1)}, "representation": {"dimension_reduction": 16}}
 SMALL = training.Case("mpncov_resnet50", 64, 4, 7, "float64", OPTIONS)
@@ -39,7 +39,7 @@ def trained_apart(torch: Any, precision: str, steps: int) -> tuple[list[tuple[fl
     keras.utils.set_random_seed(0)
     case = SMALL._replace(precision=precision)
     ours, twin = (make(case, *training.batch(case)) for make in (training.keras_side, training.pytorch_side))
-    architecture = registry.architecture(case.model, options=case.options)
+    architecture = architectures.of_model(case.model, options=case.options)
     named = training.published_names(architecture)
     table = [replace(row, source=named(row.source)) for row in maps.pytorch_steps(upstream_resnet(architecture))]
     before, state = weights_of(ours), twin.network.state_dict()
@@ -91,4 +91,4 @@ def test_report() -> None:
 
 def test_names_are_those_of_the_registry() -> None:
     names = [training.named(kind, backbone) for backbone in training.BACKBONES for kind in training.REPRESENTATIONS]
-    assert [registry.architecture(name).representation for name in names] == [*training.REPRESENTATIONS] * 2
+    assert [architectures.of_model(name).representation for name in names] == [*training.REPRESENTATIONS] * 2

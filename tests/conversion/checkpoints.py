@@ -14,7 +14,7 @@ import numpy as np
 from conversion.maps import INVERSES, Family, Step, families_of
 from conversion.readers.pytorch import LEGACY_MAGIC, LEGACY_PROTOCOL
 from conversion.writers.pytorch import STORAGE_NAMES
-from mpncov_zoo import registry
+from mpncov_zoo import architectures, registry
 from tests import networks
 from tests.numpy_networks import draw
 
@@ -24,7 +24,7 @@ CLASSES = 3
 
 def family(model: str, name: str) -> Family:
     """By its name."""
-    return next(found for found in families_of(registry.architecture(model, stages=())) if found.name == name)
+    return next(found for found in families_of(architectures.of_model(model, stages=())) if found.name == name)
 
 
 def tensors(
@@ -37,7 +37,7 @@ def tensors(
 ) -> dict[str, np.ndarray]:
     """Every tensor of a network, float32, in the family's order."""
     chosen = family(model, names)
-    architecture = registry.with_options(registry.architecture(model, options=options, stages=()), chosen.options)
+    architecture = architectures.with_options(architectures.of_model(model, options=options, stages=()), chosen.options)
     network = networks.of_architecture(architecture, num_classes, (None, None, 3))
     shapes = {name: tuple(variable.shape) for name, variable in network.named_variables().items()}
     rng = np.random.default_rng(seed)

@@ -15,7 +15,7 @@ from conversion.certificate import Parity, StageErrors
 from conversion.itself import Itself
 from conversion.preparation import prepare
 from conversion.writers.safetensors import write_safetensors
-from mpncov_zoo import registry
+from mpncov_zoo import architectures
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import InputError
 from tests import networks
@@ -70,7 +70,7 @@ def test_a_network_on_another_backend_is_held_to_its_source_network(checkpoint: 
 
 
 def test_it_computes_in_float64() -> None:
-    model = networks.of_architecture(registry.architecture(MODEL, options=OPTIONS), CLASSES, (32, 32, 3))
+    model = networks.of_architecture(architectures.of_model(MODEL, options=OPTIONS), CLASSES, (32, 32, 3))
     networks.randomize(model)
     twin = Itself(model)
     twin.fill(model)

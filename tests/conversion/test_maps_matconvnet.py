@@ -12,7 +12,7 @@ from conversion import parity, preparation
 from conversion.maps.matconvnet_layers import require_same
 from conversion.preparation import PreparedConversion, prepare
 from conversion.readers import read_checkpoint
-from mpncov_zoo import registry
+from mpncov_zoo import architectures
 from mpncov_zoo.backbones.vgg_m import LOCAL_RESPONSE
 from mpncov_zoo.errors import ConversionError
 from tests.command_line import Capture, assert_refused, run
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepared(path: Path, model: str, options: Any = None) -> PreparedConversion:
-    architecture = registry.architecture(model, options=options or OPTIONS[model])
+    architecture = architectures.of_model(model, options=options or OPTIONS[model])
     return prepare(path, model, architecture=architecture)
 
 
@@ -117,7 +117,7 @@ def test_images_and_classes_are_the_files(folder: Path) -> None:
     ],
 )
 def test_another_network_is_refused(folder: Path, name: str, model: str, options: dict, message: str) -> None:
-    architecture = registry.architecture(model, options=options)
+    architecture = architectures.of_model(model, options=options)
     with pytest.raises(ConversionError, match=rf"{name}\.mat: .*{message}"):
         prepare(folder / f"{name}.mat", model, architecture=architecture)
 

@@ -22,7 +22,7 @@ from conversion.maps.tables import Row
 from conversion.preparation import PreparedConversion, prepare
 from conversion.report import html_report
 from conversion.writers.safetensors import write_safetensors
-from mpncov_zoo import registry
+from mpncov_zoo import architectures, registry
 from mpncov_zoo.backbones import blocks
 from mpncov_zoo.errors import InputError, ParityError
 from tests import networks
@@ -50,7 +50,7 @@ def written(
 ) -> PreparedConversion:
     """A seeded checkpoint, prepared; the names alone tell the family, so any format will do."""
     write_safetensors(tensors(model, names=names, options=options), folder / "net")
-    architecture = registry.architecture(model, options=options, stages=())
+    architecture = architectures.of_model(model, options=options, stages=())
     return for_small_images(prepare(folder / "net", model, architecture=architecture))
 
 
@@ -59,7 +59,7 @@ def for_small_images(prepared: PreparedConversion) -> PreparedConversion:
     return replace(prepared, model=network)
 
 
-@pytest.mark.parametrize("family", [family.name for family in families_of(registry.architecture(MODEL))])
+@pytest.mark.parametrize("family", [family.name for family in families_of(architectures.of_model(MODEL))])
 def test_every_family_has_its_reference(tmp_path: Path, family: str) -> None:
     checked = parity.measure(written(tmp_path, names=family))
     assert checked.first_drift is None
@@ -72,7 +72,7 @@ def test_every_family_has_its_reference(tmp_path: Path, family: str) -> None:
 def test_a_network_without_a_classifier(tmp_path: Path) -> None:
     content = {name: array for name, array in tensors(options=RESNET).items() if not name.startswith("fc.")}
     write_safetensors(content, tmp_path / "net")
-    architecture = registry.architecture(MODEL, options=RESNET, stages=())
+    architecture = architectures.of_model(MODEL, options=RESNET, stages=())
     checked = parity.measure(for_small_images(prepare(tmp_path / "net", MODEL, architecture=architecture)))
     assert checked.first_drift is None
     assert all(case.stages[-1].stage == "representation" for case in checked.cases)
@@ -175,7 +175,7 @@ def test_other_backbones_have_their_reference(tmp_path: Path, model: str, family
     assert parity.measure(written(tmp_path, model, family, options)).first_drift is None
 
 
-def wrong_rows(architecture: registry.Architecture) -> list[Row]:
+def wrong_rows(architecture: architectures.Architecture) -> list[Row]:
     """Upstream's map with the names of two normalisations taken for one another: the file has both of them."""
     other = {"layer3.1.bn1": "layer3.1.bn2", "layer3.1.bn2": "layer3.1.bn1"}
     return [(other.get(theirs, theirs), ours, kind) for theirs, ours, kind in upstream_resnet(architecture)]
@@ -203,7 +203,7 @@ def test_an_error_in_a_map_drifts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], stage: str
 ) -> None:
     """The source network takes the tensors by their names in the file, not by the map."""
-    right, *_ = families_of(registry.architecture(MODEL))
+    right, *_ = families_of(architectures.of_model(MODEL))
     monkeypatch.setattr("conversion.recognition.families_of", lambda architecture: [replace(right, **changes)])
     drift = parity.measure(written(tmp_path)).first_drift
     assert drift is not None and drift.startswith(f"{stage} differs by ")
@@ -223,7 +223,7 @@ def test_errors_in_the_network_drift(tmp_path: Path, monkeypatch: pytest.MonkeyP
         patch.setitem(TRANSFORMS, "OIHW to HWIO", lambda kernel: kernel.transpose(3, 2, 1, 0))  # type: ignore
         assert_drifts(right, "stem")
     bottlenecks = written(tmp_path, "mpncov_resnet50", "pytorchcv")
-    other = registry.with_options(bottlenecks.recognition.architecture, {"features": {"conv1_stride": True}})
+    other = architectures.with_options(bottlenecks.recognition.architecture, {"features": {"conv1_stride": True}})
     model = networks.of_architecture(other, CLASSES, (SIZE, SIZE, 3))
     assert_drifts(replace(bottlenecks, model=model), "stage2")
 

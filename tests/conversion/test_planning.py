@@ -9,12 +9,12 @@ import pytest
 from conversion.maps import families_of
 from conversion.planning import make_plan, num_classes
 from conversion.recognition import recognise
-from mpncov_zoo import registry
+from mpncov_zoo import architectures
 from mpncov_zoo.errors import ConversionError
 from tests import networks
 from tests.conversion.checkpoints import CLASSES, MODEL, tensors
 
-ARCHITECTURE = registry.architecture(MODEL)
+ARCHITECTURE = architectures.of_model(MODEL)
 Names = dict[str, np.ndarray]
 
 FINE_TUNED = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
@@ -73,7 +73,7 @@ PREFIXES = ["_orig_mod.", "module.", "model.", "net.", "student.model.", "backbo
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("family", ["upstream PyTorch", "pytorchcv"])
 def test_a_prefix_of_all_names_is_left_out(family: str, prefix: str) -> None:
-    architecture = registry.architecture(MODEL)
+    architecture = architectures.of_model(MODEL)
     known = next(found for found in families_of(architecture) if found.name == family)
     plain = [step.source for step in known.steps(architecture)] + ["bn1.num_batches_tracked"]
     recognition = recognise([prefix + name for name in plain], architecture)
@@ -117,12 +117,12 @@ def test_every_family_is_recognised(family: str) -> None:
 
 
 def test_a_vgg_fine_tuned_with_one_linear_layer_is_a_network_without_hidden_ones() -> None:
-    family = next(f for f in families_of(registry.architecture("mpncov_vgg16_bn")) if "one linear" in f.name)
-    architecture = registry.with_options(registry.architecture("mpncov_vgg16_bn"), family.options)
+    family = next(f for f in families_of(architectures.of_model("mpncov_vgg16_bn")) if "one linear" in f.name)
+    architecture = architectures.with_options(architectures.of_model("mpncov_vgg16_bn"), family.options)
     names = [step.source for step in family.steps(architecture)]
     assert "classifier.weight" in names and "representation.conv_dr_block.0.weight" in names
     found = [name.replace("features.", "features.module.") for name in names]
-    recognition = recognise(found, registry.architecture("mpncov_vgg16_bn"))
+    recognition = recognise(found, architectures.of_model("mpncov_vgg16_bn"))
     assert (recognition.family, recognition.architecture.classifier_options["hidden"]) == (family, ())
 
 
@@ -150,7 +150,7 @@ def test_names_that_differ_are_listed_on_both_sides(upstream: Names, changes: di
 
 def test_the_lists_are_sorted_and_short(upstream: Names) -> None:
     with pytest.raises(ConversionError) as caught:
-        recognise(upstream, registry.architecture("mpncov_resnet34"))
+        recognise(upstream, architectures.of_model("mpncov_resnet34"))
     missing = re.findall(r"features/\S+?(?=[,.])", str(caught.value))
     assert missing == sorted(missing) and len(missing) == 10
     assert str(caught.value).endswith(", ... and 70 more.")  # 16 convolutions more, with 5 tensors each
@@ -164,7 +164,7 @@ def test_the_closest_model_is_named(upstream: Names) -> None:
     said = f"It comes closest of the zoo's models: {count - 1} of its {count} tensors are in the file, and 1 others."
     assert said in str(caught.value)
     with pytest.raises(ConversionError) as caught:
-        recognise(changed(upstream, without="bn1.bias"), registry.architecture("vgg16"))
+        recognise(changed(upstream, without="bn1.bias"), architectures.of_model("vgg16"))
     said = (
         f"Of the zoo's models, {MODEL} comes closest: {count - 1} of its {count} tensors are in the file, and 0 others"
     )
@@ -182,7 +182,7 @@ def test_names_of_any_length_make_short_messages() -> None:
 
 def test_networks_that_nobody_published() -> None:
     with pytest.raises(ConversionError, match="No published checkpoints of networks like 'mpncov_cifar_resnet20'"):
-        recognise(["conv1.weight"], registry.architecture("mpncov_cifar_resnet20"))
+        recognise(["conv1.weight"], architectures.of_model("mpncov_cifar_resnet20"))
 
 
 def test_shapes_are_all_checked_before_anything_is_placed(upstream: Names) -> None:

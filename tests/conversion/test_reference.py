@@ -13,7 +13,7 @@ import pytest
 from conversion.maps import INVERSES, families_of
 from conversion.readers.pytorch import read_pth
 from conversion.recognition import recognise
-from mpncov_zoo import registry
+from mpncov_zoo import architectures, registry
 from mpncov_zoo.classifier import FeatureExtractor, precision
 from mpncov_zoo.errors import InputError
 from tests import networks, published
@@ -35,7 +35,7 @@ GOLDEN = {  # our name of a network, and of its stages
 }
 
 
-def reference(tensors: Mapping[str, np.ndarray], architecture: registry.Architecture) -> source.Reference:
+def reference(tensors: Mapping[str, np.ndarray], architecture: architectures.Architecture) -> source.Reference:
     classes = [array for array in tensors.values() if array.ndim == 1][-1].size
     return source.source_network(recognise(tensors, architecture), classes, tensors)[0]
 
@@ -50,7 +50,7 @@ def test_golden_values(net: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Logits, and of every stage (theirs -> ours) shape, mean, deviation and corner; all of the golden values."""
     monkeypatch.setattr(covariance, "centering_matrix", published_centering)
     model, names = GOLDEN[net]
-    network = reference(published.seeded_state_dict(net), registry.architecture(model))
+    network = reference(published.seeded_state_dict(net), architectures.of_model(model))
     for shape in SHAPES:
         computed = stages(network, published.seeded_images(net, shape).transpose(0, 2, 3, 1))
         golden = published.golden(net, shape)
@@ -93,7 +93,7 @@ def test_keras_computes_the_same(model: str, options: dict[str, Any]) -> None:
     """Every stage under the same name, in float64, at an even and an odd size."""
     if "efficientnet" in model:
         pytest.importorskip("efficientnet_lite_pytorch", reason="needs efficientnet_lite_pytorch")
-    architecture = registry.architecture(model, options=options)
+    architecture = architectures.of_model(model, options=options)
     with precision("float64"):
         ours = networks.of_architecture(architecture, 7, (107, 96, 3) if "inception" in model else (64, 69, 3))
     networks.randomize(ours)
@@ -123,7 +123,7 @@ def test_published_files_of_efficientnet_lite(depth: int) -> None:
     network.load_state_dict(torch.load(file, weights_only=True))
     with torch.inference_mode():
         expected = network(torch.from_numpy(images.transpose(0, 3, 1, 2)).double()).numpy()
-    computed = stages(reference(read_pth(file).tensors, registry.architecture(model)), images)
+    computed = stages(reference(read_pth(file).tensors, architectures.of_model(model)), images)
     assert published.relative_error(computed["logits"], expected) <= 1e-10
 
 
@@ -131,10 +131,10 @@ def test_what_no_published_network_has_is_refused() -> None:
     from conversion.reference.network import Head
 
     with pytest.raises(ValueError, match="Received: 'bcnn'"):
-        Head(registry.architecture("bcnn_resnet18"), 8, 2)
+        Head(architectures.of_model("bcnn_resnet18"), 8, 2)
     frobenius = {"representation": {"normalization": "frobenius"}}
     with pytest.raises(ValueError, match=r"no options.*normalization"):
-        Head(registry.architecture("mpncov_resnet18", options=frobenius), 8, 2)
+        Head(architectures.of_model("mpncov_resnet18", options=frobenius), 8, 2)
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.io import savemat
 
 import mpncov_zoo
-from mpncov_zoo import artifact, registry
+from mpncov_zoo import architectures, artifact, registry
 from mpncov_zoo.training.datasets import read_dataset
 from mpncov_zoo.training.datasets.pipelines import evaluation_batches
 from mpncov_zoo.training.fit import train
@@ -201,7 +201,7 @@ def test_a_recipe_builds_what_it_says(name: str, data: Callable[[str], Path]) ->
         model.freeze(phase.freeze)
         assert bool(model.trainable_variables) and len(training) >= recipe.batch_size
     if isinstance(recipe.pretrained, str):
-        begins_with, own = (registry.architecture(n) for n in (recipe.pretrained.partition(".")[0], recipe.model))
+        begins_with, own = (architectures.of_model(n) for n in (recipe.pretrained.partition(".")[0], recipe.model))
         assert (begins_with.backbone, begins_with.features_options) == (own.backbone, own.features_options)
     batch, _ = next(iter(evaluation_batches(training, recipe.input, 2)))
     logits = np.asarray(model(batch), np.float32)
