@@ -1,15 +1,24 @@
-"""Imports TensorFlow, and Keras, without their start-up messages."""
+"""Imports TensorFlow, and Keras, without their start-up messages, and in a process of ours without what it can spare."""
 
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from mpncov_zoo.errors import InputError
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+# Keras imports these where they are installed, for what it offers their users: 2 of 6 seconds
+SPARED = ("matplotlib", "pandas", "sklearn")
+_own_process = False
+
+
+def own_process() -> None:
+    """Say that this process runs nothing but this package, as a command does: Keras then does without SPARED."""
+    global _own_process
+    _own_process = True
 
 
 def import_tensorflow() -> None:
@@ -45,7 +54,8 @@ def import_keras() -> None:
 def _import_keras() -> None:
     """Import Keras, which imports its backend, most often TensorFlow, first."""
     try:
-        import keras  # noqa: F401
+        with _absent(SPARED if _own_process else ()):
+            import keras  # noqa: F401
     except (ImportError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         if isinstance(error, ValueError) and "configuration" in reason:  # of floatx, epsilon or image_data_format
@@ -54,6 +64,18 @@ def _import_keras() -> None:
             f"Keras cannot be imported with the backend that KERAS_BACKEND or keras.json names ({reason}): set "
             "KERAS_BACKEND=tensorflow"
         ) from error
+
+
+@contextmanager
+def _absent(names: Collection[str]) -> Iterator[None]:
+    """Within this context these modules cannot be imported, but for those that are already."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # pyright: ignore[reportArgumentType, reportCallIssue]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def require_tensorflow_backend(what: str) -> None:

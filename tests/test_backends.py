@@ -122,8 +122,12 @@ def torch_gradient(layer: Callable[[Any], Any], inputs: np.ndarray) -> tuple[Any
 def jax_gradient(layer: Callable[[Any], Any], inputs: np.ndarray) -> tuple[Any, Any]:
     import jax
 
-    output, pull_back = jax.vjp(jax.jit(layer), inputs)
-    return output, pull_back(cotangent(output))[0]
+    @jax.jit
+    def both(x: Any) -> tuple[Any, Any]:
+        output, pull_back = jax.vjp(layer, x)
+        return output, pull_back(cotangent(output))[0]
+
+    return both(inputs)
 
 
 def tensorflow_curvature(layer: Callable[[Any], Any], inputs: np.ndarray) -> Any:
@@ -151,7 +155,7 @@ def jax_curvature(layer: Callable[[Any], Any], inputs: np.ndarray) -> Any:
     import jax
 
     gradient = jax.grad(lambda x: (layer(x) ** 2).sum())
-    return jax.grad(lambda x: (gradient(x) * direction(inputs)).sum())(inputs)
+    return jax.jit(jax.grad(lambda x: (gradient(x) * direction(inputs)).sum()))(inputs)
 
 
 def direction(inputs: np.ndarray) -> np.ndarray:
@@ -207,8 +211,10 @@ def evaluate() -> dict[str, np.ndarray]:
 
 
 on_tensorflow = cache(evaluate)
-# JAX compiles every operation by itself, which is most of the time
-QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+# JAX compiles, which is most of the time
+QUICK_COMPILATION = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+)
 
 
 @pytest.fixture(scope="module", params=OTHERS)

@@ -122,9 +122,17 @@ print("seconds", time.process_time())
     assert float(result.stdout.split("seconds ")[1]) < 2  # of the processor; importing TensorFlow alone takes 3
 
 
-def test_a_normal_predict_is_silent_on_standard_error(artifact_hub: Path, found: list[str]) -> None:
+def test_a_normal_predict_is_silent_and_imports_no_more_than_it_needs(artifact_hub: Path, found: list[str]) -> None:
     environment = {key: value for key, value in os.environ.items() if key != quiet.LOG_LEVEL}
-    command = [sys.executable, "-m", "mpncov_zoo", "predict", NAME, found[0], "--hub", str(artifact_hub)]
+    code = """
+import sys
+from mpncov_zoo import cli, quiet
+code = cli.main()
+assert "keras" in sys.modules and not {*quiet.SPARED} & sys.modules.keys(), sys.modules.keys()
+import pandas  # can be had all the same
+sys.exit(code)
+"""
+    command = [sys.executable, "-c", code, "predict", NAME, found[0], "--hub", str(artifact_hub)]
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith(f"{found[0]}: ")

@@ -39,6 +39,7 @@ from mpncov_zoo.cli import (
 )
 from mpncov_zoo.cli.options import PROGRAM, print_error
 from mpncov_zoo.errors import IntegrityError, ParityError, ZooError
+from mpncov_zoo.quiet import own_process
 from mpncov_zoo.version import __version__
 
 COMMANDS = (
@@ -69,7 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: by argparse: 0 after --help and --version, 2 after wrong arguments.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        arguments = sys.argv[1:]
+        own_process()
     if sorted(arguments) == ["--json", "--version"]:  # argparse would end at --version
         args = argparse.Namespace(run=environment.run, verbose=False)
     else:
