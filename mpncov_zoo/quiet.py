@@ -1,4 +1,4 @@
-"""Imports TensorFlow, and Keras, without their start-up messages, and in a process of ours without what it can spare."""
+"""Imports TensorFlow and Keras without their start-up messages, and for a command without what it can spare."""
 
 import os
 import shutil

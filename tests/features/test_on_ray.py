@@ -23,7 +23,7 @@ from tests.parquet import rows_of
 
 NAME = "mpncov_cifar_resnet20"
 SAMPLE = Path(__file__).parents[2] / "examples" / "fashion_mnist_sample.npz"
-COUNT = 2000
+COUNT = 800
 TWO = ("00000.png", "broken.png")
 HOW: dict[str, Any] = {"engine": "ray", "workers": 2, "rows_per_file": 10}
 
@@ -78,19 +78,19 @@ def test_the_driver_a_worker_and_a_node_are_killed(
     command = [sys.executable, "-m", "mpncov_zoo", "features", NAME, str(photos), "--output", str(output)]
     command += ["--engine", "ray", "--address", cluster.address, "--workers", "2", "--rows-per-file", "10"]
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(output, 5, lambda: driver.poll() is None)
+    wait_for(output, 4, lambda: driver.poll() is None)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     before = len([*output.glob("part-*")])
-    assert 5 <= before < COUNT / 10
+    assert 4 <= before < COUNT / 10
     thread = threading.Thread(
         target=lambda: reports.append(extract(NAME, [photos], output, address=cluster.address, **HOW)), daemon=True
     )
     thread.start()
-    wait_for(output, before + 15, thread.is_alive)
+    wait_for(output, before + 8, thread.is_alive)
     commands = {each: " ".join(each.info["cmdline"] or []) for each in psutil.process_iter(["cmdline"])}
     next(process for process, command in commands.items() if "MapWorker" in command).kill()
-    wait_for(output, before + 45, thread.is_alive)
+    wait_for(output, before + 24, thread.is_alive)
     cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
     thread.join()
     assert (reports[0].images, reports[0].unreadable) == (COUNT, 1) and 0 < reports[0].added < COUNT
