@@ -40,7 +40,9 @@ assert all(any(Path(__file__).parent.rglob(name)) for name in LONG), LONG
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
-    gc.freeze()  # the libraries: a tenth of the tests' time went into looking for garbage in them
+    # Looking for garbage took a fifth of the tests' time, most of it in the libraries and in what TensorFlow keeps
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -62,6 +64,7 @@ def _garbage() -> Iterator[None]:
     """The graphs of a file, which hold on to one another, are gone before the next one begins."""
     yield
     gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

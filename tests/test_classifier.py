@@ -116,7 +116,7 @@ def test_decode_refuses(model: ImageClassifier, logits: np.ndarray, top: int, me
 
 def test_decode_needs_a_classifier() -> None:
     headless = networks.tiny(0)
-    with pytest.raises(InputError, match="decode expects"):
+    with pytest.raises(InputError, match="has no classifier"):
         headless.decode(headless(networks.images(headless)))
 
 
