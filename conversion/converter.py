@@ -248,7 +248,7 @@ def _certify(conversion: PreparedConversion, *, tag: str, source: Source, parity
         model=conversion.model.architecture.name,
         tag=tag,
         num_classes=conversion.model.num_classes,
-        parameters=conversion.model.parameters,
+        parameters=conversion.model.num_parameters,
         source=source,
         key=conversion.plan.key,
         family=conversion.plan.family,

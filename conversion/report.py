@@ -66,7 +66,7 @@ def _facts(certificate: Certificate, parity: Parity) -> str:
 
 def _table(case: Case) -> str:
     with_tf32 = any(errors.ours_tf32 is not None for errors in case.stages)
-    names = ["stage", "PyTorch float32", "TensorFlow float32", *(["TensorFlow TF32"] if with_tf32 else []), "bound", ""]
+    names = ["stage", "PyTorch, float32", "ours, float32", *(["ours, TF32"] if with_tf32 else []), "bound", ""]
     rows = []
     for errors in case.stages:
         values = [errors.pytorch, errors.ours, *([errors.ours_tf32] if with_tf32 else []), errors.bound]
@@ -93,7 +93,7 @@ def _plot(parity: Parity) -> str:
     for index, case in enumerate(parity.cases):
         first = index == 0
         by_kind = zip(*((errors.pytorch, errors.ours, errors.bound) for errors in case.stages), strict=True)
-        styles = (("PyTorch float32", "C0o-"), ("TensorFlow float32", "C1s-"), ("bound", "k:"))
+        styles = (("PyTorch, float32", "C0o-"), ("ours, float32", "C1s-"), ("bound", "k:"))
         for values, (label, style) in zip(by_kind, styles, strict=True):
             axes.plot(
                 stages, [max(value or 0, 1e-9) for value in values], style, alpha=0.6, label=label if first else None

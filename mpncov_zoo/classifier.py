@@ -288,7 +288,7 @@ class ImageClassifier(OfImages):
         return {name: v for name, v in self.named_variables().items() if name.rpartition("/")[2] not in NOT_LEARNED}
 
     @property
-    def parameters(self) -> int:
+    def num_parameters(self) -> int:
         """How many numbers are learned, frozen or not: what publications count."""
         return sum(math.prod(variable.shape) for variable in self.learned_variables().values())
 

@@ -279,7 +279,7 @@ def test_parameters_are_counted_by_kind_of_variable() -> None:
         9 * 32 * 64 + 5 * 9 * 64 * 64 + 6 * 2 * 64 + (32 * 64 + 2 * 64),
     ]
     head = 64 * 64 + 2 * 64 + (64 * 65 // 2) * 10 + 10
-    assert network.parameters == stem + sum(stages) + head == 296_570
+    assert network.num_parameters == stem + sum(stages) + head == 296_570
 
 
 def test_hash_tables_are_no_parameters() -> None:

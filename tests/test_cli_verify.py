@@ -92,7 +92,7 @@ def test_artifact_that_the_manifest_does_not_know_as_json(
         "files": count,
         "bytes": size,
         "variables": len(model.weights),
-        "parameters": model.parameters,
+        "parameters": model.num_parameters,
         "bound": BOUND,
     }
     assert tuple(selftest) == model.stages and max(selftest.values()) <= BOUND

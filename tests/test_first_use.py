@@ -329,7 +329,7 @@ def test_imagenet_weights_of_a_python_package(cache: Path) -> None:
     assert entry.upstream is not None and entry.upstream.sha256 is not None
     assert f"(sha256 {entry.upstream.sha256}, which agrees with the manifest's sha256)" in str(model.load_report.trust)
     assert (model.load_report.fresh, model.load_report.unused) == ((), ())
-    assert model.parameters == entry.parameters
+    assert model.num_parameters == entry.parameters
     assert model.labels is not None and len(model.labels) == 1000
     certain = 30 * np.eye(1000, dtype=np.float32)[[0, 99, 609, 999]]
     names = [best[0][0] for best in model.decode(certain, top=1)]

@@ -99,7 +99,7 @@ def _describe(
         num_classes=model.num_classes,
         labels_file=LABELS_FILE if labels is not None else None,
         input=model.input_specification,
-        parameters=model.parameters,
+        parameters=model.num_parameters,
         provenance=provenance,
         metrics=list(metrics),
         versions={"mpncov-zoo": __version__, "tensorflow": tf.__version__, "keras": keras.__version__},

@@ -69,10 +69,10 @@ def _checks(subject: str, selftest: bool, report: dict[str, Any]) -> Iterator[st
     yield f"{found.description.name} in {found.directory}"
     yield f"files     {len(files)}, {size:,} bytes: {found.trust}"
     model = _loaded(found)
-    report |= {"variables": len(model.named_variables()), "parameters": model.parameters}
+    report |= {"variables": len(model.named_variables()), "parameters": model.num_parameters}
     yield (
-        f"weights   {report['variables']} variables, {model.parameters:,} parameters: names, shapes and dtypes are the "
-        "network's, all values finite"
+        f"weights   {report['variables']} variables, {model.num_parameters:,} parameters: names, shapes and dtypes are "
+        "the network's, all values finite"
     )
     if selftest:
         yield from _selftest(model, found.directory, report)
@@ -98,10 +98,10 @@ def _loaded(found: ResolvedArtifact) -> ImageClassifier:
         model = network(found)
     except ManifestError as error:  # of a description whose digest agrees: it is the artifact that is not sound
         raise IntegrityError(str(error)) from error
-    if model.parameters != found.description.parameters:
+    if model.num_parameters != found.description.parameters:
         raise IntegrityError(
             f"{found.directory}: {DESCRIPTION_FILE} says {found.description.parameters:,} parameters, the network that "
-            f"it describes has {model.parameters:,}"
+            f"it describes has {model.num_parameters:,}"
         )
     return model
 

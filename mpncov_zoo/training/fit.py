@@ -264,7 +264,7 @@ def _metrics(model: ImageClassifier, session: Session, history: Sequence[Row], k
     """What the kept weights are worth, and what they cost."""
     watched = session.watched
     return {
-        "parameters": model.parameters,
+        "parameters": model.num_parameters,
         "epochs": len(history),
         "kept_epoch": kept + 1,
         "seconds": round(sum(row["seconds"] for row in history), 1),

@@ -293,7 +293,7 @@ def test_the_report_names_the_drift_and_escapes_names() -> None:
     page = html_report(certificate)
     assert "First drift: logits differs by 5.0e-01" in page
     assert "&lt;b&gt;.pth" in page and "<b>.pth" not in page
-    assert "TensorFlow TF32" in page and "1.0e-03" in page
+    assert "ours, TF32" in page and "1.0e-03" in page
 
 
 def case(ours: float, tf32: float | None) -> Case:
