@@ -197,9 +197,7 @@ def evaluate() -> dict[str, np.ndarray]:
         exact = network(*EXACT)
     randomize(exact)
     if keras.backend.backend() == "torch":  # a network is a module of PyTorch there
-        assert {tuple(weight.shape) for weight in exact.parameters()} >= {
-            tuple(w.shape) for w in exact.trainable_weights
-        }
+        assert len([*exact.parameters()]) >= len(exact.trainable_weights)
     results.append(
         gradient(exact, np.random.default_rng(3).normal(0, 1, (2, EXACT[1], EXACT[1], 3)).astype(np.float32))
     )
