@@ -34,6 +34,14 @@ METRIC = Metric(name="top-1 accuracy", value=94.5, dataset="toys", split="test",
 MOMENTUM = 0.9
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_graph_optimization() -> Iterator[None]:
+    """Graphs are compiled as they are: to optimise them takes longer than to run them once."""
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+
+
 @pytest.fixture(scope="module")
 def model() -> ImageClassifier:
     network = networks.tiny()
@@ -414,7 +422,7 @@ def test_selftest_of_another_network(directory: Path) -> None:
 @pytest.fixture(scope="module")
 def frozen_of_any_size(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageClassifier, Path]:
     """A network without labels that takes any image size, and was frozen in part when it was written."""
-    network = networks.tiny(input_shape=(None, None, 3))
+    network = networks.tiny(input_shape=(None, None, 3), options={"features": {"repeats": 1}})
     network.features.trainable = False
     network.classifier.get_layer("logits").trainable = False
     assert len(network.trainable_variables) == 3  # the reduction's

@@ -2,8 +2,6 @@
 
 import math
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from mpncov_zoo.errors import InputError
 from mpncov_zoo.load_report import CONFIGURATION, LoadReport
 from tests import networks
 from tests.photos import photo
+from tests.processes import run_python
 
 LABELS = ("ant", "bee", "cat", "dog", "eel")
 
@@ -47,7 +46,7 @@ def reload_in_new_process(files: dict[str, Path], imports: str, images: np.ndarr
         "    outputs = outputs if isinstance(outputs, dict) else {'output': outputs}\n"
         "    numpy.savez(path + '.npz', **{k: numpy.asarray(v) for k, v in outputs.items()})\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=scratch)
+    result = run_python(code, cwd=scratch)
     assert result.returncode == 0, result.stderr
     return {name: dict(np.load(f"{path}.npz")) for name, path in files.items()}
 

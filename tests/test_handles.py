@@ -26,6 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:pkg_resources is deprecated:User
 
 MODEL = "mpncov_cifar_resnet20"
 NAME = f"{MODEL}.fashion_mnist"
+HOSTILE = "cifar_resnet20.hostile"
 INSTALL = 'pip install "mpncov-zoo[hub]"'
 
 
@@ -115,20 +116,21 @@ def test_a_graph_that_nobody_vouches_for_is_exported_anew(
         module.resource = Writing()
         return module
 
-    model, images = networks.tiny(), np.random.default_rng(0).normal(0, 1, (3, 12, 12, 3)).astype(np.float32)
+    model = networks.tiny(representation="gap", options={"features": {"repeats": 1}})
+    images = networks.images(model, 3)
     with monkeypatch.context() as patch:
         patch.setattr(writer, "_servable", hostile)
-        writer.write(model, site / f"{MODEL}.hostile", tag="hostile", provenance={})
+        writer.write(model, site / HOSTILE, tag="hostile", provenance={})
     mark.unlink(missing_ok=True)
-    handle = f"mpncov://{MODEL}.hostile"
+    handle = f"mpncov://{HOSTILE}"
     (exported,) = {registered.resolve(handle) for _ in "ab"}
     assert Path(exported).parent == tmp_path / "cache" / "artifacts"
     for take in (registered.load, registered.KerasLayer):
         np.testing.assert_allclose(take(handle)(images), model(images), rtol=1e-4, atol=1e-5)
     assert not mark.exists()
-    registered.load(str(site / f"{MODEL}.hostile"))
+    registered.load(str(site / HOSTILE))
     assert mark.read_text() == "it ran"
-    assert_export_is_verified_and_follows(registered, handle, site / f"{MODEL}.hostile", Path(exported), monkeypatch)
+    assert_export_is_verified_and_follows(registered, handle, site / HOSTILE, Path(exported), monkeypatch)
 
 
 def assert_export_is_verified_and_follows(
