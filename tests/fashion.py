@@ -10,6 +10,19 @@ import numpy as np
 
 from mpncov_zoo.cli import main
 
+ONE_CONVOLUTION = [  # batch normalisation, dropout and a classifier behind it: all that a run needs, soon traced
+    "model=cifar_resnet20",
+    'stages=["stem"]',
+    "options.features.repeats=1",
+    "options.representation.dropout=0.5",
+    "epochs=2",
+    "batch_size=30",
+    "precision=float32",
+    "seed=5",
+    "optimizer.warmup_epochs=1",
+    "holdout=30",
+]
+
 
 def idx(array: np.ndarray) -> bytes:
     """A uint8 array as an idx file's content, not compressed."""

@@ -5,11 +5,13 @@ import errno
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,20 +32,36 @@ from mpncov_zoo.training.fit import train
 from mpncov_zoo.training.journal import Journal
 from mpncov_zoo.training.packing import pack
 from mpncov_zoo.training.recipes import load_recipe
-from mpncov_zoo.training.state import read_history
+from mpncov_zoo.training.state import read_arrays, read_history
 from tests.conftest import TINY_RECIPE
-from tests.fashion import write_fashion
+from tests.fashion import ONE_CONVOLUTION, write_fashion
 from tests.image_folders import write_folders
 
 ROOT = Path(__file__).parents[2]
-ARTIFACT = "mpncov_cifar_resnet20.retrained"
+ARTIFACT = "cifar_resnet20.retrained"
 EVER = {".lock", "environment.json", "recipe.json", "tensorboard"}  # in every run's directory, from its beginning
-Trained = tuple[Path, str, str]
+Arrays = dict[str, np.ndarray]
+RECIPE = [  # two stages, the first of one epoch, and averages
+    *ONE_CONVOLUTION, "first_stage.epochs=1", "first_stage.optimizer.learning_rate=0.05", "ema=0.8",
+]  # fmt: skip
 
 
-def weights(directory: Path) -> dict[str, np.ndarray]:
-    model = mpncov_zoo.load("mpncov_cifar_resnet20", True, hub=directory)
+def weights(directory: Path) -> Arrays:
+    model = mpncov_zoo.load("cifar_resnet20", True, hub=directory)
     return {name: variable.numpy() for name, variable in model.named_variables().items()}
+
+
+def attempt(data: Path, output: Path, *settings: str, resume: bool = False) -> None:
+    train(load_recipe("fashion_mnist", [*ONE_CONVOLUTION, *settings]), data, output, resume=resume, verbose=0)
+
+
+def go_on(data: Path, run: Path, *settings: str) -> Path:
+    return train(load_recipe("fashion_mnist", [*RECIPE, *settings]), data, run, resume=True, verbose=0)
+
+
+def interrupt(*_: object) -> None:
+    """Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def settled(log: Path) -> list[dict[str, str]]:
@@ -52,54 +70,37 @@ def settled(log: Path) -> list[dict[str, str]]:
         return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
 
 
-def is_as_uninterrupted(artifact: Path, whole: Path) -> None:
-    """Bit by bit: batches, augmentation, dropout, momentum, learning rate and statistics went on where they were."""
-    resumed, expected = weights(artifact), weights(whole)
-    assert resumed.keys() == expected.keys()
-    assert [name for name in expected if resumed[name].tobytes() != expected[name].tobytes()] == []
-    assert settled(artifact.parent / "log.csv") == settled(whole / "log.csv")
+@dataclass
+class Noted:
+    """What a run was seen to do."""
 
-
-class StopsInSecondEpoch(Journal):
-    """Ctrl-C after three batches of the second epoch."""
-
-    epoch = 0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        super().on_epoch_begin(epoch, logs)
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if (self.epoch, batch) == (1, 2):
-            raise KeyboardInterrupt
+    run: Path
+    states: list[Arrays] = field(default_factory=list)  # before each stage and after each epoch
 
 
 @pytest.fixture(scope="module")
-def interrupted(tiny_fashion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run like `trained_run` that was stopped in its second epoch."""
-    output = tmp_path_factory.mktemp("runs") / "interrupted"
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(fit, "Journal", StopsInSecondEpoch)
-        train(load_recipe("fashion_mnist", TINY_RECIPE), tiny_fashion, output, verbose=0)
-    return output
+def whole(tiny_fashion: Path, tmp_path_factory: pytest.TempPathFactory) -> Noted:
+    """A run that nothing interrupts."""
+    noted = Noted(tmp_path_factory.mktemp("runs") / "whole")
+
+    class Watches(Journal):
+        def on_train_begin(self, logs: Any = None) -> None:
+            self.note()
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            super().on_epoch_end(epoch, logs)
+            self.note()
+
+        def note(self) -> None:
+            noted.states.append({name: v.numpy() for name, v in self.model.named_variables().items()})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "Journal", Watches)
+        train(load_recipe("fashion_mnist", RECIPE), tiny_fashion, noted.run, verbose=0)
+    return noted
 
 
-def test_an_interrupted_run_leaves_no_artifact(interrupted: Path) -> None:
-    names = ["best-1.npz", "checkpoint.npz", "curves.png", "log.csv"]
-    assert sorted(path.name for path in interrupted.iterdir() if path.name not in EVER) == names
-
-
-def test_a_resumed_run_ends_as_one_that_was_never_interrupted(
-    interrupted: Path, trained_run: Trained, tiny_fashion: Path, tmp_path: Path
-) -> None:
-    output = tmp_path / "resumed"
-    shutil.copytree(interrupted, output)
-    (output / ".log.csv-0a_b3c4d").mkdir()  # of the process that was stopped
-    (output / ".cache.old-20240101" / "files").mkdir(parents=True)  # of the user
-    artifact = train(load_recipe("fashion_mnist", TINY_RECIPE), tiny_fashion, output, resume=True, verbose=0)
-    is_as_uninterrupted(artifact, trained_run[0])
-    assert [path.name for path in output.glob(".*-*")] == [".cache.old-20240101"]
-
+# --- a run that is stopped --------------------------------------------------------------------------------------------
 
 KILLED = """
 import os, signal, sys
@@ -120,62 +121,116 @@ fit.train(load_recipe("fashion_mnist", sys.argv[3:]), sys.argv[1], sys.argv[2], 
 """
 
 
-def test_a_run_that_was_killed_goes_on_to_the_same_numbers(
-    trained_run: Trained, tiny_fashion: Path, tmp_path: Path
-) -> None:
-    """`kill -9` with half of a checkpoint written. Before, another run was killed there that completed no epoch.
+@pytest.fixture(scope="module")
+def killed(tiny_fashion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run like `whole` that ended by `kill -9`, with half of the second checkpoint written.
 
-    That one had another recipe and other data; what it left does not count, and the run begins anew.
+    Before, another run was killed there that completed no epoch. That one had another recipe and other data; what it
+    left does not count, and the run begins anew.
     """
-    (tmp_path / "recipe.json").write_text("{}")
-    (tmp_path / "best-1.npz").write_bytes(b"half")
-    (tmp_path / ".environment.json-0a_b3c4d").mkdir()
-    (tmp_path / "tensorboard" / "train").mkdir(parents=True)
-    (tmp_path / "tensorboard" / "train" / "events").touch()
-    command = [sys.executable, "-c", KILLED, str(tiny_fashion), str(tmp_path), *TINY_RECIPE]
+    run = tmp_path_factory.mktemp("killed")
+    (run / "recipe.json").write_text("{}")
+    (run / "best-1.npz").write_bytes(b"half")
+    (run / ".environment.json-0a_b3c4d").mkdir()
+    (run / "tensorboard" / "train").mkdir(parents=True)
+    (run / "tensorboard" / "train" / "events").touch()
+    command = [sys.executable, "-c", KILLED, str(tiny_fashion), str(run), *RECIPE]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert len(read_history(tmp_path / "checkpoint.npz")) == 1
-    assert not (tmp_path / "tensorboard" / "train" / "events").exists()
-    assert list(tmp_path.glob(".checkpoint*"))
-    artifact = train(load_recipe("fashion_mnist", TINY_RECIPE), tiny_fashion, tmp_path, resume=True, verbose=0)
-    is_as_uninterrupted(artifact, trained_run[0])
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in trained_run[0].iterdir()}
+    return run
 
 
-def test_a_run_leaves_what_it_is_documented_to_leave(trained_run: Trained) -> None:
-    directory = trained_run[0]
+@pytest.fixture(scope="module")
+def interrupted(killed: Path, tiny_fashion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The killed run, which went on with the second stage and was stopped by Ctrl-C in the third epoch."""
+
+    class Stops(Journal):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if (len(self.history), batch) == (2, 2):
+                raise KeyboardInterrupt
+
+    run = Path(shutil.copytree(killed, tmp_path_factory.mktemp("runs") / "interrupted"))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fit, "Journal", Stops)
+        go_on(tiny_fashion, run)
+    return run
+
+
+def test_a_killed_run_leaves_the_state_before(killed: Path) -> None:
+    assert len(read_history(killed / "checkpoint.npz")) == 1
+    assert not (killed / "tensorboard" / "train" / "events").exists()
+    assert list(killed.glob(".checkpoint*"))
+
+
+def test_an_interrupted_run_leaves_no_artifact(interrupted: Path) -> None:
+    names = sorted(path.name for path in interrupted.iterdir() if path.name not in EVER)
+    assert re.fullmatch(r"best-[12]\.npz checkpoint\.npz curves\.png log\.csv", " ".join(names))
+    assert len(read_history(interrupted / "checkpoint.npz")) == 2
+
+
+def test_a_resumed_run_ends_as_one_that_was_never_interrupted(
+    interrupted: Path, whole: Noted, tiny_fashion: Path, tmp_path: Path
+) -> None:
+    """Bit by bit: batches, augmentation, dropout, momentum, averages, learning rate and statistics went on."""
+    output = Path(shutil.copytree(interrupted, tmp_path / "resumed"))
+    (output / ".log.csv-0a_b3c4d").mkdir()  # of the process that was stopped
+    (output / ".cache.old-20240101" / "files").mkdir(parents=True)  # of the user
+    artifact = go_on(tiny_fashion, output)
+    for resumed, expected in (
+        (weights(artifact), weights(whole.run)),
+        (read_arrays(output / "checkpoint.npz"), read_arrays(whole.run / "checkpoint.npz")),
+    ):
+        assert resumed.keys() == expected.keys()
+        differ = [name for name in expected if resumed[name].tobytes() != expected[name].tobytes()]
+        assert differ in ([], ["history"])  # it has the times
+    assert settled(output / "log.csv") == settled(whole.run / "log.csv")
+    names = {path.name for path in whole.run.iterdir()}
+    assert {path.name for path in output.iterdir()} == {*names, ".cache.old-20240101"}
+
+
+def test_resuming_a_finished_run_returns_its_artifact(whole: Noted, tiny_fashion: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (whole.run / ARTIFACT).rglob("*")}
+    artifact = go_on(tiny_fashion, whole.run)
+    assert artifact == whole.run / ARTIFACT
+    assert {path: path.stat().st_mtime_ns for path in artifact.rglob("*")} == before
+
+
+# --- what a run leaves ------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_what_it_is_documented_to_leave(whole: Noted) -> None:
+    directory = whole.run
     kept = json.loads((directory / "metrics.json").read_text())["kept_epoch"]
-    names = [f"best-{kept}.npz", "checkpoint.npz", "curves.png", "log.csv", "metrics.json", ARTIFACT]
+    names = [f"best-{kept}.npz", "checkpoint.npz", ARTIFACT, "curves.png", "log.csv", "metrics.json"]
     assert sorted(path.name for path in directory.iterdir() if path.name not in EVER) == names
-    recipe = load_recipe("fashion_mnist", TINY_RECIPE).model_dump(mode="json")
+    recipe = load_recipe("fashion_mnist", RECIPE).model_dump(mode="json")
     assert json.loads((directory / "recipe.json").read_text()) == recipe
     description = json.loads((directory / ARTIFACT / "model.json").read_text())
     assert description["provenance"] == {"kind": "trained", "recipe": recipe}
     environment = json.loads((directory / "environment.json").read_text())
     assert (environment["tensorflow"], environment["keras"]) == (tf.__version__, keras.__version__)
     log = settled(directory / "log.csv")
-    assert [row["epoch"] for row in log] == ["1", "2"]
+    assert [row["epoch"] for row in log] == ["1", "2", "3"]
     assert all(0 <= float(row["val_accuracy"]) <= 1 and float(row["val_loss"]) > 0 for row in log)  # of the holdout
     assert (directory / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_metrics_are_those_of_the_kept_epoch(trained_run: Trained, tiny_fashion: Path) -> None:
-    metrics, log = json.loads((trained_run[0] / "metrics.json").read_text()), settled(trained_run[0] / "log.csv")
+def test_the_metrics_are_those_of_the_kept_epoch(whole: Noted) -> None:
+    metrics, log = json.loads((whole.run / "metrics.json").read_text()), settled(whole.run / "log.csv")
     accuracies = [float(row["val_accuracy"]) for row in log]
     assert accuracies[metrics["kept_epoch"] - 1] == max(accuracies)
     assert metrics["validation"]["top1_accuracy"] == pytest.approx(100 * max(accuracies), abs=1e-4)
-    assert metrics["validation"]["images"] == 30 and metrics["epochs"] == 2
+    assert metrics["validation"]["images"] == 30 and metrics["epochs"] == 3
 
 
-def test_tensorboard_reads_the_events(trained_run: Trained) -> None:
+def test_tensorboard_reads_the_events(whole: Noted) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(trained_run[0] / "tensorboard" / "train"))
+    events = EventAccumulator(str(whole.run / "tensorboard" / "train"))
     events.Reload()
     assert "epoch_loss" in events.Tags()["tensors"]
     losses = [float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors("epoch_loss")]
-    logged = [float(row["loss"]) for row in settled(trained_run[0] / "log.csv")]
+    logged = [float(row["loss"]) for row in settled(whole.run / "log.csv")]
     assert losses == pytest.approx(logged, rel=1e-5)
 
 
@@ -189,75 +244,32 @@ def test_curves_are_drawn_with_and_without_validation(tmp_path: Path) -> None:
     assert not ((one[..., 0] > 230) & (one[..., 1] > 110) & (one[..., 1] < 150) & (one[..., 2] < 60)).any()
 
 
-def test_resuming_a_finished_run_returns_its_artifact(trained_run: Trained, tiny_fashion: Path) -> None:
-    directory = trained_run[0]
-    before = {path: path.stat().st_mtime_ns for path in (directory / ARTIFACT).rglob("*")}
-    artifact = train(load_recipe("fashion_mnist", TINY_RECIPE), tiny_fashion, directory, resume=True, verbose=0)
-    assert artifact == directory / ARTIFACT
-    assert {path: path.stat().st_mtime_ns for path in artifact.rglob("*")} == before
-
-
 # --- protocols --------------------------------------------------------------------------------------------------------
 
-TWO_STAGES = ["first_stage.epochs=1", "first_stage.optimizer.learning_rate=0.05", "ema=0.8"]
 
-
-def test_two_stages_with_averages_go_on_to_the_same_numbers(tiny_fashion: Path, tmp_path: Path) -> None:
-    """The first stage changes the classifier alone. A run that is stopped in each epoch of the second ends the same."""
-    states: list[dict[str, np.ndarray]] = []
-
-    class Watches(Journal):
-        def on_train_begin(self, logs: Any = None) -> None:
-            self.note()
-
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            super().on_epoch_end(epoch, logs)
-            self.note()
-
-        def note(self) -> None:
-            states.append({name: v.numpy() for name, v in self.model.named_variables().items()})
-
-    class Stops(Journal):
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            if (len(self.history), batch) == (stopped_after, 2):
-                raise KeyboardInterrupt
-
-    recipe = load_recipe("fashion_mnist", [*TINY_RECIPE, *TWO_STAGES])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "Journal", Watches)
-        whole = train(recipe, tiny_fashion, tmp_path / "whole", verbose=0).parent
-    assert [row["epoch"] for row in settled(whole / "log.csv")] == ["1", "2", "3"]
-    begun, first, again, second, _ = states
+def test_the_first_stage_changes_the_classifier_alone(whole: Noted) -> None:
+    begun, first, again, second, _ = whole.states
     assert {name.split("/")[0] for name in begun if (begun[name] != first[name]).any()} == {"classifier"}
     assert not any((first[name] != again[name]).any() for name in first)
-    assert {name.split("/")[0] for name in begun if (again[name] != second[name]).any()} == {
-        "features", "representation", "classifier",
-    }  # fmt: skip
-    for stopped_after in (1, 2):
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(fit, "Journal", Stops)
-            train(recipe, tiny_fashion, tmp_path / "run", resume=stopped_after > 1, verbose=0)
-    is_as_uninterrupted(train(recipe, tiny_fashion, tmp_path / "run", resume=True, verbose=0), whole)
+    assert {name.split("/")[0] for name in begun if (again[name] != second[name]).any()} == {"features", "classifier"}
 
 
 def test_what_is_measured_and_kept_are_the_averages(tiny_fashion: Path, tmp_path: Path) -> None:
     """By an average of its own over every batch's weights, in float64."""
-    seen: list[dict[str, np.ndarray]] = []
+    seen: list[Arrays] = []
 
     class Watches(Journal):
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             seen.append({v.path: v.numpy().astype(np.float64) for v in self.model.trainable_variables})
 
-    recipe = load_recipe(
-        "fashion_mnist", [*TINY_RECIPE, "ema=0.8", "epochs=1", "optimizer.warmup_epochs=0", "keep=last"]
-    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "Journal", Watches)
-        artifact = train(recipe, tiny_fashion, tmp_path / "run", verbose=0)
+        settings = ["ema=0.8", "epochs=1", "optimizer.warmup_epochs=0", "keep=last"]
+        attempt(tiny_fashion, tmp_path / "run", *settings)
     averages = seen[0]
     for values in seen[1:]:
         averages = {path: 0.8 * averages[path] + 0.2 * values[path] for path in averages}
-    model = mpncov_zoo.load("mpncov_cifar_resnet20", True, hub=artifact)
+    model = mpncov_zoo.load("cifar_resnet20", True, hub=tmp_path / "run")
     for variable in model.trainable_variables:
         np.testing.assert_allclose(variable.numpy(), averages[variable.path], rtol=1e-4, atol=1e-6)
     (row,) = settled(tmp_path / "run" / "log.csv")
@@ -268,20 +280,26 @@ def test_what_is_measured_and_kept_are_the_averages(tiny_fashion: Path, tmp_path
 def test_fine_tuning_begins_with_the_pretrained_features(
     artifact_hub: Path, tiny_fashion: Path, tmp_path: Path
 ) -> None:
-    """The head, of other options, and the classifier are fresh. A learning rate of almost nothing shows it."""
-    settings = [
-        "pretrained=test", "optimizer.learning_rate=1e-12", "epochs=1", "batch_size=100", "optimizer.warmup_epochs=0",
-    ]  # fmt: skip
-    recipe = load_recipe("fashion_mnist", [*TINY_RECIPE, *settings])
-    artifact = train(recipe, tiny_fashion, tmp_path / "run", hub=artifact_hub, verbose=0)
-    begun_with = mpncov_zoo.load("mpncov_cifar_resnet20", "test", hub=artifact_hub).named_variables()
-    tuned = mpncov_zoo.load("mpncov_cifar_resnet20", True, hub=artifact).named_variables()
-    kernels = [name for name in tuned if name.startswith("features/") and name.endswith("/kernel")]
-    assert len(kernels) > 5
-    for name in kernels:
-        np.testing.assert_allclose(tuned[name].numpy(), begun_with[name].numpy(), rtol=1e-5, atol=1e-8)
-    reductions = [weights["representation/reduction_conv/kernel"].shape[-1] for weights in (begun_with, tuned)]
+    """The head, of other options, and the classifier are fresh."""
+    begun: Arrays = {}
+
+    class Begins(Journal):
+        def on_train_begin(self, logs: Any = None) -> None:
+            begun.update({name: v.numpy() for name, v in self.model.named_variables().items()})
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fit, "Journal", Begins)
+        recipe = load_recipe("fashion_mnist", [*TINY_RECIPE, "pretrained=test"])
+        train(recipe, tiny_fashion, tmp_path / "run", hub=artifact_hub, verbose=0)
+    pretrained = mpncov_zoo.load("mpncov_cifar_resnet20", "test", hub=artifact_hub).named_variables()
+    features = [name for name in begun if name.startswith("features/")]
+    assert len(features) > 20
+    for name in features:
+        np.testing.assert_array_equal(begun[name], pretrained[name].numpy())
+    reductions = [weights["representation/reduction_conv/kernel"].shape[-1] for weights in (pretrained, begun)]
     assert reductions[0] != reductions[1] == 8
+    assert (begun["classifier/logits/bias"] == 0).all() and pretrained["classifier/logits/bias"].numpy().any()
 
 
 def test_a_run_begins_with_the_artifact_that_its_recipe_names(tiny_fashion: Path, tmp_path: Path) -> None:
@@ -289,13 +307,13 @@ def test_a_run_begins_with_the_artifact_that_its_recipe_names(tiny_fashion: Path
     inputs = keras.Input((28, 28, 1))
     x = keras.layers.Conv2D(4, 3, strides=2, name="first")(keras.layers.Rescaling(1 / 255)(inputs))
     trunk = keras.Model(inputs, keras.layers.Conv2D(6, 3, strides=2, name="last")(x), name="mine")
-    model = mpncov_zoo.attach(trunk, stages=["last"], num_classes=3)
+    model = mpncov_zoo.attach(trunk, stages=["last"], representation="gap", num_classes=3)
     artifact.write(model, tmp_path / "mine", tag="begun", provenance={})
     settings = ["optimizer.learning_rate=1e-30", "epochs=1", "batch_size=100", "optimizer.warmup_epochs=0"]
     recipe = load_recipe("fashion_mnist", [*settings, f'model="{tmp_path / "mine"}"', "options={}"])
     assert recipe.pretrained is True and recipe.stages == ("last",)
     directory = train(recipe, tiny_fashion, tmp_path / "run", verbose=0)
-    assert directory.name == "mpncov_keras_mine.retrained"
+    assert directory.name == "gap_keras_mine.retrained"
     trained = mpncov_zoo.load(directory)
     kernel = trained.named_variables()["features/first/kernel"].numpy()
     np.testing.assert_array_equal(kernel, trunk.get_layer("first").kernel.numpy())
@@ -305,42 +323,37 @@ def test_a_run_that_diverges_says_where_and_keeps_its_state(tiny_fashion: Path, 
     class Breaks(Journal):
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             if (len(self.history), batch) == (1, 2):
-                kernel = self.model.named_variables()["features/stage2_block1_conv2/kernel"]
+                kernel = self.model.named_variables()["features/stage1_block1_conv2/kernel"]
                 kernel.assign(np.full(kernel.shape, 3e38))
 
-    where = r"epoch 2, batch 4, at a learning rate of 0\.1\d*: the output of features/stage2_block1_conv2 is not finite"
+    where = r"epoch 2, batch 4, at a learning rate of 0\.1\d*: the output of features/stage1_block1_conv2 is not finite"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ZooError, match=where + r".*after epoch 1 is kept"):
         patch.setattr(fit, "Journal", Breaks)
-        train(load_recipe("fashion_mnist", TINY_RECIPE), tiny_fashion, tmp_path / "run", verbose=0)
+        attempt(tiny_fashion, tmp_path / "run", 'stages=["stage1"]')
     assert len(read_history(tmp_path / "run" / "checkpoint.npz")) == 1
     assert not (tmp_path / "run" / ARTIFACT).exists()
 
 
 def test_far_too_high_a_learning_rate_is_named(tiny_fashion: Path, tmp_path: Path) -> None:
-    recipe = load_recipe("fashion_mnist", [*TINY_RECIPE, "optimizer.learning_rate=1e30"])
     with pytest.raises(
         ZooError, match=r"epoch 1, batch \d+, at a learning rate of \de\+29: .* Begin a new run with a lower"
     ):
-        train(recipe, tiny_fashion, tmp_path / "run", verbose=0)
+        attempt(tiny_fashion, tmp_path / "run", "optimizer.learning_rate=1e30")
 
 
 def test_early_stopping_ends_the_run_and_a_resumed_one(tiny_fashion: Path, tmp_path: Path) -> None:
     settings = ["epochs=6", "early_stop=1", "freeze=representation", "optimizer.learning_rate=1e-12"]  # no progress
-    recipe = load_recipe("fashion_mnist", [*TINY_RECIPE, *settings])
-    artifact = train(recipe, tiny_fashion, tmp_path / "run", verbose=0)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fit, "_export", interrupt)
+        attempt(tiny_fashion, tmp_path / "run", *settings)
     epochs = len(settled(tmp_path / "run" / "log.csv"))
     assert epochs < 6
-    shutil.rmtree(artifact)
-    (tmp_path / "run" / "metrics.json").unlink()
-    train(recipe, tiny_fashion, tmp_path / "run", resume=True, verbose=0)
+    attempt(tiny_fashion, tmp_path / "run", *settings, resume=True)
     assert len(settled(tmp_path / "run" / "log.csv")) == epochs
+    assert (tmp_path / "run" / ARTIFACT).is_dir()
 
 
 # --- refusals: before anything is computed, and nothing is left behind ------------------------------------------------
-
-
-def attempt(data: Path, output: Path, *settings: str, resume: bool = False) -> None:
-    train(load_recipe("fashion_mnist", [*TINY_RECIPE, *settings]), data, output, resume=resume, verbose=0)
 
 
 def test_an_output_in_use_is_refused(tiny_fashion: Path, tmp_path: Path) -> None:
@@ -358,7 +371,7 @@ def test_a_run_is_not_begun_anew_by_mistake(interrupted: Path, tiny_fashion: Pat
     shutil.copytree(interrupted, tmp_path / "run")
     (tmp_path / "run" / "checkpoint.npz").unlink()
     with pytest.raises(InputError, match=r"checkpoint\.npz is missing, which --resume goes on from"):
-        attempt(tiny_fashion, tmp_path / "run", resume=True)
+        go_on(tiny_fashion, tmp_path / "run")
 
 
 def test_what_stands_in_the_artifacts_place_is_refused_before(
@@ -367,20 +380,20 @@ def test_what_stands_in_the_artifacts_place_is_refused_before(
     shutil.copytree(interrupted, tmp_path / "run")
     (tmp_path / "run" / ARTIFACT).mkdir()
     with pytest.raises(InputError, match="stands where the artifact will be, and is none"):
-        attempt(tiny_fashion, tmp_path / "run", resume=True)
+        go_on(tiny_fashion, tmp_path / "run")
 
 
 def test_another_recipe_is_refused(interrupted: Path, tiny_fashion: Path) -> None:
     with pytest.raises(
         InputError, match=r"another recipe: batch_size was 30, is 10; optimizer\.momentum was 0\.9, is 0\.5\."
     ):
-        attempt(tiny_fashion, interrupted, "batch_size=10", "optimizer.momentum=0.5", resume=True)
+        go_on(tiny_fashion, interrupted, "batch_size=10", "optimizer.momentum=0.5")
 
 
 def test_other_data_are_refused(interrupted: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     with pytest.raises(InputError, match=r"was begun with other data: data\.train was \"330 images, .*is \"340 images"):
-        attempt(write_fashion(tmp_path / "data", train=340, test=20), interrupted, resume=True)
+        go_on(write_fashion(tmp_path / "data", train=340, test=20), interrupted)
 
 
 def test_other_images_under_the_same_labels_are_refused(interrupted: Path, tiny_fashion: Path, tmp_path: Path) -> None:
@@ -390,12 +403,12 @@ def test_other_images_under_the_same_labels_are_refused(interrupted: Path, tiny_
     content[-1] ^= 1
     path.write_bytes(gzip.compress(content))
     with pytest.raises(InputError, match="was begun with other data"):
-        attempt(tmp_path / "data", interrupted, resume=True)
+        go_on(tmp_path / "data", interrupted)
 
 
 def test_a_second_process_in_the_same_run_is_refused(interrupted: Path, tiny_fashion: Path) -> None:
     with FileLock(interrupted / ".lock"), pytest.raises(InputError, match="is being worked on by another process"):
-        attempt(tiny_fashion, interrupted, resume=True)
+        go_on(tiny_fashion, interrupted)
 
 
 def test_a_damaged_state_is_refused(interrupted: Path, tiny_fashion: Path, tmp_path: Path) -> None:
@@ -405,14 +418,14 @@ def test_a_damaged_state_is_refused(interrupted: Path, tiny_fashion: Path, tmp_p
     content[len(content) // 2] ^= 1
     state.write_bytes(content)
     with pytest.raises(InputError, match=r"checkpoint\.npz is damaged"):
-        attempt(tiny_fashion, tmp_path / "run", resume=True)
+        go_on(tiny_fashion, tmp_path / "run")
 
 
 def test_too_small_a_disk_is_refused_before_the_training(
     tiny_fashion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(InputError, match=r"1,000 bytes are free, and a run of mpncov_cifar_resnet20 takes up to \d"):
+    with pytest.raises(InputError, match=r"1,000 bytes are free, and a run of cifar_resnet20 takes up to \d"):
         attempt(tiny_fashion, tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoint.npz").exists()
 
@@ -488,7 +501,7 @@ def test_a_damaged_record_is_refused(interrupted: Path, tiny_fashion: Path, tmp_
     shutil.copytree(interrupted, tmp_path / "run")
     (tmp_path / "run" / "recipe.json").write_text('{"model":')
     with pytest.raises(InputError, match=r"recipe\.json is damaged: .* Begin again in a new directory"):
-        attempt(tiny_fashion, tmp_path / "run", resume=True)
+        go_on(tiny_fashion, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -540,7 +553,6 @@ def test_missing_matplotlib_is_said_before_the_training(
 
 
 def test_the_name_of_published_weights_is_refused(tiny_fashion: Path, tmp_path: Path) -> None:
-    recipe = load_recipe("fashion_mnist", [*TINY_RECIPE, "tag=fashion_mnist"])
     with pytest.raises(InputError, match=r"fashion_mnist is the name of published weights.*--set tag=mine"):
-        train(recipe, tiny_fashion, tmp_path / "run", verbose=0)
+        attempt(tiny_fashion, tmp_path / "run", "tag=fashion_mnist")
     assert not (tmp_path / "run").exists()
