@@ -441,10 +441,10 @@ def after_an_epoch(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object
 
 def test_files_that_disappear_in_the_middle_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is corrupt from the beginning is left out and recorded."""
-    data = write_folders(tmp_path / "data", {"train": {"a": 9, "b": 9}, "val": {"a": 2, "b": 2}})
+    data = write_folders(tmp_path / "data", {"train": {"a": 9, "b": 9}})
     (data / "train" / "a" / "000.jpg").write_bytes(b"no image")
     after_an_epoch(monkeypatch, lambda: [path.unlink() for path in (data / "train" / "a").iterdir()])
-    settings = ["dataset=folders", "validation=val", "holdout=0", "batch_size=2", "epochs=9"]
+    settings = ["dataset=folders", "holdout=0", "batch_size=2", "epochs=9"]
     with pytest.raises(ZooError, match=r"cannot be read or computed: .*No such file.*`mpncov-zoo data check folders`"):
         attempt(data, tmp_path / "run", *settings)
     assert read_history(tmp_path / "run" / "checkpoint.npz")  # an epoch or two: later batches were read ahead
@@ -460,7 +460,7 @@ def test_a_shard_that_shrinks_in_the_middle_is_said(
     pack(read_dataset("folders", photos, "train"), tmp_path / "data", "train", dataset="folders", shards=2)
     shard = tmp_path / "data" / "train-00001-of-00002.tfrecord"
     after_an_epoch(monkeypatch, lambda: os.truncate(shard, int(left * shard.stat().st_size)))
-    settings = ["dataset=tfrecord", "validation=", "holdout=4", "batch_size=2", "epochs=9"]
+    settings = ["dataset=tfrecord", "holdout=0", "batch_size=2", "epochs=9"]
     with pytest.raises(ZooError, match=r"A batch cannot be read or computed: .*`mpncov-zoo data check tfrecord`"):
         attempt(tmp_path / "data", tmp_path / "run", *settings)
 
