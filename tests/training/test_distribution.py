@@ -33,6 +33,7 @@ from mpncov_zoo.training.recipes import load_recipe
 from mpncov_zoo.training.runs import Run
 from mpncov_zoo.training.state import read_arrays, read_history
 from tests.conftest import TINY_RECIPE
+from tests.fashion import ONE_CONVOLUTION
 
 PROGRAM = "tests.training.test_distribution"
 ROOT = Path(__file__).parents[2]
@@ -58,8 +59,8 @@ def trained(strategy: tf.distribute.Strategy, data: Path, precision: str) -> Res
         precision: dtype policy. In float32 the steps diverge by rounding: a few of 10^5 activations are rectified by
             one and not by the other, each of which changes a gradient by 10^-2 of its largest.
     """
-    settings = [*TINY_RECIPE, f"holdout={HOLDOUT}", "options.representation.dropout=0.0", "optimizer.warmup_epochs=0"]
-    recipe = load_recipe("fashion_mnist", settings).model_copy(update={"precision": precision})
+    settings = [*TINY_RECIPE, 'stages=["stem"]', "options.representation.dropout=0.0", "optimizer.warmup_epochs=0"]
+    recipe = load_recipe("fashion_mnist", [*settings, f"holdout={HOLDOUT}"]).model_copy(update={"precision": precision})
     training, holdout = split_holdout(read_dataset(recipe.dataset, data, "train"), recipe.holdout, recipe.seed)
     distribution.require_shareable(strategy, recipe.batch_size, recipe.precision)
     keras.utils.set_random_seed(recipe.seed)
@@ -147,7 +148,7 @@ def dropout_masks(strategy: tf.distribute.Strategy) -> Results:
     return {"masks": strategy.gather(masks, axis=0).numpy()}
 
 
-def on_two_devices(data: Path) -> Results:
+def on_two_devices(data: Path, _: Path) -> Results:
     """All that is compared with one device."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -160,18 +161,26 @@ def on_two_devices(data: Path) -> Results:
     return results
 
 
-def as_worker(data: Path) -> Results:
-    """Train in a cluster; afterwards the workers are told different numbers of epochs."""
+def as_worker(data: Path, run: Path) -> Results:
+    """Train in a cluster, also a whole run; afterwards the workers are told different numbers of epochs."""
     strategy = distribution.make_strategy("multi_worker")
     chief = distribution.is_chief(strategy)
     distribution.meet(strategy, 0)
     results = trained(strategy, data, "float64")
+    fit.make_strategy = lambda name: strategy  # a process has one
+    assert main([str(argument) for argument in training(data, run)[1:]]) == 0
     with pytest.raises(InputError) as refusal:
         distribution.meet(strategy, 2 if chief else 1)
     return {**results, "chief": np.array(chief), "refusal": np.array(str(refusal.value))}
 
 
 TASKS = {"two_devices": on_two_devices, "worker": as_worker}
+
+
+def training(data: Path, run: Path, *options: str) -> list[Any]:
+    """The command line of a worker that trains a whole run."""
+    command = ["mpncov_zoo", "train", "fashion_mnist", "--data", data, "--output", run, "--strategy", "multi_worker"]
+    return [*command, *options, "--set", *ONE_CONVOLUTION]
 
 
 # --- how they are started ---------------------------------------------------------------------------------------------
@@ -211,7 +220,7 @@ def free_addresses(count: int) -> list[str]:
 
 def task(name: str, output: Path, data: Path) -> list[Any]:
     """The command of one of this file's tasks."""
-    return [PROGRAM, name, output, data]
+    return [PROGRAM, name, output, data, output.parent / "run"]
 
 
 def computed(name: str, directory: Path, data: Path, *, processes: int = 1) -> list[Results]:
@@ -266,11 +275,17 @@ def test_two_devices_step_as_one_in_float32(two_devices: Results, tiny_fashion: 
     assert_same({name: actual[name] for name in names}, {name: expected[name] for name in names}, 1e-5)
 
 
-def test_two_workers_train_as_one(one_device: Results, tiny_fashion: Path, tmp_path: Path) -> None:
-    chief, other = computed("worker", tmp_path, tiny_fashion, processes=2)
-    assert [bool(results.pop("chief")) for results in (chief, other)] == [True, False]
-    for results in (chief, other):
-        assert "The workers do not see the same run: complete epochs are 2, 1." in str(results.pop("refusal"))
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory: pytest.TempPathFactory, tiny_fashion: Path) -> tuple[list[Results], Path]:
+    """What the chief and the other computed, and the directory of the run that they trained."""
+    directory = tmp_path_factory.mktemp("two_workers")
+    return computed("worker", directory, tiny_fashion, processes=2), directory / "run"
+
+
+def test_two_workers_train_as_one(two_workers: tuple[list[Results], Path], one_device: Results) -> None:
+    assert [bool(results["chief"]) for results in two_workers[0]] == [True, False]
+    for results in two_workers[0]:
+        assert "The workers do not see the same run: complete epochs are 2, 1." in str(results["refusal"])
         assert_trained_the_same(results, one_device)
 
 
@@ -303,28 +318,16 @@ class DiesInSecondEpoch(DivergenceGuard):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def training(data: Path, run: Path, *options: str) -> list[Any]:
-    """A worker's command line."""
-    command = ["mpncov_zoo", "train", "fashion_mnist", "--data", data, "--output", run, "--strategy", "multi_worker"]
-    return [*command, *options, "--set", *TINY_RECIPE]
-
-
 def states(run: Path) -> dict[str, bytes]:
     """All variables after the last epoch."""
     return {name: array.tobytes() for name, array in read_arrays(Run(run).state).items() if name != "history"}
 
 
-@pytest.fixture(scope="module")
-def run_of_two(tiny_fashion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two workers trained."""
-    run = tmp_path_factory.mktemp("run") / "whole"
-    for status, error in run_together([training(tiny_fashion, run)] * 2):
-        assert status == 0, error
-    return run
-
-
-def test_after_a_worker_is_killed_all_resume(run_of_two: Path, tiny_fashion: Path, tmp_path: Path) -> None:
+def test_after_a_worker_is_killed_all_resume(
+    two_workers: tuple[list[Results], Path], tiny_fashion: Path, tmp_path: Path
+) -> None:
     """Bit by bit as if nothing had happened."""
+    _, whole = two_workers
     run = tmp_path / "run"
     command = training(tiny_fashion, run)
     (status, error), (killed, _) = run_together([command, [PROGRAM, *command]])
@@ -333,8 +336,8 @@ def test_after_a_worker_is_killed_all_resume(run_of_two: Path, tiny_fashion: Pat
     assert len(read_history(Run(run).state)) == 1
     for status, error in run_together([training(tiny_fashion, run, "--resume")] * 2):
         assert status == 0, error
-    assert states(run) == states(run_of_two)
-    assert sorted(path.name for path in run.iterdir()) == sorted(path.name for path in run_of_two.iterdir())
+    assert states(run) == states(whole)
+    assert sorted(path.name for path in run.iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------
@@ -440,7 +443,7 @@ if __name__ == "__main__":
         fit.DivergenceGuard = DiesInSecondEpoch
         sys.exit(main(sys.argv[2:]))
     try:
-        np.savez(sys.argv[2], **TASKS[sys.argv[1]](Path(sys.argv[3])))
+        np.savez(sys.argv[2], **TASKS[sys.argv[1]](*map(Path, sys.argv[3:])))
     except ZooError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     os.kill(os.getpid(), signal.SIGTERM)  # as Slurm and Kubernetes do; TensorFlow takes it to itself, and would go on
