@@ -17,11 +17,11 @@ from mpncov_zoo.training.held_out import evaluated_splits, read_evaluated
 from mpncov_zoo.training.recipes import load_recipe
 from mpncov_zoo.training.session import Session
 from tests.command_line import Capture, assert_refused, run
-from tests.conftest import TINY_RECIPE
+from tests.fashion import ONE_CONVOLUTION
 from tests.image_folders import write_folders
 
 SETTINGS = [
-    *TINY_RECIPE, "dataset=folders", "holdout=0", "epochs=1", "optimizer.warmup_epochs=0", "batch_size=4",
+    *ONE_CONVOLUTION, "dataset=folders", "holdout=0", "epochs=1", "optimizer.warmup_epochs=0", "batch_size=4",
     "split.test=0.2", "split.val=0.2", "split.seed=1",
 ]  # fmt: skip
 BROKEN = "cat/007.jpg"  # cannot be decoded
@@ -54,10 +54,10 @@ def note(seen: dict[str, set[str]], session: Session) -> None:
 class Loaded:
     """What stands for the loaded network."""
 
-    name = "mpncov_cifar_resnet20"
+    name = "cifar_resnet20"
 
     def __init__(self, artifact: Path):
-        self.load_report = LoadReport(weights="mpncov_cifar_resnet20.retrained", source=str(artifact))
+        self.load_report = LoadReport(weights="cifar_resnet20.retrained", source=str(artifact))
 
 
 def evaluated(trained: Trained, split: str, photos: Path | None = None) -> set[str]:
@@ -134,7 +134,7 @@ def test_other_images_are_refused(trained: Trained, tmp_path: Path, change: Call
 
 def test_evaluate_takes_the_test_images_by_default(capsys: Capture, trained: Trained, tmp_path: Path) -> None:
     photos, artifact, _ = trained
-    arguments = ["evaluate", "mpncov_cifar_resnet20", "--hub", artifact, "--data"]
+    arguments = ["evaluate", "cifar_resnet20", "--hub", artifact, "--data"]
     code, out, _ = run(capsys, *arguments, photos, "--json")
     result = json.loads(out)
     assert (code, result["dataset"], result["split"], result["images"]) == (0, "folders", "test", 4)

@@ -153,7 +153,8 @@ def generated_weights(recipe: Recipe, directory: Path) -> tuple[Path, dict[str, 
     model, _, tag = (
         str(recipe.pretrained).partition(".") if isinstance(recipe.pretrained, str) else (recipe.model, "", "own")
     )
-    of_trunk = recipe.model_copy(update={"model": model, "options": {"features": recipe.options["features"]}})
+    hidden = {"classifier": {"hidden": [8]}} if "vgg" in model else {}
+    of_trunk = recipe.model_copy(update={"model": model, "options": {"features": recipe.options["features"], **hidden}})
     source = build(of_trunk, ("one", "two", "three"))
     networks.randomize(source)
     written = directory / f"{model}.{tag}"
