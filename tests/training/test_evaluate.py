@@ -21,6 +21,7 @@ from mpncov_zoo.training.datasets import Images, Split, fashion_mnist, read_data
 from mpncov_zoo.training.evaluate import dataset_of, evaluate, published_metrics
 from tests.image_folders import specification, write_folders
 from tests.photos import photo
+from tests.publishing.publications import trained
 from tests.training.test_views import five_crops, resized
 
 NAMES = ("a", "b", "c", "d", "e", "f", "g")
@@ -342,8 +343,8 @@ def test_the_manifest_says_which_data_set_weights_are_for() -> None:
     assert dataset_of(loaded(entry.name)) == entry.dataset == "imagenet_1k"
 
 
-def test_the_recipe_says_it_where_the_manifest_does_not_know_the_weights(trained_run: tuple[Path, str, str]) -> None:
-    (artifact,) = trained_run[0].glob("*.retrained")
+def test_the_recipe_says_it_where_the_manifest_does_not_know_the_weights(artifact_hub: Path, tmp_path: Path) -> None:
+    artifact = trained(artifact_hub, tmp_path / "artifact")
     assert dataset_of(loaded("mpncov_cifar_resnet20.unknown", artifact)) == "fashion_mnist"
 
 

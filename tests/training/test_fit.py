@@ -441,13 +441,14 @@ def after_an_epoch(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object
 
 def test_files_that_disappear_in_the_middle_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is corrupt from the beginning is left out and recorded."""
-    data = write_folders(tmp_path / "data", {"train": {"a": 9, "b": 9}})
+    data = write_folders(tmp_path / "data", {"train": {"a": 9, "b": 9}, "val": {"a": 2, "b": 2}})
     (data / "train" / "a" / "000.jpg").write_bytes(b"no image")
     after_an_epoch(monkeypatch, lambda: [path.unlink() for path in (data / "train" / "a").iterdir()])
-    settings = ["dataset=folders", "holdout=0", "batch_size=2", "epochs=9"]
+    settings = ["dataset=folders", "validation=val", "holdout=0", "batch_size=2", "epochs=9"]
     with pytest.raises(ZooError, match=r"cannot be read or computed: .*No such file.*`mpncov-zoo data check folders`"):
         attempt(data, tmp_path / "run", *settings)
-    assert read_history(tmp_path / "run" / "checkpoint.npz")  # an epoch or two: later batches were read ahead
+    row, *_ = read_history(tmp_path / "run" / "checkpoint.npz")  # an epoch or two: later batches were read ahead
+    assert 0 <= row["val_accuracy"] <= 1 and row["val_loss"] > 0
     recorded = json.loads((tmp_path / "run" / "images-train.json").read_text())
     assert [image["name"] for image in recorded["corrupt"]] == ["a/000.jpg"]
 
