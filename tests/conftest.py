@@ -24,14 +24,18 @@ TINY_RECIPE = [
 
 
 LONG = (  # files that take longest begin first, so that two workers end together
-    "test_distribution.py",
     "test_notebooks.py",
-    "test_fit.py",
+    "test_on_ray.py",
+    "test_distribution.py",
+    "test_attaching.py",
     "test_shipped_recipes.py",
+    "test_exporter.py",
+    "test_fit.py",
     "test_published.py",
-    "test_cli.py",
+    "test_pipelines.py",
+    "test_extracting.py",
+    "test_golden_backbones.py",
     "test_first_use.py",
-    "test_backends.py",
 )
 
 
@@ -65,6 +69,16 @@ def _garbage() -> Iterator[None]:
     yield
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def plain_graphs() -> Iterator[None]:
+    """Graphs are run as they are traced: where many are, to optimise them takes longer than to run them."""
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
 
 
 @pytest.fixture(scope="session")

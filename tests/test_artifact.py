@@ -32,14 +32,7 @@ LABELS = ("ant", "naïve bee", "cat\u2028tail", "", "eel ☕")
 RANDOM_STATE = "random_state.S0"  # of dropout, for the trace with training=True
 METRIC = Metric(name="top-1 accuracy", value=94.5, dataset="toys", split="test", origin="paper")
 MOMENTUM = 0.9
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_graph_optimization() -> Iterator[None]:
-    """Graphs are compiled as they are: to optimise them takes longer than to run them once."""
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    yield
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+pytestmark = pytest.mark.usefixtures("plain_graphs")
 
 
 @pytest.fixture(scope="module")

@@ -159,7 +159,7 @@ def distributed_batches(
 
 def distributed_evaluation(
     strategy: tf.distribute.Strategy, split: Split, spec: InputSpecification, batch_size: int = 250
-) -> tuple[Any, int | None]:
+) -> tuple[Any, int]:
     """`evaluation_batches` for `fit`, divided among all replicas: each image is seen once, by one of them.
 
     Args:
@@ -169,15 +169,16 @@ def distributed_evaluation(
         batch_size: images at once, at most, of each replica.
 
     Returns:
-        (validation_data, validation_steps). For several replicas the data are endless and the number of steps is given,
-        since Keras counts the batches of each replica, and reads one batch before it begins anew.
+        (validation_data, validation_steps). The data are endless and the number of steps is given: Keras begins finite
+        data anew twice an epoch, which takes a second each time. Of several replicas it counts the batches of each, and
+        reads one batch before it begins anew.
 
     Raises:
         InputError: there are fewer images than replicas. TensorFlow's convolutions on a CPU fail without an image.
     """
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
-        return evaluation_batches(split, spec, batch_size), None
+        return evaluation_batches(split, spec, batch_size).repeat(), math.ceil(len(split) / batch_size)
     if len(split) < replicas:
         raise InputError(f"{len(split)} images cannot be shared by {replicas} replicas: each needs one.")
     batches = np.array_split(np.arange(len(split)), math.ceil(len(split) / (batch_size * replicas)))

@@ -163,9 +163,9 @@ def generated_weights(recipe: Recipe, directory: Path) -> tuple[Path, dict[str, 
     return written, values
 
 
-# Of one stage and of two, with and without pretrained weights, in files and in memory. The other recipes change the
-# data or the trunk of one of these; other tests of this folder train with validation images, and fashion_mnist.
-TRAINED = ("cars_mpncov_resnet50", "cifar100_mpncov", "cub_bcnn_vgg16_bn")
+# Of one stage and of two, with and without pretrained weights and validation images, in files and in memory. The other
+# recipes change the data or the trunk of one of these; fashion_mnist is trained by many tests of this folder.
+TRAINED = ("cars_mpncov_resnet50", "cifar100_mpncov", "cub_bcnn_vgg16_bn", "imagenet_mpncov_resnet50")
 
 
 @pytest.mark.usefixtures("_forget")

@@ -1,7 +1,7 @@
 """Pipelines: pixels against `preprocess` (Pillow), order against its promises, published weights' batches on record."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -59,14 +59,6 @@ def test_batches_in_memory_are_the_recorded_ones() -> None:
         "5a3b7b7af703a41b6480011b0d539e73b5d956eb429a91c3bc73c5ca4e82dfdc",
         "ae66f4d6c1aadba53f29343186516ddbc5485df8b1a1b135932fe07e37a2fcfb",
     ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _graphs_as_they_are() -> Iterator[None]:
-    """Without Grappler, which takes nearly half of the time here; each pipeline is a graph that runs for a moment."""
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    yield
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
 
 
 @pytest.mark.parametrize("size", [28, 20], ids=["whole batches", "each image"])
