@@ -10,7 +10,6 @@ import numpy as np
 from conversion.maps import INVERSES, TRANSFORMS, Family, Step, families_of
 from conversion.planning import Placement, Plan
 from conversion.readers import read_checkpoint
-from conversion.recognition import OF_HEAD
 from conversion.writers.pytorch import write_pth
 from conversion.writers.safetensors import write_safetensors
 from mpncov_zoo.classifier import ImageClassifier
@@ -43,7 +42,8 @@ def write_pytorch(model: ImageClassifier, output: str | PathLike[str]) -> None:
     `num_batches_tracked` is left out: nobody counted, and PyTorch's `load_state_dict` sets it to 0 itself.
 
     Args:
-        model: loaded, trained or fine-tuned; without a classifier the file has none.
+        model: loaded, trained or fine-tuned. Without a classifier the file has none, and PyTorch's `load_state_dict`
+            takes it with `strict=False`.
         output: a new file; its suffix, `.pth` or `.safetensors`, says the format.
 
     Raises:
@@ -80,11 +80,7 @@ def require_output(output: str | PathLike[str]) -> Path:
 def _published_names(model: ImageClassifier) -> tuple[Family, tuple[Step, ...]]:
     """The first family that can be written and whose networks have exactly this one's variables."""
     for family in (family for family in families_of(model.architecture) if family.naming.written):
-        steps = tuple(
-            step
-            for step in family.steps(model.architecture)
-            if model.classifier is not None or not step.target.startswith(OF_HEAD)
-        )
+        steps = tuple(family.steps(model.architecture, classifier=model.classifier is not None))
         if {step.target for step in steps} == model.named_variables().keys():
             return family, steps
     raise ConversionError(f"No published PyTorch code is known for {model.name} with these options.")

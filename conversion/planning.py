@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from conversion.maps import TRANSFORMS, UNUSED_LEAVES, Step
-from conversion.recognition import MOST, OF_LOGITS, Recognition, listed, shown
+from conversion.recognition import LOGITS, MOST, Recognition, listed, shown
 from mpncov_zoo.classifier import ImageClassifier
 from mpncov_zoo.errors import ConversionError
 
-BIAS = f"{OF_LOGITS}bias"  # as long as there are classes
+LOGITS_BIAS = f"{LOGITS}bias"  # its length is the number of classes
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Plan:
         family: name of the family that the file's names belong to.
         model: name of the network.
         num_classes: length of the network's logits; 0 where the file has no classifier.
-        placements: a line for every tensor that is a weight, in the file's order.
-        unused: the names of tensors that are not weights.
+        placements: a line for every tensor that becomes a variable, in the file's order.
+        unused: the names of tensors that become no variable.
         key: where in the file the tensors are; None where they are all that it holds.
         notes: what else a reader must know, in sentences.
     """
@@ -64,7 +64,7 @@ class Plan:
 
 
 def _why_unused(name: str) -> str:
-    return "counts training steps" if name.rpartition(".")[2] in UNUSED_LEAVES else "the network has no such part"
+    return "counts training steps" if name.rpartition(".")[2] in UNUSED_LEAVES else "of a part that was left out"
 
 
 def classes_text(count: int) -> str:
@@ -74,7 +74,7 @@ def classes_text(count: int) -> str:
 
 def num_classes(recognition: Recognition, tensors: Mapping[str, np.ndarray]) -> int:
     """The number of classes: the last layer has a bias for each; 0 without that layer."""
-    return next((tensors[step.source].size for step in recognition.steps if step.target == BIAS), 0)
+    return next((tensors[step.source].size for step in recognition.steps if step.target == LOGITS_BIAS), 0)
 
 
 def make_plan(recognition: Recognition, tensors: Mapping[str, np.ndarray], model: ImageClassifier) -> Plan:

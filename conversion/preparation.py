@@ -22,11 +22,11 @@ from mpncov_zoo.errors import ConversionError, InputError
 from mpncov_zoo.labels import labels_of, read_labels
 from mpncov_zoo.manifest import WeightsEntry
 
-HEADLESS = (
+NO_CLASSIFIER = (
     "The file has no logits: the network ends with the representation, and load(..., num_classes=N) gives it a new "
     "classifier."
 )
-PREPARED = f"Images are prepared, and classes named, as timm's {CONFIG_FILE} beside the file says."
+PREPARED = f"Images are prepared, and classes named if there are any, as timm's {CONFIG_FILE} beside the file says."
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,16 @@ def prepare(
     stored = read_checkpoint(path, key)
     row = registry.backbone_of(model)
     described = stored.network
-    alone = entry is None and described is None
-    neighbour = beside(path, architectures.of_model(model).backbone) if alone else None
+    unknown = entry is None and described is None
+    neighbour = beside(path, architectures.of_model(model).backbone) if unknown else None
     specification = described.input if described is not None else (entry or neighbour or row).input
     try:
         standard = architectures.of_model(model, options=entry.options if entry is not None else None, stages=())
         wanted = architecture or standard
         if described is not None:
             wanted = adapted(wanted, described, stored.tensors)
-        recognition = recognise(stored.tensors, wanted, allow_headless=key is not None or not stored.passed_over)
+        alone = key is not None or not stored.passed_over
+        recognition = recognise(stored.tensors, wanted, may_lack_classifier=alone)
         classes = num_classes(recognition, stored.tensors)
         if described is not None:
             require_same(recognition.architecture, described, logits=bool(classes))
@@ -116,10 +117,13 @@ def prepare(
         )
         plan = make_plan(recognition, stored.tensors, network)
         notes = _notes(recognition, stored) + (() if neighbour is None else (PREPARED,))
-        notes += () if classes else (HEADLESS,)
+        notes += () if classes else (NO_CLASSIFIER,)
         plan = replace(plan, key=stored.key, notes=notes)
     except ConversionError as error:
-        parts = "If all belong to one network, save them in one state_dict, under its names."
+        parts = (
+            "If all belong to one network, save them in one state_dict, under its names. "
+            f"With the key {shown(stored.key or '')} these are converted alone."
+        )
         advice = f" {_beside(stored)} {parts}" if stored.passed_over else ""
         raise ConversionError(f"{path}: {error}{advice}") from None
     return PreparedConversion(network, recognition, plan, path, stored.tensors, stored.format)

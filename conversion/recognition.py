@@ -1,7 +1,7 @@
 """Recognises the family and the network that the names in a file belong to, or says what comes closest."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from conversion.maps import UNUSED_LEAVES, Family, Step, families_of
@@ -12,7 +12,7 @@ MOST = 10  # names in a message
 LONGEST = 200  # letters of a name in a message
 DEEPEST = 8  # parts of a prefix
 BARE = ""  # no prefix
-OF_HEAD, OF_LOGITS = "classifier/", "classifier/logits/"  # how names of variables begin
+LOGITS = "classifier/logits/"  # how the names of their variables begin
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Recognition:
     Attributes:
         family: the family that the names belong to.
         architecture: the network asked for, as the files of that family hold it.
-        names: the file's name of every tensor that is a weight -> the family's name, in the file's order.
+        names: the file's name of every tensor that becomes a variable -> the family's name, in the file's order.
         steps: what becomes of these tensors, under the file's own names.
-        unused: the names of tensors that no network of ours has: of counters, of auxiliary classifiers, and of hidden
-            layers before logits that are not in the file.
+        unused: the names of tensors that this network has no variables for: counters, auxiliary classifiers, and
+            hidden layers before logits that the file lacks.
         prefix: what all of the file's names begin with and the family's do not, such as "model."; "" for nothing.
     """
 
@@ -38,14 +38,15 @@ class Recognition:
 
 
 def recognise(
-    names: Iterable[str], architecture: architectures.Architecture, *, allow_headless: bool = True
+    names: Iterable[str], architecture: architectures.Architecture, *, may_lack_classifier: bool = True
 ) -> Recognition:
     """Find the family whose names for this network are exactly those of the file, a prefix common to all apart.
 
     Args:
         names: the names of the file's tensors, in its order.
         architecture: the network asked for.
-        allow_headless: whether a file without the logits is one of the network without its classifier.
+        may_lack_classifier: whether a file without the layer of the logits is read as the network without its
+            classifier.
 
     Raises:
         ConversionError: nobody published such networks, two names mean one tensor, or the names differ. The message
@@ -54,9 +55,10 @@ def recognise(
     found = list(names)
     if not families_of(architecture):
         raise ConversionError(f"No published checkpoints of networks like {architecture.name!r} are known.")
-    closest = (_whole_or_headless if allow_headless else _closest)(found, architecture)
+    read = _with_or_without_classifier if may_lack_classifier else _closest
+    closest = read(found, architecture)
     if not closest.fits:
-        raise ConversionError(_refusal(found, closest))
+        raise ConversionError(_refusal(found, closest, read))
     return closest.recognition()
 
 
@@ -75,8 +77,12 @@ class _Reading:
         self.family, self.prefix, self.model = family, prefix, architecture.name
         self.architecture = architectures.with_options(architecture, family.options)
         steps = {step.source: step for step in family.steps(self.architecture)}
-        self.steps = {name: step for name, step in steps.items() if classifier or not step.target.startswith(OF_HEAD)}
-        hidden = {name for name in steps.keys() - self.steps if not steps[name].target.startswith(OF_LOGITS)}
+        kept = family.steps(self.architecture, classifier=classifier)
+        self.steps = {step.source: step for step in kept}
+        # MatConvNet's hidden layers are known by what they compute; in other files logits may have such a name
+        comparable = family.naming.found_by == "layer"
+        dropped = steps.keys() - self.steps if comparable else set()
+        hidden = {name for name in dropped if not steps[name].target.startswith(LOGITS)}
         usual = family.naming.names([name.removeprefix(prefix) for name in found])
         named = {name: usual[name.removeprefix(prefix)] for name in found}
         self.names = {name: called for name, called in named.items() if called is not None and called not in hidden}
@@ -103,13 +109,19 @@ class _Reading:
         return Recognition(self.family, self.architecture, self.names, tuple(steps), self.unused, self.prefix)
 
 
-def _whole_or_headless(found: list[str], architecture: architectures.Architecture) -> _Reading:
-    """The closest reading; or the same without a classifier, if that fits and the whole does not."""
+Read = Callable[[list[str], architectures.Architecture], _Reading]
+
+
+def _with_or_without_classifier(found: list[str], architecture: architectures.Architecture) -> _Reading:
+    """The closest reading; or the same without a classifier, if that fits and the whole does not.
+
+    Where tensors have no names, and are known by their order, those of another network would fit.
+    """
     whole = _closest(found, architecture)
-    if whole.fits:
+    if whole.fits or whole.family.naming.found_by not in ("name", "layer"):
         return whole
-    headless = _Reading(whole.family, architecture, found, whole.prefix, classifier=False)
-    return headless if headless.fits else whole
+    rest = _Reading(whole.family, architecture, found, whole.prefix, classifier=False)
+    return rest if rest.fits else whole
 
 
 def _closest(found: list[str], architecture: architectures.Architecture) -> _Reading:
@@ -133,7 +145,7 @@ def _prefixes(found: list[str]) -> tuple[str, ...]:
     return tuple("".join(f"{part}." for part in shared[:count]) for count in range(len(shared) + 1))
 
 
-def _refusal(found: list[str], closest: _Reading) -> str:
+def _refusal(found: list[str], closest: _Reading, read: Read) -> str:
     sides = (
         ("tensors without a variable", closest.extra),
         ("variables without a tensor", closest.missing),
@@ -142,11 +154,11 @@ def _refusal(found: list[str], closest: _Reading) -> str:
     lists = "; ".join(f"{len(names)} {what}: {listed(names)}" for what, names in sides if names)
     return (
         f"The file's {len(found)} tensors are not those of {closest.model} ({closest.family.name}). "
-        f"{_hint(found, closest)} {lists}."
+        f"{_hint(found, closest, read)} {lists}."
     )
 
 
-def _hint(found: list[str], asked: _Reading) -> str:
+def _hint(found: list[str], asked: _Reading, read: Read) -> str:
     """What to do, or which model of the zoo comes closest; and whose lists follow."""
     parts = _parts_that_fit(found, asked)
     if parts:
@@ -165,7 +177,7 @@ def _hint(found: list[str], asked: _Reading) -> str:
             "'weights.pth'). As they are called, there are"
         )
     models = (architectures.of_model(name, stages=()) for name in registry.model_names())
-    others = (_whole_or_headless(found, architecture) for architecture in models if families_of(architecture))
+    others = (read(found, architecture) for architecture in models if families_of(architecture))
     best = min((asked, *others), key=lambda reading: reading.distance)  # the first of equals
     if best.fits:
         return f"They are those of {best.model}: pass that as the model. Here"

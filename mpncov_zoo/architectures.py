@@ -1,4 +1,7 @@
-"""Architectures: a network of the tables with its options and stages, or one on a Keras model; no TensorFlow here."""
+"""Describes a network before it is built: one of the tables, with options and stages, or one on a Keras model.
+
+No TensorFlow is needed here.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +12,7 @@ from mpncov_zoo.errors import InputError
 from mpncov_zoo.registry import BACKBONES, MODELS, REPRESENTATIONS, Options, canonical_name, model_name
 
 PARTS = ("features", "representation", "classifier")  # of every network, from the image to the logits
-ATTACHED = "keras"  # the backbone of networks on a Keras model, which their options describe; and its family
+ATTACHED = "keras"  # the backbone, and the family, of networks on a Keras model, which their options describe
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Imports TensorFlow and Keras without their start-up messages, and for a command without what it can spare."""
+"""Imports TensorFlow and Keras without their start-up messages, in a command also without what no command needs."""
 
 import os
 import shutil
@@ -10,15 +10,17 @@ from contextlib import contextmanager
 from mpncov_zoo.errors import InputError
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
-# Keras imports these where they are installed, for what it offers their users: 2 of 6 seconds
-SPARED = ("matplotlib", "pandas", "sklearn")
-_own_process = False
+SPARED = ("matplotlib", "pandas", "sklearn")  # Keras imports these for what it offers, which no command uses
+_sparing = False
 
 
-def own_process() -> None:
-    """Say that this process runs nothing but this package, as a command does: Keras then does without SPARED."""
-    global _own_process
-    _own_process = True
+def spare_imports() -> None:
+    """Let Keras be imported without SPARED.
+
+    This is for a process that runs nothing but this package, such as a command.
+    """
+    global _sparing
+    _sparing = True
 
 
 def import_tensorflow() -> None:
@@ -54,7 +56,7 @@ def import_keras() -> None:
 def _import_keras() -> None:
     """Import Keras, which imports its backend, most often TensorFlow, first."""
     try:
-        with _absent(SPARED if _own_process else ()):
+        with _absent(SPARED if _sparing else ()):
             import keras  # noqa: F401
     except (ImportError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
@@ -68,14 +70,14 @@ def _import_keras() -> None:
 
 @contextmanager
 def _absent(names: Collection[str]) -> Iterator[None]:
-    """Within this context these modules cannot be imported, but for those that are already."""
-    hidden = [name for name in names if name not in sys.modules]
+    """Within this context, where Keras is imported first, these modules are not; those that are there already stay."""
+    hidden = [] if "keras" in sys.modules else [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # pyright: ignore[reportArgumentType, reportCallIssue]
     try:
         yield
     finally:
         for name in hidden:
-            del sys.modules[name]
+            sys.modules.pop(name, None)
 
 
 def require_tensorflow_backend(what: str) -> None:

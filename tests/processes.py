@@ -4,7 +4,9 @@ import subprocess
 import sys
 from typing import Any
 
-BESIDE = ("jax", "matplotlib", "pandas", "sklearn")  # which take as long to import as TensorFlow and Keras do
+from mpncov_zoo.quiet import SPARED
+
+BESIDE = ("jax", *SPARED)  # importing them takes as long as importing TensorFlow and Keras
 
 
 def run_python(code: str, **options: Any) -> subprocess.CompletedProcess[str]:

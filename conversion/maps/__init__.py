@@ -44,9 +44,10 @@ class Family:
     options: Mapping[str, Options] = field(default_factory=dict)
     note: str = ""
 
-    def steps(self, architecture: Architecture) -> list[Step]:
-        """Every tensor of a network, in the order of the table."""
-        return self.naming.steps(self.rows(architecture))
+    def steps(self, architecture: Architecture, *, classifier: bool = True) -> list[Step]:
+        """Every tensor of a network, or of one without its classifier, in the order of the table."""
+        steps = self.naming.steps(self.rows(architecture))
+        return [step for step in steps if classifier or not step.target.startswith("classifier/")]
 
 
 STRIDE_NOT_IN_THE_FILE = (

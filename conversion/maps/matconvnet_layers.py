@@ -120,17 +120,23 @@ def vgg_m_layers(architecture: Architecture) -> list[Layer]:
 
 
 def _with_linear(chain: _Chain, architecture: Architecture) -> list[Layer]:
-    hidden = architecture.classifier_options.get("hidden", ())
-    for place in range(len(hidden) + 1):
-        chain.conv(f"fc{6 + place}", grid_of(architecture) if place == 0 else 1)
-        if place < len(hidden):
-            chain.relu(f"fc{6 + place}")
+    names = _linear(architecture)
+    for name in names:
+        chain.conv(name, grid_of(architecture) if name == names[0] else 1)
+        if name != names[-1]:
+            chain.relu(name)
     return chain.layers
+
+
+def _linear(architecture: Architecture) -> list[str]:
+    """The names of the classifier's layers, in order."""
+    if architecture.family == "resnet":
+        return ["prediction"]
+    return [f"fc{6 + place}" for place in range(len(architecture.classifier_options.get("hidden", ())) + 1)]
 
 
 LAYERS = {"resnet": resnet_layers, "vgg": vgg_layers, "vgg_m": vgg_m_layers}
 ONE = (1, 1)  # position
-LINEAR = ("fc6", "fc7", "fc8", "prediction")  # layers of the classifier, in order
 
 
 def require_same(architecture: Architecture, described: Described, *, logits: bool = True) -> None:
@@ -139,17 +145,14 @@ def require_same(architecture: Architecture, described: Described, *, logits: bo
     Args:
         architecture: of the network.
         described: what the file says.
-        logits: whether the file has them; one without may have none of the linear layers, or some.
+        logits: whether the file has them. If not, it may have the hidden layers before them, in order.
 
     Raises:
         ConversionError: they differ; the message has the first line that does.
     """
     layers, wanted = LAYERS[architecture.family](architecture), ONE
     if not logits:
-        names = [layer.name for layer in layers]
-        absent = next(name for name in LINEAR if name in names and name not in described.lines)
-        layers = layers[: names.index(absent)]
-        wanted = (grid_of(architecture), grid_of(architecture)) if absent == LINEAR[0] else ONE
+        layers, wanted = _up_to_the_absent(layers, architecture, described)
     try:
         program = program_of(layers, described.size)
     except Refused as refusal:
@@ -168,6 +171,18 @@ def require_same(architecture: Architecture, described: Described, *, logits: bo
                 f"The file's layers do not compute what {architecture.name} does. In the file {name} is: {there}. In "
                 f"the network it is: {here}."
             )
+
+
+def _up_to_the_absent(
+    layers: list[Layer], architecture: Architecture, described: Described
+) -> tuple[list[Layer], tuple[int, int]]:
+    """The layers before the first of the classifier's that a file has not, and at how many positions they end."""
+    names = [layer.name for layer in layers]
+    linear = [name for name in names if name in _linear(architecture)]
+    absent = next(name for name in linear if name not in described.lines)
+    grid = grid_of(architecture)
+    flattened = architecture.representation == "flatten" and absent == linear[0]
+    return layers[: names.index(absent)], (grid, grid) if flattened else ONE
 
 
 def _by(size: tuple[int, int]) -> str:

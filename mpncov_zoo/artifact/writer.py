@@ -196,12 +196,12 @@ def _signatures(model: ImageClassifier, servable: Any) -> dict[str, Any]:
     names = [name for name in model.stages if name.split("_")[0] in ("covariance", "representation")]
     stages = FeatureExtractor(model, names)
 
-    def answers(logits: tf.Tensor) -> dict[str, tf.Tensor]:
+    def answers(output: tf.Tensor) -> dict[str, tf.Tensor]:
         if model.classifier is None:
-            return {"representation": logits}
+            return {"representation": output}
         return {
-            "logits": logits,
-            "probabilities": tf.nn.sigmoid(logits) if logits.shape[1] == 1 else tf.nn.softmax(logits),
+            "logits": output,
+            "probabilities": tf.nn.sigmoid(output) if output.shape[1] == 1 else tf.nn.softmax(output),
         }
 
     @tf.function(autograph=False, input_signature=[_images(model)])

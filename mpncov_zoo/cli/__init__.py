@@ -39,7 +39,7 @@ from mpncov_zoo.cli import (
 )
 from mpncov_zoo.cli.options import PROGRAM, print_error
 from mpncov_zoo.errors import IntegrityError, ParityError, ZooError
-from mpncov_zoo.quiet import own_process
+from mpncov_zoo.quiet import spare_imports
 from mpncov_zoo.version import __version__
 
 COMMANDS = (
@@ -65,14 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code.
 
     Args:
-        arguments: without the program's name; by default those of this process.
+        arguments: without the program's name; by default those of this process, which then runs nothing else: Keras
+            is imported without `quiet.SPARED`.
 
     Raises:
         SystemExit: by argparse: 0 after --help and --version, 2 after wrong arguments.
     """
     if arguments is None:
         arguments = sys.argv[1:]
-        own_process()
+        spare_imports()
     if sorted(arguments) == ["--json", "--version"]:  # argparse would end at --version
         args = argparse.Namespace(run=environment.run, verbose=False)
     else:

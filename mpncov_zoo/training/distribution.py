@@ -25,6 +25,7 @@ from mpncov_zoo.training.datasets.pipelines import WHOLE, Share, evaluation_batc
 logger = logging.getLogger(__name__)
 
 STRATEGIES = ("single", "mirrored", "multi_worker")
+ENDLESS = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
 TF_CONFIG_EXAMPLE = (
     '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}, '
     "with the same cluster on all workers and each one's own index"
@@ -148,11 +149,10 @@ def distributed_batches(
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
         return make_batches(WHOLE)
-    endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)  # else each step asks all workers
 
     def own(context: tf.distribute.InputContext) -> tf.data.Dataset:
         batches = make_batches(Share(context.input_pipeline_id, context.num_input_pipelines))
-        return batches.rebatch(batch_size // replicas).apply(endless)
+        return batches.rebatch(batch_size // replicas).apply(ENDLESS)  # else each step asks all workers
 
     return strategy.distribute_datasets_from_function(own)
 
@@ -169,16 +169,17 @@ def distributed_evaluation(
         batch_size: images at once, at most, of each replica.
 
     Returns:
-        (validation_data, validation_steps). The data are endless and the number of steps is given: Keras begins finite
-        data anew twice an epoch, which takes a second each time. Of several replicas it counts the batches of each, and
-        reads one batch before it begins anew.
+        (validation_data, validation_steps). The data seem endless, and the number of steps is given: Keras begins data
+        of a known length a second time at the end of each evaluation. Of several replicas it also counts the batches of
+        each.
 
     Raises:
         InputError: there are fewer images than replicas. TensorFlow's convolutions on a CPU fail without an image.
     """
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
-        return evaluation_batches(split, spec, batch_size).repeat(), math.ceil(len(split) / batch_size)
+        batches = evaluation_batches(split, spec, batch_size)
+        return batches.apply(ENDLESS), len(batches)  # repeated, they would be read ahead for the next epoch
     if len(split) < replicas:
         raise InputError(f"{len(split)} images cannot be shared by {replicas} replicas: each needs one.")
     batches = np.array_split(np.arange(len(split)), math.ceil(len(split) / (batch_size * replicas)))

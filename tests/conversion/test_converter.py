@@ -238,7 +238,8 @@ def test_a_head_under_a_key_of_its_own_is_said(weights: Names, tmp_path: Path) -
     with pytest.raises(ConversionError, match="2 variables without a tensor: classifier") as caught:
         conversion.plan(tmp_path / "parts.pth", model=MODEL)
     parts = "If all belong to one network, save them in one state_dict, under its names."
-    assert str(caught.value).endswith(f"{beside} {parts}")
+    alone = "With the key backbone these are converted alone."
+    assert str(caught.value).endswith(f"{beside} {parts} {alone}") and "as the model" not in str(caught.value)
     chosen = conversion.plan(tmp_path / "parts.pth", model=MODEL, key="backbone")
     assert chosen.num_classes == 0 and "no classifier" in str(chosen).splitlines()[0]
     save({"backbone": weights, "head": head}, tmp_path / "more.pth")

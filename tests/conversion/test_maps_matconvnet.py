@@ -185,7 +185,7 @@ def test_a_chain_whose_classifier_was_dropped(folder: Path, tmp_path: Path, name
     conversion.place()
     assert (conversion.model.num_classes, conversion.model.labels) == (0, None)
     hidden = [f"{name}.{what}" for name in ("fc6", "fc7") if name not in names for what in ("filters", "biases")]
-    assert list(conversion.plan.unused) == hidden and preparation.HEADLESS in conversion.plan.notes
+    assert list(conversion.plan.unused) == hidden and preparation.NO_CLASSIFIER in conversion.plan.notes
     images = np.random.default_rng(0).uniform(-99, 99, (1, 224, 224, 3))
     expected = networks.computed(path, images)["pool5"].transpose(0, 3, 1, 2).reshape(1, -1)
     assert relative_error(np.asarray(conversion.model(images.astype(np.float32))), expected) <= BOUND

@@ -148,6 +148,30 @@ def test_names_that_differ_are_listed_on_both_sides(upstream: Names, changes: di
         recognise(changed(upstream, **changes), ARCHITECTURE)
 
 
+@pytest.mark.parametrize(
+    ("model", "classifier"),
+    [
+        ("alexnet", ["classifier.1"]),  # Sequential(Dropout(), Linear())
+        ("vgg16", ["classifier.0"]),  # Sequential(Linear())
+        ("vgg16", ["classifier.0", "classifier.3"]),  # with one hidden layer
+    ],
+)
+def test_logits_under_the_name_of_a_hidden_layer_are_not_left_out(model: str, classifier: list[str]) -> None:
+    """As a fine-tuning leaves them."""
+    family = families_of(architectures.of_model(model))[0]
+    trunk = [step.source for step in family.steps(architectures.of_model(model), classifier=False)]
+    assert recognise(trunk, architectures.of_model(model)).unused == ()
+    head = [f"{name}.{leaf}" for name in classifier for leaf in ("weight", "bias")]
+    with pytest.raises(ConversionError, match=r"variables without a tensor: classifier/"):
+        recognise([*trunk, *head], architectures.of_model(model))
+
+
+def test_a_list_without_names_is_not_taken_for_a_larger_network_without_its_classifier() -> None:
+    names = [f"params[{index}]" for index in range(len(tensors("mpncov_vgg13", names="upstream TensorFlow, .mat")))]
+    with pytest.raises(ConversionError, match="They are those of mpncov_vgg13: pass that as the model"):
+        recognise(names, architectures.of_model("mpncov_vgg16"))
+
+
 def test_the_lists_are_sorted_and_short(upstream: Names) -> None:
     with pytest.raises(ConversionError) as caught:
         recognise(upstream, architectures.of_model("mpncov_resnet34"))
