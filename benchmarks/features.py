@@ -128,7 +128,7 @@ def in_torch(model: str, paths: list[str]) -> Answer:
 
     from conversion.reference import resnet
     from conversion.reference.network import Network
-    from mpncov_zoo.architectures import of_model
+    from mpncov_zoo import architectures
 
     class Photos(torch.utils.data.Dataset):
         def __len__(self) -> int:
@@ -144,7 +144,7 @@ def in_torch(model: str, paths: list[str]) -> Answer:
             return torch.from_numpy(((pixels - mean) / std).transpose(2, 0, 1))
 
     start = time.perf_counter()
-    published = of_model(model)
+    published = architectures.of_model(model)
     network = Network(resnet.upstream(published), published, 1000).eval()
     blocks = []
     with torch.no_grad(), tempfile.TemporaryDirectory() as output:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.side_by_side import Answer, Request, peak_memory, require_torch, serve, sides
-from mpncov_zoo.architectures import of_model
+from mpncov_zoo import architectures
 from mpncov_zoo.quiet import import_tensorflow
 
 PYTORCH, EAGER, PUBLISHED, FLOOR = "PyTorch", "Keras' own call", "published TensorFlow head", "floor"
@@ -46,7 +46,7 @@ def pytorch(model: str, *, compiled: bool = False) -> Call:
     from conversion.reference import efficientnet_lite, resnet
     from conversion.reference.network import Network
 
-    published = of_model(model)
+    published = architectures.of_model(model)
     peer = efficientnet_lite.published if "efficientnet" in model else resnet.upstream
     network: Any = Network(peer(published), published, 1000).eval()
     network = torch.compile(network) if compiled else network
@@ -155,7 +155,7 @@ def main() -> None:
         return
     require_torch(parser)
     for model in arguments.models:
-        without = {PYTORCH} | ({PUBLISHED} if of_model(model).representation != "mpncov" else set())
+        without = {PYTORCH} | ({PUBLISHED} if architectures.of_model(model).representation != "mpncov" else set())
         names = [PYTORCH, *(name for name in arguments.only if name not in without)]
         print("\n".join(table(model, names, arguments.batches, arguments.repeats)), flush=True)
 

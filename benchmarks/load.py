@@ -50,9 +50,9 @@ def pytorch_side(folder: Path) -> Loader:
 
     from conversion.reference.network import Network
     from conversion.reference.resnet import upstream
-    from mpncov_zoo.architectures import of_model
+    from mpncov_zoo import architectures
 
-    path, published = folder / f"{MODEL}.pth", of_model(MODEL)
+    path, published = folder / f"{MODEL}.pth", architectures.of_model(MODEL)
     if not path.exists():
         torch.save(Network(upstream(published), published, 1000).state_dict(), path)
 

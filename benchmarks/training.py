@@ -189,7 +189,7 @@ def pytorch_side(case: Case, images: np.ndarray, labels: np.ndarray) -> Trained:
 
     from conversion.reference.network import Network
     from conversion.reference.resnet import upstream
-    from mpncov_zoo.architectures import of_model
+    from mpncov_zoo import architectures
 
     half = torch.autocast("cpu", torch.bfloat16, enabled=case.precision == "mixed_bfloat16")
     head = published_heads.pytorch()
@@ -198,7 +198,7 @@ def pytorch_side(case: Case, images: np.ndarray, labels: np.ndarray) -> Trained:
         with torch.autocast("cpu", enabled=False):
             return {"representation": head(x.to(torch.get_default_dtype()))}
 
-    published = of_model(case.model, options=case.options)
+    published = architectures.of_model(case.model, options=case.options)
     network = Network(upstream(published), published, case.classes).train()
     network.head.represent = represent
     optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)

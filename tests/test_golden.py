@@ -7,7 +7,7 @@ import pytest
 
 from conversion import maps
 from conversion.maps.resnet import upstream_resnet
-from mpncov_zoo.architectures import of_model
+from mpncov_zoo import architectures
 from mpncov_zoo.classifier import FeatureExtractor, ImageClassifier
 from tests import networks, published
 from tests.published import GOLDEN, relative_error
@@ -23,7 +23,7 @@ STAGES = {
 }
 BOUND = 3 * 1.4e-5  # the published code's own float32 error on the logits, three times
 
-STEPS = {step.source: step for step in maps.pytorch_steps(upstream_resnet(of_model("mpncov_resnet50")))}
+STEPS = {step.source: step for step in maps.pytorch_steps(upstream_resnet(architectures.of_model("mpncov_resnet50")))}
 
 
 def fill(model: ImageClassifier) -> None:

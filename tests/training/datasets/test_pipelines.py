@@ -238,15 +238,15 @@ def batches_of(split: Split, count: int, *, first: int = 0, epoch: int = 0, size
 
 
 @pytest.fixture(scope="module")
-def two(split: Split) -> list[Epoch]:
+def two_whole_epochs(split: Split) -> list[Epoch]:
     """The batches of two such epochs."""
     return batches_of(split, 10)
 
 
-def test_an_epoch_of_all_images_has_each_once(two: list[Epoch], preprocessed: dict[bytes, int]) -> None:
-    assert [len(labels) for _, labels in two] == 2 * [5, 5, 5, 4, 4]
+def test_an_epoch_of_all_images_has_each_once(two_whole_epochs: list[Epoch], preprocessed: dict[bytes, int]) -> None:
+    assert [len(labels) for _, labels in two_whole_epochs] == 2 * [5, 5, 5, 4, 4]
     orders = []
-    for epoch in (two[:5], two[5:]):
+    for epoch in (two_whole_epochs[:5], two_whole_epochs[5:]):
         images, labels = (np.concatenate(part) for part in zip(*epoch, strict=True))
         assert {*contents(images)} == {*preprocessed}
         assert [preprocessed[image] for image in contents(images)] == labels.tolist()
@@ -258,9 +258,11 @@ def same(ones: list[Epoch], others: list[Epoch]) -> bool:
     return [(contents(x), y.tolist()) for x, y in ones] == [(contents(x), y.tolist()) for x, y in others]
 
 
-def test_such_an_epoch_too_may_begin_with_a_later_batch_or_after_others(split: Split, two: list[Epoch]) -> None:
-    assert same(batches_of(split, 7, first=3), two[3:])
-    assert same(batches_of(split, 5, epoch=1), two[5:])
+def test_such_an_epoch_too_may_begin_with_a_later_batch_or_after_others(
+    split: Split, two_whole_epochs: list[Epoch]
+) -> None:
+    assert same(batches_of(split, 7, first=3), two_whole_epochs[3:])
+    assert same(batches_of(split, 5, epoch=1), two_whole_epochs[5:])
 
 
 def test_images_that_need_no_resizing_are_all_seen_too() -> None:
