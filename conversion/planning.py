@@ -73,8 +73,17 @@ def classes_text(count: int) -> str:
 
 
 def num_classes(recognition: Recognition, tensors: Mapping[str, np.ndarray]) -> int:
-    """The number of classes: the last layer has a bias for each; 0 without that layer."""
-    return next((tensors[step.source].size for step in recognition.steps if step.target == LOGITS_BIAS), 0)
+    """The number of classes: the last layer has a bias for each; 0 without that layer.
+
+    Raises:
+        ConversionError: there is that layer, and it is empty.
+    """
+    for step in recognition.steps:
+        if step.target == LOGITS_BIAS and not tensors[step.source].size:
+            raise ConversionError(f"{shown(step.source)} is empty: the layer of the logits has no class.")
+        if step.target == LOGITS_BIAS:
+            return tensors[step.source].size
+    return 0
 
 
 def make_plan(recognition: Recognition, tensors: Mapping[str, np.ndarray], model: ImageClassifier) -> Plan:

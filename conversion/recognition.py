@@ -160,6 +160,13 @@ def _refusal(found: list[str], closest: _Reading, read: Read) -> str:
 
 def _hint(found: list[str], asked: _Reading, read: Read) -> str:
     """What to do, or which model of the zoo comes closest; and whose lists follow."""
+    foreign = _foreign_head(found, asked) if read is _with_or_without_classifier else None
+    if foreign is not None:
+        return (
+            f"Without those that begin with {' or '.join(map(repr, foreign))} they are those of {asked.model} without "
+            "its classifier: save the others alone, torch.save({k: v for k, v in state_dict.items() if not "
+            f"k.startswith({foreign!r})}}, 'weights.pth'). As they are, there are"
+        )
     parts = _parts_that_fit(found, asked)
     if parts:
         one, *more = map(repr, parts)
@@ -187,6 +194,18 @@ def _hint(found: list[str], asked: _Reading, read: Read) -> str:
     if best is asked:
         return f"It comes closest of the zoo's models: {count}. There are"
     return f"Of the zoo's models, {best.model} comes closest: {count}. For {asked.model}, there are"
+
+
+def _foreign_head(found: list[str], asked: _Reading) -> tuple[str, ...] | None:
+    """How the names begin that are too many for the network without its classifier, of which nothing is missing."""
+    rest = _Reading(asked.family, asked.architecture, found, asked.prefix, classifier=False)
+    sources = {name.removeprefix(asked.prefix) for name in rest.extra}
+    logits = {source for source, step in asked.steps.items() if step.target.startswith(LOGITS)}
+    if asked.family.naming.found_by != "name" or rest.missing or rest.repeated or sources & logits:
+        return None
+    first = tuple(sorted({f"{asked.prefix}{source.partition('.')[0]}." for source in sources}))
+    kept = [name for name in found if name not in rest.extra]
+    return None if any(name.startswith(first) for name in kept) else first
 
 
 def _parts_that_fit(found: list[str], asked: _Reading) -> list[str]:

@@ -462,6 +462,11 @@ def test_existing_target_is_refused_and_left_alone(model: ImageClassifier, tmp_p
     assert not list((tmp_path / "taken").iterdir())
 
 
+def test_an_empty_list_of_labels_is_none_of_a_network_without_a_classifier(tmp_path: Path) -> None:
+    artifact.write(networks.tiny(0), tmp_path / "a", tag="toy", provenance={}, labels=[])
+    assert mpncov_zoo.load(tmp_path / "a").labels is None
+
+
 def test_models_that_make_no_artifact(model: ImageClassifier, tmp_path: Path) -> None:
     with precision("mixed_bfloat16"):
         mixed = networks.tiny()

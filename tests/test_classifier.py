@@ -284,7 +284,7 @@ def test_parameters_are_counted_by_kind_of_variable() -> None:
 def test_hash_tables_are_no_parameters() -> None:
     network = networks.tiny(representation="cbp", options={"features": {"repeats": 1}})
     assert {"representation/cbp/bins", "representation/cbp/signs"} <= set(network.named_variables())
-    assert network.parameters == networks.parameters(network)
+    assert network.num_parameters == networks.parameters(network)
 
 
 def test_clone_and_keras_file_of_a_part_built_without_initialization(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def write(
             is not finite; the tag is not a name, or the directory exists or cannot be written.
     """
     target = Path(directory)
-    names = model.labels if labels is None else check_labels(labels, model.num_classes)
+    names = model.labels if labels is None else check_labels(labels, model.num_classes) or None
     _check_writable(model, names, target)
     if names is None and model.num_classes:
         logger.warning("%s: the classes have no names (labels= gives them to write, --labels to convert)", target)

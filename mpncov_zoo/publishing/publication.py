@@ -112,6 +112,11 @@ def prepare(
             f"{path}: {description.model} stands on a Keras model, which has no name that others could load. Hand on "
             "the directory itself, which mpncov_zoo.load takes by its path"
         )
+    if not description.num_classes:
+        raise InputError(
+            f"{path}: {description.model} has no classifier, and published weights tell classes apart. Hand on the "
+            "directory itself, which mpncov_zoo.load takes by its path"
+        )
     registry.canonical_name(description.model)
     files, known = describe_files(path, exclude=()), manifest.get(description.name)
     if known is not None and known.files and sorted(known.files, key=lambda file: file.path) != files:

@@ -166,6 +166,23 @@ def test_logits_under_the_name_of_a_hidden_layer_are_not_left_out(model: str, cl
         recognise([*trunk, *head], architectures.of_model(model))
 
 
+def test_a_foreign_head_is_named() -> None:
+    """As a contrastive pretraining leaves one."""
+    trunk = [name for name in tensors("resnet18") if not name.startswith("fc.")]
+    head = [f"fc.{place}.{leaf}" for place in (0, 2) for leaf in ("weight", "bias")]
+    for prefix in ("", "module.encoder_q."):
+        with pytest.raises(ConversionError) as raised:
+            recognise([f"{prefix}{name}" for name in (*trunk, *head)], architectures.of_model("resnet18"))
+        advice = f"Without those that begin with '{prefix}fc.' they are those of resnet18 without its classifier: save"
+        assert advice in str(raised.value) and f"if not k.startswith(('{prefix}fc.',))" in str(raised.value)
+
+
+def test_a_classifier_of_no_class_is_refused() -> None:
+    empty = {**tensors("resnet18"), "fc.weight": np.zeros((0, 512)), "fc.bias": np.zeros(0)}
+    with pytest.raises(ConversionError, match=r"fc\.bias is empty: the layer of the logits has no class"):
+        num_classes(recognise(empty, architectures.of_model("resnet18")), empty)
+
+
 def test_a_list_without_names_is_not_taken_for_a_larger_network_without_its_classifier() -> None:
     names = [f"params[{index}]" for index in range(len(tensors("mpncov_vgg13", names="upstream TensorFlow, .mat")))]
     with pytest.raises(ConversionError, match="They are those of mpncov_vgg13: pass that as the model"):
