@@ -167,7 +167,7 @@ def _hint(found: list[str], asked: _Reading, read: Read) -> str:
             "its classifier: save the others alone, torch.save({k: v for k, v in state_dict.items() if not "
             f"k.startswith({foreign!r})}}, 'weights.pth'). As they are, there are"
         )
-    parts = _parts_that_fit(found, asked)
+    parts = _parts_that_fit(found, asked, read)
     if parts:
         one, *more = map(repr, parts)
         others = [prefix for prefix in more if prefix != repr(BARE)]
@@ -208,7 +208,7 @@ def _foreign_head(found: list[str], asked: _Reading) -> tuple[str, ...] | None:
     return None if any(name.startswith(first) for name in kept) else first
 
 
-def _parts_that_fit(found: list[str], asked: _Reading) -> list[str]:
+def _parts_that_fit(found: list[str], asked: _Reading, read: Read) -> list[str]:
     """The prefixes under which the network asked for lies, beside other tensors; the shortest for the same tensors.
 
     The last one is BARE where the tensors without these prefixes are the network, too.
@@ -218,13 +218,17 @@ def _parts_that_fit(found: list[str], asked: _Reading) -> list[str]:
         "".join(f"{part}." for part in names[:n]) for names in parts for n in range(1, min(len(names), DEEPEST) + 1)
     )
     architecture = architectures.of_model(asked.model, stages=())
+    logits = tuple(source for source, step in asked.steps.items() if step.target.startswith(LOGITS))
+    if any(name.endswith(logits) for name in found):
+        read = _closest  # a part that lacks them is half of something
+    least = len(asked.family.steps(asked.architecture, classifier=read is _closest))
     fitting: dict[tuple[str, ...], str] = {}
     for prefix, count in prefixes.items():
-        inner = tuple(name for name in found if name.startswith(prefix)) if count >= len(asked.steps) else ()
-        if inner and inner not in fitting and _closest(list(inner), architecture).fits:
+        inner = tuple(name for name in found if name.startswith(prefix)) if count >= least else ()
+        if inner and inner not in fitting and read(list(inner), architecture).fits:
             fitting[inner] = prefix
     rest = [name for name in found if not any(name.startswith(prefix) for prefix in fitting.values())]
-    return [*fitting.values(), *([BARE] if fitting and _closest(rest, architecture).fits else [])]
+    return [*fitting.values(), *([BARE] if fitting and read(rest, architecture).fits else [])]
 
 
 def _shorter_names_that_fit(found: list[str], asked: _Reading) -> str | None:

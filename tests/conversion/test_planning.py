@@ -177,6 +177,12 @@ def test_a_foreign_head_is_named() -> None:
         assert advice in str(raised.value) and f"if not k.startswith(('{prefix}fc.',))" in str(raised.value)
 
 
+def test_a_trunk_beside_another_part_is_named() -> None:
+    trunk = [f"backbone.{name}" for name in tensors("resnet18") if not name.startswith("fc.")]
+    with pytest.raises(ConversionError, match=r"Those that begin with 'backbone\.' are: save them alone"):
+        recognise([*trunk, "proj.weight"], architectures.of_model("resnet18"))
+
+
 def test_a_classifier_of_no_class_is_refused() -> None:
     empty = {**tensors("resnet18"), "fc.weight": np.zeros((0, 512)), "fc.bias": np.zeros(0)}
     with pytest.raises(ConversionError, match=r"fc\.bias is empty: the layer of the logits has no class"):
