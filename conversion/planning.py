@@ -78,12 +78,12 @@ def num_classes(recognition: Recognition, tensors: Mapping[str, np.ndarray]) -> 
     Raises:
         ConversionError: there is that layer, and it is empty.
     """
-    for step in recognition.steps:
-        if step.target == LOGITS_BIAS and not tensors[step.source].size:
-            raise ConversionError(f"{shown(step.source)} is empty: the layer of the logits has no class.")
-        if step.target == LOGITS_BIAS:
-            return tensors[step.source].size
-    return 0
+    source = next((step.source for step in recognition.steps if step.target == LOGITS_BIAS), None)
+    if source is None:
+        return 0
+    if not tensors[source].size:
+        raise ConversionError(f"{shown(source)} is empty: the layer of the logits has no class.")
+    return tensors[source].size
 
 
 def make_plan(recognition: Recognition, tensors: Mapping[str, np.ndarray], model: ImageClassifier) -> Plan:

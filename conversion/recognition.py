@@ -204,8 +204,9 @@ def _foreign_head(found: list[str], asked: _Reading) -> tuple[str, ...] | None:
     if asked.family.naming.found_by != "name" or rest.missing or rest.repeated or sources & logits:
         return None
     first = tuple(sorted({f"{asked.prefix}{source.partition('.')[0]}." for source in sources}))
-    kept = [name for name in found if name not in rest.extra]
-    return None if any(name.startswith(first) for name in kept) else first
+    extra = set(rest.extra)
+    ambiguous = any(name.startswith(first) for name in found if name not in extra)
+    return None if ambiguous or sum(map(len, first)) > LONGEST else first
 
 
 def _parts_that_fit(found: list[str], asked: _Reading, read: Read) -> list[str]:

@@ -44,7 +44,7 @@ assert all(any(Path(__file__).parent.rglob(name)) for name in LONG), LONG
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
-    # Looking for garbage took a fifth of the tests' time, most of it in the libraries and in what TensorFlow keeps
+    # Looking for garbage took a tenth of the tests' time, in the libraries and in what TensorFlow keeps
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
 

@@ -8,7 +8,6 @@ from mpncov_zoo import quiet
 
 
 def test_nothing_is_hidden_where_keras_is_there_already(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quiet, "_sparing", True)
     monkeypatch.setitem(sys.modules, "keras", quiet)
     with quiet._absent(["sklearn"]):
         assert sys.modules.get("sklearn", quiet) is not None
@@ -34,3 +33,4 @@ def test_an_entry_that_somebody_else_removed_is_no_error(monkeypatch: pytest.Mon
     monkeypatch.delitem(sys.modules, "wave", raising=False)
     with quiet._absent(["wave"]):
         del sys.modules["wave"]
+    assert "wave" not in sys.modules

@@ -80,16 +80,20 @@ def matconvnet_vgg_m(architecture: Architecture) -> list[Row]:
     return [*rows, *_linear(architecture)]
 
 
+def linear_layers(architecture: Architecture) -> list[str]:
+    """The names of the classifier's layers, in order."""
+    if architecture.family == "resnet":
+        return ["prediction"]
+    return [f"fc{6 + place}" for place in range(len(architecture.classifier_options.get("hidden", ())) + 1)]
+
+
 def _linear(architecture: Architecture) -> list[Row]:
-    """The three last layers, of which the first takes the whole grid."""
-    hidden = len(architecture.classifier_options.get("hidden", ()))
-    ours = [*(f"fc{number}" for number in range(1, hidden + 1)), "logits"]
+    """The last layers, of which the first takes the whole grid."""
+    *hidden, last = linear_layers(architecture)
+    ours = [*(f"classifier/fc{number}" for number, _ in enumerate(hidden, 1)), "classifier/logits"]
     size = grid_of(architecture)
-    kinds = [f"linear on {size}x{size}", *["linear"] * hidden]
-    return [
-        (f"fc{6 + place}", f"classifier/{name}", kind)
-        for place, (name, kind) in enumerate(zip(ours, kinds, strict=True))
-    ]
+    kinds = [f"linear on {size}x{size}", *["linear"] * len(hidden)]
+    return [*zip((*hidden, last), ours, kinds, strict=True)]
 
 
 def grid_of(architecture: Architecture) -> int:

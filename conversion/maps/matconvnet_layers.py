@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from conversion.maps.matconvnet import grid_of
+from conversion.maps.matconvnet import grid_of, linear_layers
 from conversion.readers.matconvnet import Layer
 from conversion.readers.matconvnet_program import program_of
 from conversion.readers.reading import Described, Refused
@@ -120,19 +120,12 @@ def vgg_m_layers(architecture: Architecture) -> list[Layer]:
 
 
 def _with_linear(chain: _Chain, architecture: Architecture) -> list[Layer]:
-    names = _linear(architecture)
+    names = linear_layers(architecture)
     for name in names:
         chain.conv(name, grid_of(architecture) if name == names[0] else 1)
         if name != names[-1]:
             chain.relu(name)
     return chain.layers
-
-
-def _linear(architecture: Architecture) -> list[str]:
-    """The names of the classifier's layers, in order."""
-    if architecture.family == "resnet":
-        return ["prediction"]
-    return [f"fc{6 + place}" for place in range(len(architecture.classifier_options.get("hidden", ())) + 1)]
 
 
 LAYERS = {"resnet": resnet_layers, "vgg": vgg_layers, "vgg_m": vgg_m_layers}
@@ -178,7 +171,7 @@ def _up_to_the_absent(
 ) -> tuple[list[Layer], tuple[int, int]]:
     """The layers before the first of the classifier's that a file has not, and at how many positions they end."""
     names = [layer.name for layer in layers]
-    linear = [name for name in names if name in _linear(architecture)]
+    linear = [name for name in names if name in linear_layers(architecture)]
     absent = next(name for name in linear if name not in described.lines)
     grid = grid_of(architecture)
     flattened = architecture.representation == "flatten" and absent == linear[0]

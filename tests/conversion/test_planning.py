@@ -177,6 +177,13 @@ def test_a_foreign_head_is_named() -> None:
         assert advice in str(raised.value) and f"if not k.startswith(('{prefix}fc.',))" in str(raised.value)
 
 
+def test_a_foreign_head_of_endless_names_makes_a_short_message() -> None:
+    trunk = [name for name in tensors("resnet18") if not name.startswith("fc.")]
+    with pytest.raises(ConversionError) as raised:
+        recognise([*trunk, f"{'x' * 100_000}.weight"], architectures.of_model("resnet18"))
+    assert len(str(raised.value)) < 3000
+
+
 def test_a_trunk_beside_another_part_is_named() -> None:
     trunk = [f"backbone.{name}" for name in tensors("resnet18") if not name.startswith("fc.")]
     with pytest.raises(ConversionError, match=r"Those that begin with 'backbone\.' are: save them alone"):
