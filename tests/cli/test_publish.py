@@ -16,7 +16,7 @@ from tests.command_line import Capture, assert_refused, run
 from tests.hub.huggingface_server import HuggingFaceServer
 from tests.publishing.publications import FACTS, NAME, revise, trained
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BUNDLED = ROOT / "mpncov_zoo" / "bundled" / "mpncov_cifar_resnet20.fashion_mnist"
 OPTIONS = [
     "--code-licence",

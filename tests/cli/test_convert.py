@@ -91,7 +91,7 @@ def test_results_on_standard_output_and_the_log_on_standard_error(
 def test_the_artifact_is_what_the_other_commands_take(capsys: Capture, artifact: Path, tmp_path: Path) -> None:
     model = mpncov_zoo.load(ALIAS, pretrained=True, hub=artifact)
     assert (model.name, model.num_classes, model.load_report.fresh) == (MODEL, CLASSES, ())
-    picture = Path(__file__).parents[1] / "examples" / "images" / "ankle-boot.png"
+    picture = Path(__file__).parents[2] / "examples" / "images" / "ankle-boot.png"
     code, out, _ = run(capsys, "predict", MODEL, picture, "--hub", artifact, "--json")
     expected = model.decode(model(model.preprocess(picture)), top=CLASSES)[0]
     answers = [(item["label"], item["probability"]) for item in json.loads(out)["predictions"]]
