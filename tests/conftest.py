@@ -11,6 +11,9 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads wait for one another, and tests run side by side
 
+SPARE = Path(__file__).parent / "spare"
+SPARED = "MPNCOV_ZOO_TESTS_SPARE"  # names of modules
+
 TINY_RECIPE = [
     "epochs=2",
     "batch_size=30",
@@ -55,6 +58,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         for package in mark.args or ("torch",):
             if find_spec(package) is None:
                 pytest.skip(f"needs {package}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _processes_find_less() -> None:
+    """Python, where a test starts it, imports what it needs; see spare/sitecustomize.py."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(SPARE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.environ[SPARED] = "jax matplotlib pandas sklearn"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,8 @@
 
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,6 @@ from mpncov_zoo.errors import InputError
 from mpncov_zoo.load_report import CONFIGURATION, LoadReport
 from tests import networks
 from tests.photos import photo
-from tests.processes import run_python
 
 LABELS = ("ant", "bee", "cat", "dog", "eel")
 
@@ -46,7 +47,7 @@ def reload_in_new_process(files: dict[str, Path], imports: str, images: np.ndarr
         "    outputs = outputs if isinstance(outputs, dict) else {'output': outputs}\n"
         "    numpy.savez(path + '.npz', **{k: numpy.asarray(v) for k, v in outputs.items()})\n"
     )
-    result = run_python(code, cwd=scratch)
+    result = subprocess.run([sys.executable, "-c", code], cwd=scratch, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return {name: dict(np.load(f"{path}.npz")) for name, path in files.items()}
 

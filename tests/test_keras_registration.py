@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import run_python
-
 PRELUDE = """
 import sys, importlib.util
 sys.path[:0] = [{scratch!r}]
@@ -100,5 +98,6 @@ def test_classes_are_registered_right_after_keras_is_imported(script: str, tmp_p
 def test_any_module_may_be_the_first_to_import_keras(first: str) -> None:
     """The classes, which are imported because Keras is, need that module itself or its package."""
     registered = "keras.saving.get_registered_object('mpncov_zoo>ImageClassifier')"
-    result = run_python(f"import {first}, keras; assert {registered} is not None")
+    code = f"import {first}, keras; assert {registered} is not None"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0 and "not registered" not in result.stderr, result.stderr

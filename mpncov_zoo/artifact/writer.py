@@ -156,11 +156,19 @@ def _servable(model: ImageClassifier, labels: Labels, scratch: Path) -> Any:
         regularization_losses: Any = ()
         labels: Any = None
 
+    stages = FeatureExtractor(model, [*_summaries(model), model.stages[-1]])
+
+    @tf.function(autograph=False)
+    def inference(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return stages(images, training=False)
+
+    @tf.function(autograph=False)
     def call(images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return model(images, training=training)
+        return model(images, training=True) if training else inference(images)[model.stages[-1]]
 
     servable: Any = Servable()
-    servable.__call__ = tf.function(call, autograph=False)
+    servable.inference = inference  # the signatures', too: it is traced once
+    servable.__call__ = call
     weights = model.named_variables()
     for name, variable in weights.items():
         setattr(servable, name, variable.value)
@@ -175,6 +183,7 @@ def _servable(model: ImageClassifier, labels: Labels, scratch: Path) -> Any:
         path.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8", newline="\n")
         servable.labels = tf.saved_model.Asset(str(path))
     with _as_when_saving():
+        inference.get_concrete_function(_images(model))
         for training in (False, True):
             servable.__call__.get_concrete_function(_images(model), training=training)
     return servable
@@ -192,10 +201,12 @@ def _as_when_saving() -> Any:
     return save_context.save_context(tf.saved_model.SaveOptions())
 
 
-def _signatures(model: ImageClassifier, servable: Any) -> dict[str, Any]:
-    names = [name for name in model.stages if name.split("_")[0] in ("covariance", "representation")]
-    stages = FeatureExtractor(model, names)
+def _summaries(model: ImageClassifier) -> list[str]:
+    """The stages that the signature `features` gives."""
+    return [name for name in model.stages if name.split("_")[0] in ("covariance", "representation")]
 
+
+def _signatures(model: ImageClassifier, servable: Any) -> dict[str, Any]:
     def answers(output: tf.Tensor) -> dict[str, tf.Tensor]:
         if model.classifier is None:
             return {"representation": output}
@@ -206,15 +217,16 @@ def _signatures(model: ImageClassifier, servable: Any) -> dict[str, Any]:
 
     @tf.function(autograph=False, input_signature=[_images(model)])
     def serving_default(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answers(servable.__call__(images, training=False))
+        return answers(servable.inference(images)[model.stages[-1]])
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, "encoded")])
     def from_bytes(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answers(servable.__call__(preprocess_encoded(encoded, model.input_specification), training=False))
+        return answers(servable.inference(preprocess_encoded(encoded, model.input_specification))[model.stages[-1]])
 
     @tf.function(autograph=False, input_signature=[_images(model)])
     def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return stages(images, training=False)
+        computed = servable.inference(images)
+        return {name: computed[name] for name in _summaries(model)}
 
     return {"serving_default": serving_default, "from_bytes": from_bytes, "features": features}
 
