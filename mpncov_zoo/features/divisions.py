@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
@@ -28,6 +28,8 @@ class Divided:
         class_names: in the order of the labels' numbers.
         train: the share of each class to learn from; None for the data set's own splits.
         divisions: for each split the positions of the images to learn from, and of those to measure on.
+        learned: the positions of the images that a classifier to keep learns from: all, or those of the data set's own
+            split.
     """
 
     parts: Sequence[Files | Images]
@@ -35,11 +37,14 @@ class Divided:
     class_names: tuple[str, ...]
     train: float | None
     divisions: Sequence[tuple[np.ndarray, np.ndarray]]
+    learned: np.ndarray
 
-    @property
-    def learned(self) -> np.ndarray:
-        """The positions of the images that a classifier to keep learns from: all, or those of the data set's split."""
-        return np.arange(len(self.parts[0]))
+    def in_rows(self, rows: np.ndarray) -> Divided:
+        """The same where each image has another position, the one in `rows`."""
+        labels = np.empty_like(self.labels)
+        labels[rows] = self.labels
+        divisions = [(rows[training], rows[test]) for training, test in self.divisions]
+        return replace(self, labels=labels, divisions=divisions, learned=rows[self.learned])
 
 
 def divided(dataset: str, data: str | PathLike[str], *, train: float | None, splits: int, seed: int) -> Divided:
@@ -82,7 +87,7 @@ def divided(dataset: str, data: str | PathLike[str], *, train: float | None, spl
                 f"{data}: the class {class_names[counts.argmin()]!r} would have {counts.min()} of its images to learn "
                 "from, and a probe needs 2: add images, remove the class, or take a larger share, --train."
             )
-    return Divided(parts, labels, class_names, train, divisions)
+    return Divided(parts, labels, class_names, train, divisions, np.arange(len(parts[0])))
 
 
 def _images(dataset: str, data: str | PathLike[str], split: str) -> Files | Images:

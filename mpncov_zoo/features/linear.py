@@ -57,14 +57,14 @@ class Coordinates:
     test: np.ndarray
     factor: np.ndarray | None
 
-    def in_features(self, found: Linear, features: np.ndarray) -> Linear:
-        """A classifier on coordinates as the same one on features; `features` are the training images'."""
+    def in_features(self, found: Linear, features: np.ndarray, training: np.ndarray) -> Linear:
+        """A classifier on coordinates as the same one on features; `training` are the rows of the training images."""
         if self.factor is None:
             return found
         from scipy.linalg import solve_triangular
 
         dual = solve_triangular(self.factor, found.weights, lower=True, trans=1)
-        return replace(found, weights=sum(_rows(features, at).T @ dual[at] for at in _blocks(len(features))))
+        return replace(found, weights=sum(_rows(features, training[at]).T @ dual[at] for at in _blocks(len(training))))
 
 
 def products(features: np.ndarray) -> np.ndarray | None:
@@ -193,5 +193,5 @@ def _blocks(count: int) -> list[slice]:
     return [slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
 
 
-def _rows(features: np.ndarray, at: slice) -> np.ndarray:
+def _rows(features: np.ndarray, at: slice | np.ndarray) -> np.ndarray:
     return features[at].astype(np.float32)

@@ -104,7 +104,10 @@ def probe(
         if target.exists():
             raise InputError(f"{target} exists already: give another output or tag.")
     started = time.perf_counter()
-    features = stored_features(network, images.parts, cache_dir=cache_dir, batch_size=batch_size, progress=progress)
+    features, rows = stored_features(
+        network, images.parts, cache_dir=cache_dir, batch_size=batch_size, progress=progress
+    )
+    images = images.in_rows(rows)
     computed = time.perf_counter()
     gram = products(features)
     found = [_measure(features, gram, images, division, balanced, seed) for division in images.divisions]
@@ -229,7 +232,7 @@ def _learn(
     learned, classes = images.learned, len(images.class_names)
     place = coordinates(features, gram, learned, learned[:0])
     machine = fit(place.training, images.labels[learned], classes, balanced=balanced, seed=seed)
-    machine = place.in_features(machine, features[: len(learned)])
+    machine = place.in_features(machine, features, learned)
     classifier = network.classifier
     assert classifier is not None
     kernel, bias = classifier.get_layer("logits").weights

@@ -1,4 +1,4 @@
-"""Features of a data set that were computed before, found again by the content of the images and of the network."""
+"""Features of images that were computed before, found again by the content of the images and of the network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
@@ -35,34 +35,36 @@ def stored_features(
     cache_dir: str | PathLike[str] | None = None,
     batch_size: int = 32,
     progress: bool = False,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """The representation of every image, computed or taken from the cache.
+
+    The same images are found again in another order, and under other names.
 
     Args:
         network: its weights, architecture and preprocessing are part of what the features are found by.
-        images: splits, one after the other; the content of every image is another part.
+        images: splits, one after the other; the contents of all of them are another part.
         cache_dir: as `mpncov_zoo.load` takes it.
         batch_size: images at once.
         progress: show a bar on standard error.
 
     Returns:
-        float16 (images, features), on disk: rows are read when they are needed.
+        float16 (images, features), on disk: rows are read when they are needed; and for each image its row.
 
     Raises:
         InputError: an image cannot be read; the cache cannot be written.
     """
-    digest = hashlib.sha256(_identity(network))
-    for split in images:
-        for index in range(len(split)):
-            digest.update(hashlib.sha256(split.encoded(index)).digest())
-    path = Path(cache_root(cache_dir)) / FEATURES / f"{digest.hexdigest()}.npy"
+    every = [(split, index) for split in images for index in range(len(split))]
+    digests = [hashlib.sha256(split.encoded(index)).digest() for split, index in every]
+    order = sorted(range(len(every)), key=digests.__getitem__)
+    found_by = hashlib.sha256(_identity(network) + b"".join(digests[number] for number in order))
+    path = Path(cache_root(cache_dir)) / FEATURES / f"{found_by.hexdigest()}.npy"
     if path.is_file():
         logger.info("the features are in the cache: %s", path)
         with suppress(OSError):  # of a cache that cannot be written
             os.utime(path)  # `mpncov-zoo cache gc` removes what has not been used for long
     else:
-        _write(path, network, images, batch_size, progress)
-    return np.load(path, mmap_mode="r")
+        _write(path, network, [every[number] for number in order], batch_size, progress)
+    return np.load(path, mmap_mode="r"), np.argsort(order)
 
 
 def _identity(network: ImageClassifier) -> bytes:
@@ -85,31 +87,24 @@ def weights_digest(network: ImageClassifier, stages: Sequence[str] = ()) -> str:
 
 
 def _write(
-    path: Path, network: ImageClassifier, images: Sequence[Files | Images], batch_size: int, progress: bool
+    path: Path, network: ImageClassifier, images: Sequence[tuple[Files | Images, int]], batch_size: int, progress: bool
 ) -> None:
     from mpncov_zoo.classifier import FeatureExtractor
 
-    count, dimension = sum(map(len, images)), network.representation.output_shape[1]
+    count, dimension = len(images), network.representation.output_shape[1]
     extract = Extract(FeatureExtractor(network, ["representation"]))
     with complete(path) as partial, progress_bar(count, "image", show=progress) as bar:
         rows = np.lib.format.open_memmap(partial, "w+", np.float16, (count, dimension))
-        first = 0
-        for encoded, names in _batches(images, batch_size):
-            found = extract.rows(encoded, names)
+        for first in range(0, count, batch_size):
+            batch = images[first : first + batch_size]
+            encoded = [split.encoded(index) for split, index in batch]
+            found = extract.rows(encoded, [split.name(index) for split, index in batch])
             if found.unreadable:
                 raise found.unreadable[0]
             block = found.features["representation"].astype(np.float16)
             if not np.isfinite(block).all():
                 raise InputError(f"{network.name}: its features are beyond what 16 bits hold: normalise them.")
-            rows[first : first + len(names)] = block
-            first += len(names)
-            bar.update(len(names))
+            rows[first : first + len(batch)] = block
+            bar.update(len(batch))
         rows.flush()
         del rows
-
-
-def _batches(images: Sequence[Files | Images], batch_size: int) -> Iterator[tuple[list[bytes], list[str]]]:
-    for split in images:
-        for first in range(0, len(split), batch_size):
-            indices = range(first, min(first + batch_size, len(split)))
-            yield [split.encoded(index) for index in indices], [split.name(index) for index in indices]

@@ -38,7 +38,7 @@ def test_coordinates_make_the_classifier_of_the_features(count: int, monkeypatch
     place = coordinates(x, products(x), training, test)
     assert place.training.shape == (45, 45)
     machine = fit(place.training, labels[training], count)
-    given = place.in_features(machine, x[training])
+    given = place.in_features(machine, x, training)
     logits = given.logits(x[test].astype(np.float64))
     np.testing.assert_allclose(machine.logits(place.test), logits, atol=2e-3 * np.abs(logits).max())
     exact = LinearSVC(C=1.0, random_state=0).fit(x[training].astype(np.float64), labels[training])

@@ -1,6 +1,7 @@
 """A probe from images to a classifier: what it measures, writes, finds in the cache, and refuses."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import mpncov_zoo
 from mpncov_zoo.description import parse_description
 from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.features import ProbeReport, linear, probe, probing, stored
+from mpncov_zoo.features.divisions import Divided, divided
 from mpncov_zoo.training.datasets import Shares, divide, read_dataset
 from tests.command_line import Capture, assert_refused, run
 
@@ -96,13 +98,12 @@ def test_the_splits_are_those_of_division(
     made: ProbeReport, photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`train` with `split.test=0.5 split.seed=1` keeps the same images apart as the second split of a probe."""
-    seen: list[tuple[np.ndarray, np.ndarray]] = []
-    measure = probing._measure
-    monkeypatch.setattr(probing, "_measure", lambda *args: seen.append(args[3]) or measure(*args))
+    seen: list[Divided] = []
+    monkeypatch.setattr(probing, "divided", lambda *args, **how: seen.append(divided(*args, **how)) or seen[0])
     probe(NAME, photos, cache_dir=cache, stages=["stage2", "stage3"], pool="mpncov", train=0.5, splits=2)
     images = read_dataset("folders", photos, "train")
     parts = divide(images, Shares(test=0.5, seed=1))
-    training, test = seen[1]
+    training, test = seen[0].divisions[1]
     assert [images.name(index) for index in test] == [parts["test"].name(index) for index in range(len(parts["test"]))]
     assert not {*training} & {*test} and len(training) + len(test) == 36
 
@@ -120,7 +121,14 @@ def test_a_second_probe_computes_no_features(
     for change in ({"stages": ["stage3"]}, {"pool": "gap"}, {"size": 32}):  # what else decides on the features
         with pytest.raises((AssertionError, InputError)):
             probe(NAME, photos, **{**options, **change})
-    other = write_textures(tmp_path, 12)
+    elsewhere = tmp_path / "elsewhere"  # the same images in another order, under other names
+    for number, path in enumerate(sorted(photos.glob("*/*.png"), reverse=True)):
+        copy = elsewhere / ("train" if number % 3 else "test") / path.parent.name / f"{number:02}.png"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    found = probe(NAME, elsewhere, **{**options, "train": None})
+    assert found.images == made.images and found.top1.mean > 0.8
+    other = write_textures(tmp_path / "other", 12)
     (other / "dots" / "00.png").write_bytes((other / "rows" / "00.png").read_bytes())
     with pytest.raises(AssertionError, match="computed again"):
         probe(NAME, other, **options)
