@@ -64,7 +64,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _processes_find_less() -> None:
     """Python, where a test starts it, imports what it needs; see spare/sitecustomize.py."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(SPARE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    os.environ[SPARED] = "jax pandas sklearn"
+    os.environ[SPARED] = "jax sklearn"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SPARED
 from tests.demo.browser import require_gradio
 
 
@@ -21,7 +20,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, subpro
     folder = tmp_path_factory.mktemp("uploads")
     command = [sys.executable, "-m", "mpncov_zoo", "demo", "--port", "0"]
     environment = {**os.environ, "TMPDIR": str(folder), "HTTP_PROXY": "http://127.0.0.1:9"}  # which must not matter
-    environment.pop(SPARED)
     heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which what a script starts with & ignores
     with (
         (folder / "log").open("w+") as log,

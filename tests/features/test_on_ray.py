@@ -19,7 +19,6 @@ from mpncov_zoo.errors import InputError
 from mpncov_zoo.features import extract, on_ray
 from mpncov_zoo.features.on_ray import share
 from tests.command_line import Capture, assert_refused, run
-from tests.conftest import SPARED
 from tests.parquet import rows_of
 
 NAME = "mpncov_cifar_resnet20"
@@ -27,14 +26,6 @@ SAMPLE = Path(__file__).parents[2] / "examples" / "fashion_mnist_sample.npz"
 COUNT = 800
 TWO = ("00000.png", "broken.png")
 HOW: dict[str, Any] = {"engine": "ray", "workers": 2, "rows_per_file": 10}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _pandas() -> Iterator[None]:
-    """Ray's processes import it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(SPARED, "jax sklearn")
-        yield
 
 
 @pytest.fixture(scope="module")
