@@ -3,11 +3,13 @@
 import json
 import math
 import zlib
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 GOLDEN = Path(__file__).parent / "golden"
+LARGE = 10**7  # numbers
 UNUSED = ".num_batches_tracked"  # counts training steps
 
 
@@ -48,10 +50,19 @@ def seeded_tensor(name: str, shape: tuple[int, ...], *, by_fan_in: bool = False)
     return tensor.astype(np.float32)
 
 
+@lru_cache(maxsize=2)
+def _kept(name: str, shape: tuple[int, ...], *, by_fan_in: bool) -> np.ndarray:
+    """A large tensor, which networks have in common: those of the VGGs are made of it for the most part."""
+    return seeded_tensor(name, shape, by_fan_in=by_fan_in)
+
+
 def seeded_state_dict(net: str) -> dict[str, np.ndarray]:
     """Upstream's state_dict, in order."""
     by_fan_in = not net.startswith("mpncov")
-    return {name: seeded_tensor(name, shape, by_fan_in=by_fan_in) for name, shape in seeded_shapes(net).items()}
+    return {
+        name: (_kept if math.prod(shape) > LARGE else seeded_tensor)(name, shape, by_fan_in=by_fan_in)
+        for name, shape in seeded_shapes(net).items()
+    }
 
 
 def seeded_images(net: str, shape: tuple[int, ...]) -> np.ndarray:
