@@ -77,7 +77,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _garbage() -> Iterator[None]:
-    """The graphs of a file, which hold on to one another, are gone before the next one begins; not one by one before."""
+    """The graphs of a file, which hold on to one another, are gone before the next one begins, and not one by one."""
     with pytest.MonkeyPatch.context() as patch:
         if writer := sys.modules.get("mpncov_zoo.artifact.writer"):
             patch.setattr(writer, "gc", SimpleNamespace(collect=int))
