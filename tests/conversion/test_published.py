@@ -3,13 +3,13 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import mpncov_zoo
+from conversion.maps import TRANSFORMS
 from conversion.maps.upstream_tensorflow import VARIABLES
 from conversion.preparation import prepare
 from conversion.writers.pytorch import write_pth
@@ -17,6 +17,7 @@ from conversion.writers.safetensors import write_safetensors
 from mpncov_zoo.classifier import ImageClassifier
 from tests import networks, published
 from tests.command_line import Capture, run
+from tests.conversion.checkpoints import family
 
 BOUND = 3 * 1.4e-5  # the published code's own float32 error on the logits, three times
 SEED_BOUND = 1e-5  # the TensorFlow code's goldens are float32, as we are; 3e-6 was seen
@@ -76,36 +77,30 @@ def test_the_command_makes_an_artifact_that_computes_the_same(capsys: Capture, t
         assert_golden_logits(network, net, shape)
 
 
-@lru_cache(maxsize=1)
-def seeded_tf_params(net: str) -> list[np.ndarray]:
-    """Of the last network: those of VGG are made once for its two files."""
-    return published.seeded_tf_params(net)
-
-
 @pytest.mark.parametrize(
-    ("net", "model"),
-    [
-        ("mpncovresnet50", "mpncov_resnet50"),
-        ("mpncovresnet101", "mpncov_resnet101"),
-        ("mpncovvgg16bn", "mpncov_vgg16_bn"),
-    ],
+    ("net", "model"), [("mpncovresnet50", "mpncov_resnet50"), ("mpncovresnet101", "mpncov_resnet101")]
 )
 def test_upstream_tensorflow_mat(tmp_path: Path, net: str, model: str) -> None:
     io = pytest.importorskip("scipy.io", reason="needs scipy")
-    params = seeded_tf_params(net)
+    params = published.seeded_tf_params(net)
     cells = np.empty((1, len(params)), object)
     cells[0, :] = params
     io.savemat(tmp_path / "net.mat", {"params": cells})
     assert_seed_logits(placed(tmp_path / "net.mat", model), net)
 
 
-def test_upstream_tensorflow_h5(tmp_path: Path) -> None:
-    """In Keras' layout: a group a layer, here with all its statistics after its parameters, as a nested model has."""
+def test_upstream_tensorflow_vgg(tmp_path: Path) -> None:
+    """Its `.h5` computes the golden logits, and its `.mat` would put the same arrays into the same variables.
+
+    The `.h5` is in Keras' layout: a group a layer, here with all its statistics after its parameters, as a nested model
+    has.
+    """
     h5py = pytest.importorskip("h5py", reason="needs h5py")
-    net = "mpncovvgg16bn"
+    net, model = "mpncovvgg16bn", "mpncov_vgg16_bn"
+    params = published.seeded_tf_params(net)
     order = json.loads((published.GOLDEN / f"seed_tf_{net}.order.json").read_text())
     named = [(role, tensor if len(shape) > 1 else tensor[0]) for (role, shape), tensor in zip(
-        order, seeded_tf_params(net), strict=True
+        order, params, strict=True
     )]  # fmt: skip
     statistics = VARIABLES["bn"][2:]
     ordered = sorted(enumerate(named), key=lambda item: item[1][0] in statistics)
@@ -116,7 +111,13 @@ def test_upstream_tensorflow_h5(tmp_path: Path) -> None:
             group.create_dataset(name, data=tensor)
         group.attrs["weight_names"] = [name.encode() for name in names]
         file.attrs["layer_names"] = [b"network"]
-    assert_seed_logits(placed(tmp_path / "net.h5", "mpncov_vgg16_bn"), net)
+    network = placed(tmp_path / "net.h5", model)
+    assert_seed_logits(network, net)
+    variables, of_mat = network.named_variables(), family(model, "upstream TensorFlow, .mat")
+    steps = of_mat.steps(network.architecture)
+    assert {step.target for step in steps} == variables.keys() and len(steps) == len(params)
+    for step, tensor in zip(steps, params, strict=True):
+        np.testing.assert_array_equal(variables[step.target].numpy(), TRANSFORMS[step.transform](tensor), step.source)
 
 
 def assert_seed_logits(network: ImageClassifier, net: str) -> None:

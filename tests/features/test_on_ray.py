@@ -23,7 +23,7 @@ from tests.parquet import rows_of
 
 NAME = "mpncov_cifar_resnet20"
 SAMPLE = Path(__file__).parents[2] / "examples" / "fashion_mnist_sample.npz"
-COUNT = 800
+COUNT = 400
 TWO = ("00000.png", "broken.png")
 HOW: dict[str, Any] = {"engine": "ray", "workers": 2, "rows_per_file": 10}
 
@@ -90,7 +90,7 @@ def test_the_driver_a_worker_and_a_node_are_killed(
     wait_for(output, before + 8, thread.is_alive)
     commands = {each: " ".join(each.info["cmdline"] or []) for each in psutil.process_iter(["cmdline"])}
     next(process for process, command in commands.items() if "MapWorker" in command).kill()
-    wait_for(output, before + 24, thread.is_alive)
+    wait_for(output, before + 20, thread.is_alive)
     cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
     thread.join()
     assert (reports[0].images, reports[0].unreadable) == (COUNT, 1) and 0 < reports[0].added < COUNT
