@@ -2,11 +2,9 @@
 
 import gc
 import os
-import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads wait for one another, and tests run side by side
 
 SPARE = Path(__file__).parent / "spare"
-SPARED = "MPNCOV_ZOO_TESTS_SPARE"  # names of modules
+SPARE_VARIABLE = "MPNCOV_ZOO_TESTS_SPARE"  # which sitecustomize.py there reads
 
 TINY_RECIPE = [
     "epochs=2",
@@ -64,9 +62,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _processes_find_less() -> None:
-    """Python, where a test starts it, imports what it needs; see spare/sitecustomize.py."""
+    """Python, where a test starts it, does not find two libraries that hardly any test needs."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(SPARE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    os.environ[SPARED] = "jax sklearn"
+    os.environ[SPARE_VARIABLE] = "jax sklearn"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -77,11 +75,8 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _garbage() -> Iterator[None]:
-    """The graphs of a file, which hold on to one another, are gone before the next one begins, and not one by one."""
-    with pytest.MonkeyPatch.context() as patch:
-        if writer := sys.modules.get("mpncov_zoo.artifact.writer"):
-            patch.setattr(writer, "gc", SimpleNamespace(collect=int))
-        yield
+    """The graphs of a file, which hold on to one another, are gone before the next one begins."""
+    yield
     gc.collect()
     gc.freeze()
 

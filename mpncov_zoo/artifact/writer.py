@@ -135,19 +135,48 @@ def _check_writable(model: ImageClassifier, labels: Labels, target: Path) -> Non
 
 def _write_saved_model(model: ImageClassifier, labels: Labels, directory: Path) -> None:
     _trace_and_save(model, labels, directory)
-    gc.collect()  # the graphs, which hold on to one another, before weights are read back
+    _forget_graphs()
     require_written(model, directory)
+
+
+def _forget_graphs() -> None:
+    """Before weights are read back: graphs hold on to one another, and to memory."""
+    gc.collect()
 
 
 def _trace_and_save(model: ImageClassifier, labels: Labels, directory: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch, model.keeping_flags():
         model.freeze(None)  # a frozen layer would be traced as one; an artifact is the network, whatever was trained
-        servable = _servable(model, labels, Path(scratch))
-        signatures = _signatures(model, servable)
+        inference = _inference(model)
+        servable = _servable(model, inference, labels, Path(scratch))
+        signatures = _signatures(model, inference)
         tf.saved_model.save(servable, str(directory), signatures=signatures)
 
 
-def _servable(model: ImageClassifier, labels: Labels, scratch: Path) -> Any:
+def _inference(model: ImageClassifier) -> Any:
+    """The stages that the signatures give, of images: traced once, for all of them and for the network's own call."""
+    stages = FeatureExtractor(model, list(dict.fromkeys([*_summaries(model), _output(model)])))
+
+    @tf.function(autograph=False)
+    def inference(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return stages(images, training=False)
+
+    with _as_when_saving():
+        inference.get_concrete_function(_images(model))
+    return inference
+
+
+def _summaries(model: ImageClassifier) -> list[str]:
+    """The stages that the signature `features` gives."""
+    return [name for name in model.stages if name.split("_")[0] in ("covariance", "representation")]
+
+
+def _output(model: ImageClassifier) -> str:
+    """The stage that the network returns."""
+    return model.stages[-1]
+
+
+def _servable(model: ImageClassifier, inference: Any, labels: Labels, scratch: Path) -> Any:
     """TensorFlow Hub's reusable SavedModel: callable, with its variables; each is owned once, under its stable name."""
 
     class Servable(tf.Module):
@@ -156,18 +185,11 @@ def _servable(model: ImageClassifier, labels: Labels, scratch: Path) -> Any:
         regularization_losses: Any = ()
         labels: Any = None
 
-    stages = FeatureExtractor(model, [*_summaries(model), model.stages[-1]])
-
-    @tf.function(autograph=False)
-    def inference(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return stages(images, training=False)
-
     @tf.function(autograph=False)
     def call(images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return model(images, training=True) if training else inference(images)[model.stages[-1]]
+        return model(images, training=True) if training else inference(images)[_output(model)]
 
     servable: Any = Servable()
-    servable.inference = inference  # the signatures', too: it is traced once
     servable.__call__ = call
     weights = model.named_variables()
     for name, variable in weights.items():
@@ -183,7 +205,6 @@ def _servable(model: ImageClassifier, labels: Labels, scratch: Path) -> Any:
         path.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8", newline="\n")
         servable.labels = tf.saved_model.Asset(str(path))
     with _as_when_saving():
-        inference.get_concrete_function(_images(model))
         for training in (False, True):
             servable.__call__.get_concrete_function(_images(model), training=training)
     return servable
@@ -201,12 +222,7 @@ def _as_when_saving() -> Any:
     return save_context.save_context(tf.saved_model.SaveOptions())
 
 
-def _summaries(model: ImageClassifier) -> list[str]:
-    """The stages that the signature `features` gives."""
-    return [name for name in model.stages if name.split("_")[0] in ("covariance", "representation")]
-
-
-def _signatures(model: ImageClassifier, servable: Any) -> dict[str, Any]:
+def _signatures(model: ImageClassifier, inference: Any) -> dict[str, Any]:
     def answers(output: tf.Tensor) -> dict[str, tf.Tensor]:
         if model.classifier is None:
             return {"representation": output}
@@ -217,15 +233,15 @@ def _signatures(model: ImageClassifier, servable: Any) -> dict[str, Any]:
 
     @tf.function(autograph=False, input_signature=[_images(model)])
     def serving_default(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answers(servable.inference(images)[model.stages[-1]])
+        return answers(inference(images)[_output(model)])
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, "encoded")])
     def from_bytes(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answers(servable.inference(preprocess_encoded(encoded, model.input_specification))[model.stages[-1]])
+        return answers(inference(preprocess_encoded(encoded, model.input_specification))[_output(model)])
 
     @tf.function(autograph=False, input_signature=[_images(model)])
     def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        computed = servable.inference(images)
+        computed = inference(images)
         return {name: computed[name] for name in _summaries(model)}
 
     return {"serving_default": serving_default, "from_bytes": from_bytes, "features": features}

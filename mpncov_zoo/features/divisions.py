@@ -40,11 +40,15 @@ class Divided:
     learned: np.ndarray
 
     def in_rows(self, rows: np.ndarray) -> Divided:
-        """The same where each image has another position, the one in `rows`."""
+        """The labels and divisions of features; of the images themselves, which are in another order, none are left.
+
+        Args:
+            rows: int64 (images,), of each image its row among the features.
+        """
         labels = np.empty_like(self.labels)
         labels[rows] = self.labels
         divisions = [(rows[training], rows[test]) for training, test in self.divisions]
-        return replace(self, labels=labels, divisions=divisions, learned=rows[self.learned])
+        return replace(self, parts=(), labels=labels, divisions=divisions, learned=rows[self.learned])
 
 
 def divided(dataset: str, data: str | PathLike[str], *, train: float | None, splits: int, seed: int) -> Divided:

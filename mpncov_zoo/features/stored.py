@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from mpncov_zoo.classifier import ImageClassifier
     from mpncov_zoo.training.datasets import Files, Images
 
-FORMAT = 2  # to be raised when images are read in another way, or features written: float16 (images, features)
+# To be raised when images are read in another way, or features written: float16 (images, features), in the order of the
+# images' digests.
+FORMAT = 2
 logger = logging.getLogger(__name__)
 
 
@@ -48,7 +50,8 @@ def stored_features(
         progress: show a bar on standard error.
 
     Returns:
-        float16 (images, features), on disk: rows are read when they are needed; and for each image its row.
+        float16 (images, features), on disk: rows are read when they are needed; and int64 (images,), of each image its
+        row there.
 
     Raises:
         InputError: an image cannot be read; the cache cannot be written.

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import accelerator, accelerator_sides
 from tests import published
-from tests.conftest import SPARED
+from tests.conftest import SPARE_VARIABLE
 from tests.test_backends import QUICK_COMPILATION
 
 SIDES = [side for side in ("jax", "torch") if find_spec(side)]
@@ -25,7 +25,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("accelerator") / "rehearsal.json"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLA_FLAGS", QUICK_COMPILATION)
-        patch.setenv(SPARED, "sklearn")
+        patch.setenv(SPARE_VARIABLE, "sklearn")
         accelerator.main(["--rehearse", "--budget", "600", "--output", str(path)])
     assert [found.name for found in path.parent.iterdir()] == [path.name]
     return json.loads(path.read_text())

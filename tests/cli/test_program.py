@@ -13,7 +13,7 @@ import mpncov_zoo
 from mpncov_zoo import cli, quiet
 from mpncov_zoo.cli import list_models
 from tests.command_line import Capture, run
-from tests.conftest import SPARED
+from tests.conftest import SPARE_VARIABLE
 
 NAME = "mpncov_cifar_resnet20"
 COMMANDS = tuple(command.__name__.rpartition(".")[2].replace("list_models", "list") for command in cli.COMMANDS)
@@ -59,7 +59,7 @@ print("seconds", time.process_time())
 
 
 def test_a_normal_predict_is_silent_and_imports_no_more_than_it_needs(artifact_hub: Path, found: list[str]) -> None:
-    environment = {key: value for key, value in os.environ.items() if key not in (quiet.LOG_LEVEL, SPARED)}
+    environment = {key: value for key, value in os.environ.items() if key not in (quiet.LOG_LEVEL, SPARE_VARIABLE)}
     code = """
 import sys
 from mpncov_zoo import cli, quiet

@@ -13,7 +13,6 @@ import mpncov_zoo
 from mpncov_zoo.description import parse_description
 from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.features import ProbeReport, linear, probe, probing, stored
-from mpncov_zoo.features.divisions import Divided, divided
 from mpncov_zoo.training.datasets import Shares, divide, read_dataset
 from tests.command_line import Capture, assert_refused, run
 
@@ -94,16 +93,31 @@ def test_the_artifact_predicts_as_the_classifier_did(made: ProbeReport, photos: 
     assert description.provenance["report"]["seed"] == 0 and "--stage stage2 stage3" in description.metrics[0].command
 
 
+def seen(patch: pytest.MonkeyPatch, name: str) -> list[tuple[tuple[Any, ...], Any]]:
+    """Arguments and results of a function of the probe, as it is called from now on."""
+    calls, function = [], getattr(probing, name)
+
+    def noting(*arguments: Any, **named: Any) -> Any:
+        result = function(*arguments, **named)
+        calls.append((arguments, result))
+        return result
+
+    patch.setattr(probing, name, noting)
+    return calls
+
+
 def test_the_splits_are_those_of_division(
     made: ProbeReport, photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`train` with `split.test=0.5 split.seed=1` keeps the same images apart as the second split of a probe."""
-    seen: list[Divided] = []
-    monkeypatch.setattr(probing, "divided", lambda *args, **how: seen.append(divided(*args, **how)) or seen[0])
+    measured, kept = seen(monkeypatch, "_measure"), seen(monkeypatch, "stored_features")
     probe(NAME, photos, cache_dir=cache, stages=["stage2", "stage3"], pool="mpncov", train=0.5, splits=2)
     images = read_dataset("folders", photos, "train")
     parts = divide(images, Shares(test=0.5, seed=1))
-    training, test = seen[0].divisions[1]
+    (*_, of_rows, division, _, _), _ = measured[1]
+    image_of = np.argsort(kept[0][1][1])  # a row -> the image whose features are there
+    assert (image_of != np.arange(36)).any() and (of_rows.labels == images.labels[image_of]).all()
+    training, test = (image_of[part] for part in division)
     assert [images.name(index) for index in test] == [parts["test"].name(index) for index in range(len(parts["test"]))]
     assert not {*training} & {*test} and len(training) + len(test) == 36
 
@@ -134,12 +148,24 @@ def test_a_second_probe_computes_no_features(
         probe(NAME, other, **options)
 
 
-def test_a_split_of_its_own_is_measured_on(photos: Path, cache: Path, tmp_path: Path) -> None:
-    (tmp_path / "train").symlink_to(photos)
-    write_textures(tmp_path / "test", 4)
-    found = probe(NAME, tmp_path, cache_dir=cache, stages=["stage3"], pool="gap")
+def test_a_split_of_its_own_is_measured_on(
+    photos: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The classifier that is kept has learned from the others."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "train").symlink_to(photos)
+    write_textures(data / "test", 4)
+    learned, kept = seen(monkeypatch, "_learn"), seen(monkeypatch, "stored_features")
+    found = probe(NAME, data, cache_dir=cache, stages=["stage3"], pool="gap", output=tmp_path / "classifiers")
     assert found.train is None and found.images == 36 + 12 and len(found.top1.splits) == 1 and found.top1.std == 0
-    assert probe(NAME, tmp_path, cache_dir=cache, stages=["stage3"], pool="gap", train=0.5).images == 36 + 12
+    (_, features, _, of_rows, *_), _ = learned[0]
+    first = read_dataset("folders", data, "train")
+    model = mpncov_zoo.feature_extractor(mpncov_zoo.load(found.artifact), ["representation"])
+    x = model.preprocess([first.root / first.name(index) for index in range(36)])
+    np.testing.assert_allclose(features[of_rows.learned], model(x)["representation"], atol=1e-3)
+    assert (of_rows.labels[of_rows.learned] == first.labels).all() and len(kept[0][1][1]) == 48
+    assert probe(NAME, data, cache_dir=cache, stages=["stage3"], pool="gap", train=0.5).images == 36 + 12
 
 
 def test_a_network_and_its_own_representation(photos: Path, cache: Path) -> None:
