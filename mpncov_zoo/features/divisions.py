@@ -119,4 +119,5 @@ def _random(images: Files | Images, train: float, splits: int, seed: int) -> Ite
             parts = positions(images, Shares(test=1 - train, seed=seed + number))
             yield parts["train"], parts[OWN]
     except InputError as error:
-        raise InputError(f"{str(error).partition(':')[0]}: take a larger share to learn from, --train.") from error
+        advice = "add images, remove the class, or take a larger share to learn from, --train"
+        raise InputError(f"{str(error).partition(':')[0]}: {advice}.") from error
