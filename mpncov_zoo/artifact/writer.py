@@ -135,13 +135,8 @@ def _check_writable(model: ImageClassifier, labels: Labels, target: Path) -> Non
 
 def _write_saved_model(model: ImageClassifier, labels: Labels, directory: Path) -> None:
     _trace_and_save(model, labels, directory)
-    _forget_graphs()
+    gc.collect()  # the graphs, which hold on to one another, before weights are read back
     require_written(model, directory)
-
-
-def _forget_graphs() -> None:
-    """Before weights are read back: graphs hold on to one another, and to memory."""
-    gc.collect()
 
 
 def _trace_and_save(model: ImageClassifier, labels: Labels, directory: Path) -> None:

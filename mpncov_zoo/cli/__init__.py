@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: by argparse: 0 after --help and --version, 2 after wrong arguments.
     """
-    whole = arguments is None
+    alone = arguments is None  # in this process
     if arguments is None:
         arguments = sys.argv[1:]
         spare_imports()
@@ -84,9 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             code = args.run(args)
             sys.stdout.flush()
-            if whole and "ray" in sys.modules:
+            if alone and "ray" in sys.modules:  # with it Python was once seen to abort at its end, when all was done
                 sys.stderr.flush()
-                os._exit(code)  # with Ray's threads, Python was seen to abort at its end when all was done
+                os._exit(code)
             return code
         except (IntegrityError, ParityError) as error:
             return _fail(error, NO)

@@ -25,7 +25,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("accelerator") / "rehearsal.json"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLA_FLAGS", QUICK_COMPILATION)
-        patch.setenv(SPARE_VARIABLE, "sklearn")
+        patch.setenv(SPARE_VARIABLE, "sklearn")  # a side chooses its backend itself, JAX among them
         accelerator.main(["--rehearse", "--budget", "600", "--output", str(path)])
     assert [found.name for found in path.parent.iterdir()] == [path.name]
     return json.loads(path.read_text())
