@@ -18,6 +18,7 @@ ImageSource = (
     Any  # str | PathLike | bytes | PIL image | uint8 array: checked by read_image, which names what is allowed
 )
 
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 EXIF_ORIENTATION = 0x0112
 _PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.features.reading import IMAGE_SUFFIXES
 from mpncov_zoo.features.reading import find_images as find_named_images
+from mpncov_zoo.images import IMAGE_SUFFIXES
 
 STANDARD_INPUT = "-"
 FOLDERS = (

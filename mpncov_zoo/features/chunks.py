@@ -13,9 +13,10 @@ from typing import Any
 
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.features.places import URL_MARK, WILDCARDS, Place, hidden
-from mpncov_zoo.features.reading import IMAGE_SUFFIXES, images_in
+from mpncov_zoo.features.reading import images_in
 from mpncov_zoo.features.sources import Files, Label, Records, Source, TableRows
 from mpncov_zoo.features.tables import SUFFIX, import_parquet, require_text
+from mpncov_zoo.images import IMAGE_SUFFIXES
 
 RECORDS = re.compile(r"\.tfrecords?(-\d+-of-\d+)?$")
 

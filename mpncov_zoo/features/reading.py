@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.images import IMAGE_SUFFIXES
 from mpncov_zoo.preprocessing import on_threads
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 logger = logging.getLogger(__name__)
 
 Read = Callable[[Any], np.ndarray]

@@ -11,7 +11,7 @@ from keras.optimizers import LossScaleOptimizer
 
 from mpncov_zoo.architectures import PARTS
 from mpncov_zoo.classifier import ImageClassifier
-from mpncov_zoo.errors import ZooError
+from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.training.optimization import inner
 
 Batch = tuple[Any, Any]  # images float32 (batch, height, width, channels), labels int32 (batch,)
@@ -75,8 +75,9 @@ class DivergenceGuard(keras.callbacks.Callback):
 
 
 def reason(error: tf.errors.OpError) -> str:
-    """What TensorFlow says was wrong, without the place in its graph."""
-    return error.message.partition("[[{{")[0].strip().splitlines()[-1]
+    """What TensorFlow or `read_image` says was wrong, without the place in the graph."""
+    last = error.message.partition("[[{{")[0].strip().splitlines()[-1]
+    return last.removeprefix(f"{InputError.__module__}.{InputError.__qualname__}: ")
 
 
 def broken(model: ImageClassifier, images: Any, labels: Any) -> Iterator[str]:

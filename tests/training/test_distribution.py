@@ -32,11 +32,12 @@ from mpncov_zoo.training.optimization import compile_for
 from mpncov_zoo.training.recipes import load_recipe
 from mpncov_zoo.training.runs import Run
 from mpncov_zoo.training.state import read_arrays, read_history
-from tests.conftest import TINY_RECIPE
+from tests.conftest import SPARE_VARIABLE, TINY_RECIPE
 from tests.fashion import ONE_CONVOLUTION
 
 PROGRAM = "tests.training.test_distribution"
 ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "-1", SPARE_VARIABLE: "jax pandas sklearn"}
 TIMEOUT = 300  # seconds; a process takes 10 to 20 where nothing else runs
 STEPS = 3
 HOLDOUT = 7  # images: their last batch is a partial one, and its parts are of different sizes
@@ -197,7 +198,7 @@ def run_together(commands: list[list[Any]]) -> list[tuple[int, str]]:
             process = subprocess.Popen(
                 [sys.executable, "-m", *map(str, arguments)],
                 cwd=ROOT,
-                env={**os.environ, "TF_CONFIG": json.dumps(cluster), "CUDA_VISIBLE_DEVICES": "-1"},
+                env={**os.environ, **ENVIRONMENT, "TF_CONFIG": json.dumps(cluster)},
                 stdout=subprocess.DEVNULL,
                 stderr=errors[-1],
             )

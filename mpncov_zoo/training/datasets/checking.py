@@ -1,8 +1,8 @@
 """Finds the images that cannot be decoded before a training run begins.
 
 In the middle of a run a damaged file could only stop the run, or leave a gap that moves every later batch. So each file
-is decoded once beforehand, by the decoder of the pipelines, on all cores. The result is kept on file, so that a resumed
-run sees the same images without decoding them again. Packed shards hold only images that can be decoded.
+is decoded once beforehand, as the pipelines do it, on all cores. The result is kept on file, so that a resumed run sees
+the same images without decoding them again. Packed shards hold only images that can be decoded.
 """
 
 import json
@@ -15,11 +15,9 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from mpncov_zoo.complete import complete
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.graph_images import decode_rgb
 from mpncov_zoo.images import read_image
 from mpncov_zoo.progress import progress_bar
 from mpncov_zoo.training.datasets.listings import SHOWN
@@ -30,8 +28,6 @@ logger = logging.getLogger(__name__)
 TOLERANCE = 0.001  # of the images may be corrupt,
 TOLERATED = 10  # and this many always
 _AT_ONCE = 256  # files that are handed to the threads
-
-_decode = tf.function(decode_rgb, input_signature=[tf.TensorSpec((), tf.string)])
 
 
 @dataclass(frozen=True)
@@ -46,15 +42,10 @@ class Corrupt:
 def problem(encoded: bytes) -> str | None:
     """Why the content of an image's file cannot be decoded; None where it can."""
     try:
-        _decode(tf.constant(encoded))
-        return None
-    except (tf.errors.OpError, UnicodeDecodeError):  # TensorFlow quotes bytes, which may be no text
-        pass
-    try:
         read_image(encoded)
-    except InputError as error:  # says it better than TensorFlow
+    except InputError as error:
         return str(error)
-    return "TensorFlow cannot decode it, though Pillow can: save it again as JPEG or PNG"
+    return None
 
 
 def find_corrupt(split: Split, *, progress: bool = False) -> Iterator[Corrupt]:

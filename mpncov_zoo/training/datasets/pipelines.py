@@ -2,6 +2,9 @@
 
 No more images are in memory than those of the batches under way and those of a split in memory. Images are decoded in
 parallel. Their order and augmentation depend neither on the number of threads nor on what was computed before.
+
+AutoGraph is off (`do_not_convert`): no Python `if` here depends on a tensor, and to rewrite the functions took longer
+than all else that begins an epoch.
 """
 
 from collections.abc import Callable
@@ -35,6 +38,7 @@ class Share:
 WHOLE = Share()
 
 
+@tf.autograph.experimental.do_not_convert
 def evaluation_batches(split: Split, spec: InputSpecification, batch_size: int = 250) -> tf.data.Dataset:
     """(images float32 (batch, height, width, channels), labels int32 (batch,)), in order, each once.
 
@@ -44,6 +48,7 @@ def evaluation_batches(split: Split, spec: InputSpecification, batch_size: int =
     return batches.map(lambda x, y: (tf.squeeze(x, 1), y))
 
 
+@tf.autograph.experimental.do_not_convert
 def view_batches(split: Split, spec: InputSpecification, batch_size: int, kind: Views) -> tf.data.Dataset:
     """(images float32 (batch, views, height, width, channels), labels int32 (batch,)), in order, each once.
 
@@ -61,6 +66,7 @@ def view_batches(split: Split, spec: InputSpecification, batch_size: int, kind: 
     return batches.map(lambda x, y: (normalize_tensor(x, spec), y)).prefetch(2)
 
 
+@tf.autograph.experimental.do_not_convert
 def training_batches(
     split: Split,
     spec: InputSpecification,

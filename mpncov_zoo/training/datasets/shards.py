@@ -18,10 +18,9 @@ from pydantic import Field, model_validator
 
 from mpncov_zoo.documents import FORMAT_VERSION, StrictModel, load_document
 from mpncov_zoo.errors import InputError, ZooError
-from mpncov_zoo.preprocessing import decode_image
 from mpncov_zoo.specification import InputSpecification
 from mpncov_zoo.training.datasets.listings import require_split
-from mpncov_zoo.training.datasets.splits import Split, held
+from mpncov_zoo.training.datasets.splits import Split, decoded, held
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -132,7 +131,7 @@ class Shards(Split):
         import tensorflow as tf
 
         features = {"image/encoded": tf.io.FixedLenFeature((), tf.string)}
-        return decode_image(tf.io.parse_single_example(item, features)["image/encoded"], spec)
+        return decoded(tf.io.parse_single_example(item, features)["image/encoded"], spec)
 
     def name(self, index: int) -> str:
         return f"record {self.records[index]}"

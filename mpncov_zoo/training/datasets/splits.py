@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.preprocessing import decode_image
+from mpncov_zoo.images import read_image
 from mpncov_zoo.specification import InputSpecification
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Files(Split):
         import tensorflow as tf
 
         path = tf.strings.join([_bytes(self.root), item], b"/")
-        return decode_image(tf.io.read_file(path), spec)
+        return decoded(tf.io.read_file(path), spec)
 
     def _identity(self) -> Iterator[bytes]:
         """The names and sizes of the files, since to read all files would take as long as an epoch."""
@@ -161,6 +161,26 @@ def held(values: Any) -> tf.Tensor:
 
     with tf.init_scope():
         return tf.constant(values)
+
+
+def decoded(encoded: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
+    """The pixels of an image file's content as `read_image` gives them: uint8 (height, width, spec.channels).
+
+    It decodes outside of the graph: the one of `preprocessing.decode_image` has thousands of nodes, which TensorFlow
+    looks through whenever an epoch or an evaluation begins.
+
+    Args:
+        encoded: a string scalar.
+        spec: the network's input specification.
+    """
+    import tensorflow as tf
+
+    def read(content: bytes) -> np.ndarray:
+        pixels = np.asarray(read_image(content, spec.mode))
+        return pixels.reshape(*pixels.shape[:2], spec.channels)
+
+    pixels = tf.numpy_function(read, [encoded], tf.uint8, stateful=False)
+    return tf.ensure_shape(pixels, (None, None, spec.channels))
 
 
 def _bytes(path: str | Path) -> bytes:

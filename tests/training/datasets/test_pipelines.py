@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.preprocessing import preprocess
@@ -18,6 +19,7 @@ from mpncov_zoo.training.datasets.splits import Files
 from mpncov_zoo.training.packing import pack
 from mpncov_zoo.training.recipes import Augmentation, RandomResizedCrop, load_recipe
 from tests.image_folders import specification, write_folders
+from tests.photos import encode, photo
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 ALL = Augmentation(random_resized_crop=RandomResizedCrop(), flip=True)
@@ -166,6 +168,17 @@ def test_grey_networks_see_grey(files: Files) -> None:
     spec = specification(channel_order="L", mean=(0.4,), std=(0.3,))
     (images, _), *_ = evaluation_batches(files, spec)
     np.testing.assert_array_equal(images, preprocess([files.root / path for path in files.paths], spec))
+
+
+def test_all_that_pillow_reads_is_seen(tmp_path: Path) -> None:
+    """Also what TensorFlow would decode to other colours, or not at all."""
+    kinds = [("BMP", "P"), ("GIF", "P"), ("TIFF", "CMYK"), ("JPEG", "CMYK"), ("WEBP", "RGBA"), ("PNG", "LA")]
+    names = tuple(f"{number}.{kind.lower()}" for number, (kind, _) in enumerate(kinds))
+    for name, (kind, mode) in zip(names, kinds, strict=True):
+        (tmp_path / name).write_bytes(encode(Image.fromarray(photo(40, 52)).convert(mode), kind))
+    files = Files(tmp_path, names, np.zeros(len(names), np.int32), ("ant", "bee"))
+    (images, _), *_ = evaluation_batches(files, specification())
+    np.testing.assert_array_equal(images, preprocess([tmp_path / name for name in names], specification()))
 
 
 def test_views_stand_beside_each_other(files: Files) -> None:
