@@ -1,6 +1,7 @@
 """Gradients written by hand, on every Keras backend, and what they need of symmetric matrices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from functools import cache
 from typing import Any
 
 from keras import backend, ops
@@ -8,18 +9,24 @@ from keras import backend, ops
 Backward = Callable[[Any], Any]  # from the cotangent of a function's output to that of its input
 
 
-def with_gradient(function: Callable[[Any], tuple[Any, Backward]], x: Any) -> Any:
+def with_gradient(function: Callable[..., tuple[Any, Backward]], x: Any, **options: Hashable) -> Any:
     """The first of what a function of one tensor returns, differentiated by the second.
 
     Args:
-        function: returns its value and, from the value's cotangent, that of the input; written with differentiable
-            operations, so that second derivatives exist, and reads no variables and no tensors but its argument.
+        function: one of a module. It returns its value and, from the value's cotangent, that of the input; written with
+            differentiable operations, so that second derivatives exist, and reads no tensors but its argument.
         x: an eager or traced tensor.
+        options: of the function.
     """
+    call = _differentiable(function, **options)
+    return _in_a_graph_of_its_own(call, tuple(x.shape), x.dtype)(x) if _is_in_a_graph() else call(x)
 
+
+@cache
+def _differentiable(function: Callable[..., tuple[Any, Backward]], **options: Hashable) -> Callable[[Any], Any]:
     @ops.custom_gradient
     def call(x: Any) -> tuple[Any, Callable[..., Any]]:
-        value, backward = function(x)
+        value, backward = function(x, **options)
 
         def gradient(*arguments: Any, upstream: Any = None) -> Any:
             if upstream is None:
@@ -28,22 +35,34 @@ def with_gradient(function: Callable[[Any], tuple[Any, Backward]], x: Any) -> An
             # is to be differentiated again, it is computed anew from the input.
             import torch  # pyright: ignore[reportMissingImports]
 
-            return (function(arguments[0])[1] if torch.is_grad_enabled() else backward)(upstream)
+            return (function(arguments[0], **options)[1] if torch.is_grad_enabled() else backward)(upstream)
 
         return value, gradient
 
-    return _in_a_graph_of_its_own(call, x) if backend.backend() == "tensorflow" else call(x)
+    return call
 
 
-def _in_a_graph_of_its_own(call: Callable[[Any], Any], x: Any) -> Any:
-    """What a function with a custom gradient makes of x; where a graph is traced, as a function within that graph.
+def _is_in_a_graph() -> bool:
+    if backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.executing_eagerly()
+
+
+@cache
+def _in_a_graph_of_its_own(
+    call: Callable[[Any], Any], shape: tuple[int | None, ...], dtype: Any
+) -> Callable[[Any], Any]:
+    """A function with a custom gradient as one of a graph, which all networks share.
 
     TensorFlow keeps the graph of each custom gradient for ever, and with it the variables that the graph holds, which
-    would be all weights of a network. This one holds none.
+    would be all weights of a network. This one holds none. There is one for each shape of the argument, since TensorFlow
+    would take what it has of any shape, if it has that, for every shape.
     """
     import tensorflow as tf
 
-    return call(x) if tf.executing_eagerly() else tf.function(call, autograph=False)(x)
+    return tf.function(call, autograph=False)
 
 
 def square_matrices(x: Any) -> Any:

@@ -8,7 +8,6 @@ iteration. `docs/representations.md` derives both, and measures the two points w
 - Between a zero eigenvalue and another one the published iteration gives half of the solution. We give all of it.
 """
 
-from functools import partial
 from math import comb
 from typing import Any
 
@@ -46,9 +45,9 @@ def pade_sqrt(matrix: Any, *, degree: int = DEGREE, steps: int = STEPS, gradient
     Raises:
         ValueError: not square matrices.
     """
-    root = partial(_root, degree=degree, steps=steps)
     square_matrices(matrix)
-    return with_gradient(root, matrix) if gradient == "analytic" else root(matrix)[0]
+    options = {"degree": degree, "steps": steps}
+    return with_gradient(_root, matrix, **options) if gradient == "analytic" else _root(matrix, **options)[0]
 
 
 def pade_coefficients(degree: int = DEGREE) -> tuple[list[int], list[int]]:
