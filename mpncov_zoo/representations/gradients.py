@@ -57,8 +57,8 @@ def _in_a_graph_of_its_own(
     """A function with a custom gradient as one of a graph, which all networks share.
 
     TensorFlow keeps the graph of each custom gradient for ever, and with it the variables that the graph holds, which
-    would be all weights of a network. This one holds none. There is one for each shape of the argument, since TensorFlow
-    would take what it has of any shape, if it has that, for every shape.
+    would be all weights of a network. This one holds none. There is one for each shape: TensorFlow would take the one
+    for any shape, if there were one, for all of them.
     """
     import tensorflow as tf
 
