@@ -18,6 +18,7 @@ ImageSource = (
     Any  # str | PathLike | bytes | PIL image | uint8 array: checked by read_image, which names what is allowed
 )
 
+# by which files in folders are taken for images, in capitals, too
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 EXIF_ORIENTATION = 0x0112
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -73,6 +74,11 @@ def read_image(source: ImageSource, channel_order: ChannelOrder = "RGB") -> Imag
     inverted = image.format == "JPEG" and "adobe" not in image.info
     converted = _convert(_upright(image), channel_order, inverted=inverted)
     return converted.copy() if converted is source else converted
+
+
+def has_image_suffix(name: str) -> bool:
+    """Is a file of this name taken for an image?"""
+    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def count_pixels(source: ImageSource) -> int:

@@ -4,7 +4,8 @@ An image is resized, cropped from the centre and normalised. Resizing is Pillow'
 network saw it: width first, rounded to whole levels, then height, rounded again. Pillow itself chooses the order by
 shape since version 13; here it is always the same, so results don't depend on the version of Pillow.
 
-The graph's arithmetic is Pillow's own, in fixed point, so its pixels are equal, not close. What remains different:
+The graph's arithmetic is Pillow's own, in fixed point, so its pixels are equal, not close. Artifacts that take encoded
+images decode and resize in the graph; training and evaluation decode with Pillow. What remains different:
 - formats: the graph decodes JPEG, PNG, WebP and the first frame of a GIF, Pillow many more;
 - damage: beside the pixels, in a comment or in a frame after the first, one of the two may see what the other does not;
 - errors: a graph raises TensorFlow's errors, and refuses no elongated image.

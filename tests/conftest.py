@@ -69,11 +69,8 @@ def _processes_find_less() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Whatever the tests fetch or convert, the user's own cache is left alone; workers side by side share theirs."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    os.environ["MPNCOV_ZOO_CACHE"] = str(folder / "cache")
+    """Whatever the tests fetch or convert, the user's own cache is left alone."""
+    os.environ["MPNCOV_ZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module", autouse=True)

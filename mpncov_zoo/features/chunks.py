@@ -8,7 +8,6 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mpncov_zoo.errors import InputError
@@ -16,7 +15,7 @@ from mpncov_zoo.features.places import URL_MARK, WILDCARDS, Place, hidden
 from mpncov_zoo.features.reading import images_in
 from mpncov_zoo.features.sources import Files, Label, Records, Source, TableRows
 from mpncov_zoo.features.tables import SUFFIX, import_parquet, require_text
-from mpncov_zoo.images import IMAGE_SUFFIXES
+from mpncov_zoo.images import IMAGE_SUFFIXES, has_image_suffix
 
 RECORDS = re.compile(r"\.tfrecords?(-\d+-of-\d+)?$")
 
@@ -122,13 +121,13 @@ def _expanded(given: str) -> list[str]:
         if not matches:
             raise InputError(f"No file fits {given!r}.")
         return matches
-    if _is_table(given) or _is_records(given) or Path(given).suffix.lower() in IMAGE_SUFFIXES:
+    if _is_table(given) or _is_records(given) or has_image_suffix(given):
         return [given]
     if not is_url and not os.path.exists(given):
         raise InputError(f"{given!r}: there is no such file or folder.")
     if is_url and not (place := Place(given)).is_file():
         prefix = len(given.rstrip("/"))
-        images = [name for name in place.below() if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+        images = [name for name in place.below() if has_image_suffix(name)]
         images = [name for name in images if not hidden(name[prefix:])]
         if not images:
             raise InputError(f"No image in {given!r}. Looked for {', '.join(IMAGE_SUFFIXES)}.")

@@ -5,13 +5,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.images import IMAGE_SUFFIXES
+from mpncov_zoo.images import IMAGE_SUFFIXES, has_image_suffix
 from mpncov_zoo.preprocessing import on_threads
 
 logger = logging.getLogger(__name__)
@@ -57,7 +56,7 @@ def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
     for entry in entries:
         if os.path.isdir(entry.path):  # a link into nothing is none, and refused when it is read
             yield from _walk(entry.path, above | {(status.st_dev, status.st_ino)})
-        elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+        elif has_image_suffix(entry.name):
             yield entry.path
 
 

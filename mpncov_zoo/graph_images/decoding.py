@@ -1,4 +1,4 @@
-"""What Pillow decodes, to the last bit, as a TensorFlow graph: JPEG, PNG, WebP and GIF files.
+"""What Pillow decodes, to the last bit, as the graph of artifacts that take encoded images: JPEG, PNG, WebP and GIF.
 
 TensorFlow's decoders read pixels, and little of the file around them: they pass over the EXIF orientation, refuse WebP
 with alpha or several frames, and paint black where a GIF is transparent. So the file is taken apart here, and the
@@ -17,7 +17,7 @@ _MAX_PIXELS = 178_956_970  # more Pillow refuses, too: such a file may be a deco
 Decoded = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # pixels; where the EXIF block begins and ends, equal without one
 
 
-@tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.string)])  # its thousand nodes are traced once
+@tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.string)])  # its many nodes are traced once
 def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
     """Decode the content of a JPEG, PNG, WebP or GIF file, a string scalar, to uint8 (height, width, 3).
 

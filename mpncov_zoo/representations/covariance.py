@@ -89,8 +89,9 @@ def isqrt_covariance(
     check_options(iterations, normalization, form, gradient)
     if len(x.shape) != 4:
         raise ValueError(f"x must be (batch, height, width, d). Received: shape {tuple(x.shape)}")
-    options: Any = {"iterations": iterations, "normalization": normalization, "form": form}
-    return with_gradient(_root, x, **options) if gradient == "analytic" else _root(x, **options)[0]
+    if gradient == "autodiff":
+        return _root(x, iterations, normalization, form)[0]
+    return with_gradient(_root, x, iterations=iterations, normalization=normalization, form=form)
 
 
 def check_options(iterations: int, normalization: str | None, form: str, gradient: str) -> None:
@@ -140,6 +141,7 @@ def _root(x: Any, iterations: int, normalization: str | None, form: str) -> tupl
 
 
 def _root_of_one_form(x: Any, iterations: int, normalization: str | None, gram: bool) -> tuple[Any, Backward]:
+    """What `_root` returns, by the Gram matrix or by the covariance."""
     rows = _centered_rows(x)
     positions = _number_of_rows(rows)
     moment = ops.einsum("bid,bjd->bij" if gram else "bni,bnj->bij", rows, rows)  # N times the covariance, or the Gram

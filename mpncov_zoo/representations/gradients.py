@@ -10,19 +10,20 @@ Backward = Callable[[Any], Any]  # from the cotangent of a function's output to 
 
 
 def with_gradient(function: Callable[..., tuple[Any, Backward]], x: Any, **options: Hashable) -> Any:
-    """The first of what a function of one tensor returns, differentiated by the second.
+    """The value of a function of a tensor and options, differentiated by the gradient that the function gives.
 
     Args:
-        function: one of a module. It returns its value and, from the value's cotangent, that of the input; written with
-            differentiable operations, so that second derivatives exist, and reads no tensors but its argument.
+        function: defined at the top of a module, since its graph is kept and shared. It returns its value and, from the
+            value's cotangent, that of the tensor. It reads nothing but its arguments, no variable either, and uses
+            differentiable operations, so that second derivatives exist.
         x: an eager or traced tensor.
-        options: of the function.
+        options: the function's other arguments, hashable.
     """
     call = _differentiable(function, **options)
-    return _in_a_graph_of_its_own(call, tuple(x.shape), x.dtype)(x) if _is_in_a_graph() else call(x)
+    return _shared_graph(call, tuple(x.shape), x.dtype)(x) if _is_in_a_tensorflow_graph() else call(x)
 
 
-@cache
+@cache  # one object for each function and options, by which its graphs are found
 def _differentiable(function: Callable[..., tuple[Any, Backward]], **options: Hashable) -> Callable[[Any], Any]:
     @ops.custom_gradient
     def call(x: Any) -> tuple[Any, Callable[..., Any]]:
@@ -42,7 +43,7 @@ def _differentiable(function: Callable[..., tuple[Any, Backward]], **options: Ha
     return call
 
 
-def _is_in_a_graph() -> bool:
+def _is_in_a_tensorflow_graph() -> bool:
     if backend.backend() != "tensorflow":
         return False
     import tensorflow as tf
@@ -51,14 +52,12 @@ def _is_in_a_graph() -> bool:
 
 
 @cache
-def _in_a_graph_of_its_own(
-    call: Callable[[Any], Any], shape: tuple[int | None, ...], dtype: Any
-) -> Callable[[Any], Any]:
-    """A function with a custom gradient as one of a graph, which all networks share.
+def _shared_graph(call: Callable[[Any], Any], shape: tuple[int | None, ...], dtype: Any) -> Callable[[Any], Any]:
+    """The graph of a function with a custom gradient, for one shape and dtype; all networks of a process share it.
 
-    TensorFlow keeps the graph of each custom gradient for ever, and with it the variables that the graph holds, which
-    would be all weights of a network. This one holds none. There is one for each shape: TensorFlow would take the one
-    for any shape, if there were one, for all of them.
+    TensorFlow keeps the graph of every custom gradient for ever, with the variables that it holds. Inside the graph of
+    a network that would be all weights; this graph holds no variable. Each shape has its own, since a tf.function that
+    was traced for unknown sizes is used for all known ones, too.
     """
     import tensorflow as tf
 

@@ -46,8 +46,9 @@ def pade_sqrt(matrix: Any, *, degree: int = DEGREE, steps: int = STEPS, gradient
         ValueError: not square matrices.
     """
     square_matrices(matrix)
-    options = {"degree": degree, "steps": steps}
-    return with_gradient(_root, matrix, **options) if gradient == "analytic" else _root(matrix, **options)[0]
+    if gradient == "autodiff":
+        return _root(matrix, degree, steps)[0]
+    return with_gradient(_root, matrix, degree=degree, steps=steps)
 
 
 def pade_coefficients(degree: int = DEGREE) -> tuple[list[int], list[int]]:

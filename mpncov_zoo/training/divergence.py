@@ -1,6 +1,7 @@
 """Stops a training run that diverged, and says in which batch and layer, and at which learning rate."""
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -76,7 +77,7 @@ class DivergenceGuard(keras.callbacks.Callback):
 
 def reason(error: tf.errors.OpError) -> str:
     """What TensorFlow or `read_image` says was wrong, without the place in the graph."""
-    last = error.message.partition("[[{{")[0].strip().splitlines()[-1]
+    last = re.sub(r"^{{.*?}} ", "", error.message).partition("[[{{")[0].strip().splitlines()[-1]
     return last.removeprefix(f"{InputError.__module__}.{InputError.__qualname__}: ")
 
 

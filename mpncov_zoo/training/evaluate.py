@@ -20,6 +20,7 @@ from mpncov_zoo.training.datasets import Split
 from mpncov_zoo.training.datasets.checking import find_corrupt
 from mpncov_zoo.training.datasets.folders import WNID
 from mpncov_zoo.training.datasets.pipelines import view_batches
+from mpncov_zoo.training.divergence import reason
 from mpncov_zoo.training.views import COUNT, require_views
 
 IMAGENET = "imagenet_1k"
@@ -192,7 +193,7 @@ def _batches(
 def _unreadable(images: Split, done: int, error: tf.errors.OpError) -> str:
     """What is wrong with one of the images after the first `done`."""
     corrupt = next(find_corrupt(images.take(np.arange(done, len(images)))), None)
-    what = f"{corrupt.name}: {corrupt.reason}" if corrupt else f"After {done} images: {error.message.splitlines()[0]}"
+    what = f"{corrupt.name}: {corrupt.reason}" if corrupt else f"After {done} images: {reason(error)}"
     return (
         f"{what}. It is not left out, as an accuracy over fewer images compares with none: obtain it again, or remove "
         "it yourself. `mpncov-zoo data check` lists all that are corrupt."

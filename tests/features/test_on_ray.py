@@ -56,7 +56,7 @@ def cluster() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # it would kill workers for what other processes hold
-        patch.setenv("RAY_health_check_period_ms", "300")  # a node that is gone is missed after five of them
+        patch.setenv("RAY_health_check_period_ms", "300")  # a node that is gone is noticed after five checks
         nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         nodes.add_node(num_cpus=1)
         yield nodes

@@ -37,7 +37,7 @@ from tests.fashion import ONE_CONVOLUTION
 
 PROGRAM = "tests.training.test_distribution"
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "-1", SPARE_VARIABLE: "jax pandas sklearn"}
+ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "-1", SPARE_VARIABLE: "jax pandas sklearn"}  # no GPU, and a quicker start
 TIMEOUT = 300  # seconds; a process takes 10 to 20 where nothing else runs
 STEPS = 3
 HOLDOUT = 7  # images: their last batch is a partial one, and its parts are of different sizes

@@ -1,8 +1,8 @@
 """Finds the images that cannot be decoded before a training run begins.
 
 In the middle of a run a damaged file could only stop the run, or leave a gap that moves every later batch. So each file
-is decoded once beforehand, as the pipelines do it, on all cores. The result is kept on file, so that a resumed run sees
-the same images without decoding them again. Packed shards hold only images that can be decoded.
+is decoded once beforehand, by `read_image` as in the pipelines, on all cores. The result is kept on file, so that a
+resumed run sees the same images without decoding them again. Packed shards hold only images that can be decoded.
 """
 
 import json

@@ -10,7 +10,7 @@ from typing import NoReturn
 import numpy as np
 
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.images import IMAGE_SUFFIXES
+from mpncov_zoo.images import IMAGE_SUFFIXES, has_image_suffix
 from mpncov_zoo.training.datasets.listings import SHOWN, require_split
 from mpncov_zoo.training.datasets.splits import Files
 
@@ -119,7 +119,7 @@ def _class_folders(directory: Path, *, undivided: bool = False) -> tuple[str, ..
     """The names of the class folders, sorted. Beside those of an undivided data set its licence may lie, or a list."""
     entries = _entries(directory)
     if undivided:
-        entries = [entry for entry in entries if not entry.is_file() or entry.name.lower().endswith(IMAGE_SUFFIXES)]
+        entries = [entry for entry in entries if not entry.is_file() or has_image_suffix(entry.name)]
     loose = [entry.name for entry in entries if not entry.is_dir()]
     if loose:
         raise InputError(f"{directory} must hold a folder a class, with its images, and nothing else: {loose[0]!r}.")
@@ -134,7 +134,7 @@ def _images(folder: Path) -> Iterator[str]:
     if not entries:
         raise InputError(f"{folder} is empty: remove it, or put the images of that class into it.")
     for entry in entries:
-        if not entry.name.lower().endswith(IMAGE_SUFFIXES) or not entry.is_file():
+        if not has_image_suffix(entry.name) or not entry.is_file():
             kind = "a folder in a class's folder" if entry.is_dir() else "no image"
             raise InputError(f"{entry.path} is {kind}; allowed: {', '.join(IMAGE_SUFFIXES)}. Convert or move it.")
         yield entry.name

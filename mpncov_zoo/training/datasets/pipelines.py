@@ -3,8 +3,8 @@
 No more images are in memory than those of the batches under way and those of a split in memory. Images are decoded in
 parallel. Their order and augmentation depend neither on the number of threads nor on what was computed before.
 
-AutoGraph is off (`do_not_convert`): no Python `if` here depends on a tensor, and to rewrite the functions took longer
-than all else that begins an epoch.
+AutoGraph is off (`do_not_convert`), also in what is called from here: splits, augmentation and views. It would rewrite
+each function, which takes long, and finds nothing to do: no Python `if` or `for` in them depends on a tensor.
 """
 
 from collections.abc import Callable

@@ -20,7 +20,7 @@ from mpncov_zoo.documents import FORMAT_VERSION, StrictModel, load_document
 from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.specification import InputSpecification
 from mpncov_zoo.training.datasets.listings import require_split
-from mpncov_zoo.training.datasets.splits import Split, decoded, held
+from mpncov_zoo.training.datasets.splits import Split, decode_by_pillow, held
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -131,7 +131,7 @@ class Shards(Split):
         import tensorflow as tf
 
         features = {"image/encoded": tf.io.FixedLenFeature((), tf.string)}
-        return decoded(tf.io.parse_single_example(item, features)["image/encoded"], spec)
+        return decode_by_pillow(tf.io.parse_single_example(item, features)["image/encoded"], spec)
 
     def name(self, index: int) -> str:
         return f"record {self.records[index]}"

@@ -10,7 +10,7 @@ import io
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.images import read_image
+from mpncov_zoo.images import ImageSource, read_image
 from mpncov_zoo.specification import InputSpecification
 
 if TYPE_CHECKING:
@@ -54,7 +54,10 @@ class Split(ABC):
 
     @abstractmethod
     def decode(self, item: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
-        """An item's pixels, uint8 (height, width, spec.channels), of static or dynamic height and width."""
+        """An item's pixels, uint8 (height, width, spec.channels), of static or dynamic height and width.
+
+        It is traced without AutoGraph.
+        """
 
     @abstractmethod
     def name(self, index: int) -> str:
@@ -133,14 +136,11 @@ class Files(Split):
     def examples(self, shuffle: tf.Tensor | None = None) -> tf.data.Dataset:
         import tensorflow as tf
 
-        paths = held([_bytes(path) for path in self.paths])
+        paths = held([os.fsencode(path) for path in self.paths])
         return _numbered(self.labels, shuffle).map(lambda label, index: (tf.gather(paths, index), label, index))
 
     def decode(self, item: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
-        import tensorflow as tf
-
-        path = tf.strings.join([_bytes(self.root), item], b"/")
-        return decoded(tf.io.read_file(path), spec)
+        return decode_by_pillow(item, spec, lambda path: self.root / os.fsdecode(path))
 
     def _identity(self) -> Iterator[bytes]:
         """The names and sizes of the files, since to read all files would take as long as an epoch."""
@@ -163,29 +163,26 @@ def held(values: Any) -> tf.Tensor:
         return tf.constant(values)
 
 
-def decoded(encoded: tf.Tensor, spec: InputSpecification) -> tf.Tensor:
-    """The pixels of an image file's content as `read_image` gives them: uint8 (height, width, spec.channels).
+def decode_by_pillow(
+    item: tf.Tensor, spec: InputSpecification, source: Callable[[bytes], ImageSource] = bytes
+) -> tf.Tensor:
+    """The pixels that `read_image` gives, uint8 (height, width, spec.channels), in a graph but not by one.
 
-    It decodes outside of the graph: the one of `preprocessing.decode_image` has thousands of nodes, which TensorFlow
-    looks through whenever an epoch or an evaluation begins.
+    TensorFlow's graph for it has some 3,000 nodes, which it looks through whenever an epoch or an evaluation begins.
 
     Args:
-        encoded: a string scalar.
+        item: a string scalar.
         spec: the network's input specification.
+        source: from the item to what `read_image` takes; by default the item is the content of a file.
     """
     import tensorflow as tf
 
-    def read(content: bytes) -> np.ndarray:
-        pixels = np.asarray(read_image(content, spec.mode))
+    def read(item: bytes) -> np.ndarray:
+        pixels = np.asarray(read_image(source(item), spec.mode))
         return pixels.reshape(*pixels.shape[:2], spec.channels)
 
-    pixels = tf.numpy_function(read, [encoded], tf.uint8, stateful=False)
+    pixels = tf.numpy_function(read, [item], tf.uint8, stateful=False)
     return tf.ensure_shape(pixels, (None, None, spec.channels))
-
-
-def _bytes(path: str | Path) -> bytes:
-    """A path as the system knows it; os.fsencode is code that TensorFlow cannot trace."""
-    return os.fspath(path).encode("utf-8", "surrogateescape")
 
 
 def _size(path: Path) -> int:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from mpncov_zoo.errors import InputError
+from mpncov_zoo.images import IMAGE_SUFFIXES
 from mpncov_zoo.preprocessing import preprocess
 from mpncov_zoo.training.datasets import FASHION_MNIST_LABELS, Images, Split, read_dataset, split_holdout
 from mpncov_zoo.training.datasets.pipelines import WHOLE, Share, evaluation_batches, training_batches, view_batches
@@ -170,15 +171,30 @@ def test_grey_networks_see_grey(files: Files) -> None:
     np.testing.assert_array_equal(images, preprocess([files.root / path for path in files.paths], spec))
 
 
-def test_all_that_pillow_reads_is_seen(tmp_path: Path) -> None:
-    """Also what TensorFlow would decode to other colours, or not at all."""
-    kinds = [("BMP", "P"), ("GIF", "P"), ("TIFF", "CMYK"), ("JPEG", "CMYK"), ("WEBP", "RGBA"), ("PNG", "LA")]
-    names = tuple(f"{number}.{kind.lower()}" for number, (kind, _) in enumerate(kinds))
-    for name, (kind, mode) in zip(names, kinds, strict=True):
-        (tmp_path / name).write_bytes(encode(Image.fromarray(photo(40, 52)).convert(mode), kind))
-    files = Files(tmp_path, names, np.zeros(len(names), np.int32), ("ant", "bee"))
-    (images, _), *_ = evaluation_batches(files, specification())
-    np.testing.assert_array_equal(images, preprocess([tmp_path / name for name in names], specification()))
+def test_every_format_that_folders_may_hold_is_read(tmp_path: Path) -> None:
+    """Against the images that were written, without loss where the format has none."""
+    rgb, grey = Image.fromarray(photo(40, 52)), Image.fromarray(photo(40, 52)).convert("L")
+    palette = Image.fromarray(photo(40, 52) & np.uint8(0xC0)).quantize(64)  # which of a GIF or BMP is kept as it is
+    written = {
+        "a.bmp": ("BMP", palette, {}),
+        "b.gif": ("GIF", palette, {}),
+        "c.pgm": ("PPM", grey, {}),
+        "d.PNG": ("PNG", grey.convert("LA"), {}),
+        "e.ppm": ("PPM", rgb, {}),
+        "f.tif": ("TIFF", rgb, {}),
+        "g.tiff": ("TIFF", grey, {}),
+        "h.webp": ("WEBP", rgb, {"lossless": True}),
+    }
+    for name, (kind, image, options) in written.items():
+        for folder in (tmp_path / "train" / "ant", tmp_path / "train" / "bee"):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(encode(image, kind, **options))
+    (images, labels), *_ = evaluation_batches(read_dataset("folders", tmp_path, "train"), specification())
+    expected = preprocess([image.convert("RGB") for _, image, _ in written.values()], specification())
+    np.testing.assert_array_equal(images, np.concatenate([expected, expected]))
+    assert labels.numpy().tolist() == [0] * len(written) + [1] * len(written)
+    lossy = {".jfif", ".jpeg", ".jpg"}
+    assert {Path(name).suffix.lower() for name in written} | lossy == {*IMAGE_SUFFIXES}
 
 
 def test_views_stand_beside_each_other(files: Files) -> None:
