@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from mpncov_zoo.artifact.writer import require_labels
 from mpncov_zoo.complete import complete
 from mpncov_zoo.errors import InputError
 from mpncov_zoo.progress import progress_bar
@@ -121,6 +122,7 @@ def verify(directory: str | Path, name: str, *, progress: bool = False) -> Shard
 def _job(split: Split, output: Path, name: str, dataset: str, shards: int | None, short_side: int | None) -> _Job:
     if not isinstance(split, Files | Images):
         raise InputError("Only images in files or in memory can be packed; these are packed already.")
+    require_labels(split.class_names)
     if isinstance(split, Files) and output.resolve().is_relative_to(split.root.resolve()):
         raise InputError(f"{output} is among the images themselves. Give a directory outside {split.root}.")
     count = shards or -(-len(split) // IMAGES_PER_SHARD)

@@ -228,6 +228,9 @@ def test_images_in_memory_are_packed_without_loss(tmp_path: Path) -> None:
 def test_what_cannot_be_packed(photos: Path, packed: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="12 shards are too many for 11 images"):
         pack(read(photos), tmp_path, "train", dataset="folders", shards=12)
+    strange = Images(np.zeros((2, 4, 4, 3), np.uint8), np.zeros(2, np.int32), ("a", os.fsdecode(b"\xff")))
+    with pytest.raises(InputError, match="A class name is one line of Unicode text"):
+        pack(strange, tmp_path, "train", dataset="folders")
     with pytest.raises(InputError, match="these are packed already"):
         pack(read_dataset("tfrecord", packed, "train"), tmp_path, "train", dataset="tfrecord")
     with pytest.raises(InputError, match="is among the images themselves"):

@@ -1,6 +1,9 @@
 """Pipelines: pixels against `preprocess` (Pillow), order against its promises, published weights' batches on record."""
 
 import hashlib
+import signal
+import subprocess
+import sys
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -195,6 +198,29 @@ def test_every_format_that_folders_may_hold_is_read(tmp_path: Path) -> None:
     assert labels.numpy().tolist() == [0] * len(written) + [1] * len(written)
     lossy = {".jfif", ".jpeg", ".jpg"}
     assert {Path(name).suffix.lower() for name in written} | lossy == {*IMAGE_SUFFIXES}
+
+
+ENDS = """
+import sys
+from pathlib import Path
+from tests.image_folders import specification
+from mpncov_zoo.training.datasets import read_dataset
+from mpncov_zoo.training.datasets.pipelines import evaluation_batches, training_batches
+from mpncov_zoo.training.recipes import Augmentation
+split = read_dataset("folders", Path(sys.argv[1]), "train")
+held = [iter(evaluation_batches(split, specification(), 2))]
+held.append(iter(training_batches(split, specification(), Augmentation(), batch_size=4, seed=0, epoch=0)))
+print([len(next(batches)[1]) for batches in held])
+raise KeyboardInterrupt
+"""
+
+
+def test_a_process_ends_though_images_are_still_read(tmp_path: Path) -> None:
+    """An iterator that TensorFlow frees too late waits for ever; these images take longer than the process has."""
+    write_folders(tmp_path, {"train": {"ant": 20, "bee": 20}}, height=900, width=1200)
+    command = [sys.executable, "-c", ENDS, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (-signal.SIGINT, "[2, 4]\n"), ended.stderr
 
 
 def test_views_stand_beside_each_other(files: Files) -> None:
