@@ -152,11 +152,11 @@ def test_what_was_converted_from_another_file_is_refused(tmp_path: Path, provena
         resolve("tiny", None, manifest=manifest(entry), cache_dir=tmp_path, convert=Conversion(provenance))
 
 
-def test_every_published_upstream_entry_says_where_it_is() -> None:
+def test_every_published_upstream_entry_says_where_it_is(tmp_path: Path) -> None:
     for entry in load_manifest().entries:
         if entry.upstream is not None:
             with pytest.raises(FetchError) as caught:
-                resolve(entry.model, entry.tag, manifest=load_manifest())
+                resolve(entry.model, entry.tag, manifest=load_manifest(), cache_dir=tmp_path)
             assert entry.upstream.locations[0] in str(caught.value)
 
 
