@@ -89,9 +89,10 @@ def isqrt_covariance(
     check_options(iterations, normalization, form, gradient)
     if len(x.shape) != 4:
         raise ValueError(f"x must be (batch, height, width, d). Received: shape {tuple(x.shape)}")
-    if gradient == "autodiff":
-        return _root(x, iterations, normalization, form)[0]
-    return with_gradient(_root, x, iterations=iterations, normalization=normalization, form=form)
+    gram = form == "gram" if form != "auto" else _is_gram_cheaper(x, iterations)
+    function = _root if isinstance(gram, bool) else _root_of_any_size
+    root = partial(function, iterations=iterations, normalization=normalization, gram=gram)
+    return with_gradient(root, x) if gradient == "analytic" else root(x)[0]
 
 
 def check_options(iterations: int, normalization: str | None, form: str, gradient: str) -> None:
@@ -133,15 +134,8 @@ def upper_triangle(matrix: Any, gradient: str = "analytic") -> Any:
     return with_gradient(_upper_triangle, matrix) if gradient == "analytic" else _upper_triangle(matrix)[0]
 
 
-def _root(x: Any, iterations: int, normalization: str | None, form: str) -> tuple[Any, Backward]:
+def _root(x: Any, iterations: int, normalization: str | None, gram: bool) -> tuple[Any, Backward]:
     """Features -> the compensated root (batch, d, d), and its derivative transposed."""
-    gram = form == "gram" if form != "auto" else _is_gram_cheaper(x, iterations)
-    root = _root_of_one_form if isinstance(gram, bool) else _root_of_any_size
-    return root(x, iterations, normalization, gram)
-
-
-def _root_of_one_form(x: Any, iterations: int, normalization: str | None, gram: bool) -> tuple[Any, Backward]:
-    """What `_root` returns, by the Gram matrix or by the covariance."""
     rows = _centered_rows(x)
     positions = _number_of_rows(rows)
     moment = ops.einsum("bid,bjd->bij" if gram else "bni,bnj->bij", rows, rows)  # N times the covariance, or the Gram
@@ -170,11 +164,11 @@ def _root_of_one_form(x: Any, iterations: int, normalization: str | None, gram: 
 
 
 def _root_of_any_size(x: Any, iterations: int, normalization: str | None, gram: Any) -> tuple[Any, Backward]:
-    """What `_root_of_one_form` returns, where a graph learns when it runs, from a bool scalar, which form is cheaper.
+    """What `_root` returns, where a graph learns when it runs, from a bool scalar, which form is the cheaper one.
 
     The derivative computes the root again: what one branch of a graph remembers is not seen by another.
     """
-    roots = [partial(_root_of_one_form, x, iterations, normalization, form) for form in (True, False)]
+    roots = [partial(_root, x, iterations, normalization, form) for form in (True, False)]
 
     def backward(cotangent: Any) -> Any:
         return ops.cond(gram, *(lambda root=root: root()[1](cotangent) for root in roots))

@@ -1,7 +1,6 @@
 """Gradients written by hand, on every Keras backend, and what they need of symmetric matrices."""
 
-from collections.abc import Callable, Hashable
-from functools import cache
+from collections.abc import Callable
 from typing import Any
 
 from keras import backend, ops
@@ -9,25 +8,18 @@ from keras import backend, ops
 Backward = Callable[[Any], Any]  # from the cotangent of a function's output to that of its input
 
 
-def with_gradient(function: Callable[..., tuple[Any, Backward]], x: Any, **options: Hashable) -> Any:
-    """The value of a function of a tensor and options, differentiated by the gradient that the function gives.
+def with_gradient(function: Callable[[Any], tuple[Any, Backward]], x: Any) -> Any:
+    """The first of what a function of one tensor returns, differentiated by the second.
 
     Args:
-        function: defined at the top of a module, since its graph is kept and shared. It returns its value and, from the
-            value's cotangent, that of the tensor. It reads nothing but its arguments, no variable either, and uses
-            differentiable operations, so that second derivatives exist.
+        function: returns its value and, from the value's cotangent, that of the input; written with differentiable
+            operations, so that second derivatives exist, and reads no variables and no tensors but its argument.
         x: an eager or traced tensor.
-        options: the function's other arguments, hashable.
     """
-    call = _differentiable(function, **options)
-    return _shared_graph(call, tuple(x.shape), x.dtype)(x) if _is_in_a_tensorflow_graph() else call(x)
 
-
-@cache  # one object for each function and options, by which its graphs are found
-def _differentiable(function: Callable[..., tuple[Any, Backward]], **options: Hashable) -> Callable[[Any], Any]:
     @ops.custom_gradient
     def call(x: Any) -> tuple[Any, Callable[..., Any]]:
-        value, backward = function(x, **options)
+        value, backward = function(x)
 
         def gradient(*arguments: Any, upstream: Any = None) -> Any:
             if upstream is None:
@@ -36,32 +28,22 @@ def _differentiable(function: Callable[..., tuple[Any, Backward]], **options: Ha
             # is to be differentiated again, it is computed anew from the input.
             import torch  # pyright: ignore[reportMissingImports]
 
-            return (function(arguments[0], **options)[1] if torch.is_grad_enabled() else backward)(upstream)
+            return (function(arguments[0])[1] if torch.is_grad_enabled() else backward)(upstream)
 
         return value, gradient
 
-    return call
+    return _in_a_graph_of_its_own(call, x) if backend.backend() == "tensorflow" else call(x)
 
 
-def _is_in_a_tensorflow_graph() -> bool:
-    if backend.backend() != "tensorflow":
-        return False
-    import tensorflow as tf
+def _in_a_graph_of_its_own(call: Callable[[Any], Any], x: Any) -> Any:
+    """What a function with a custom gradient makes of x; where a graph is traced, as a function within that graph.
 
-    return not tf.executing_eagerly()
-
-
-@cache
-def _shared_graph(call: Callable[[Any], Any], shape: tuple[int | None, ...], dtype: Any) -> Callable[[Any], Any]:
-    """The graph of a function with a custom gradient, for one shape and dtype; all networks of a process share it.
-
-    TensorFlow keeps the graph of every custom gradient for ever, with the variables that it holds. Inside the graph of
-    a network that would be all weights; this graph holds no variable. Each shape has its own, since a tf.function that
-    was traced for unknown sizes is used for all known ones, too.
+    TensorFlow keeps the graph of each custom gradient for ever, and with it the variables that the graph holds, which
+    would be all weights of a network. This one holds none.
     """
     import tensorflow as tf
 
-    return tf.function(call, autograph=False)
+    return call(x) if tf.executing_eagerly() else tf.function(call, autograph=False)(x)
 
 
 def square_matrices(x: Any) -> Any:

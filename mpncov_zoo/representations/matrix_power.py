@@ -1,5 +1,6 @@
 """Powers of covariances by eigendecomposition: MPN-COV (Li, Xie, Wang, Zuo, ICCV 2017), before iSQRT-COV."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def matrix_power(matrix: Any, power: float = 0.5) -> Any:
     """
     if not power > 0:
         raise ValueError(f"power must be positive. Received: power={power!r}")
-    return with_gradient(_power, square_matrices(matrix), power=power)
+    return with_gradient(partial(_power, power=power), square_matrices(matrix))
 
 
 def _power(matrix: Any, power: float) -> tuple[Any, Backward]:

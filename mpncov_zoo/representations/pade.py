@@ -8,6 +8,7 @@ iteration. `docs/representations.md` derives both, and measures the two points w
 - Between a zero eigenvalue and another one the published iteration gives half of the solution. We give all of it.
 """
 
+from functools import partial
 from math import comb
 from typing import Any
 
@@ -45,10 +46,9 @@ def pade_sqrt(matrix: Any, *, degree: int = DEGREE, steps: int = STEPS, gradient
     Raises:
         ValueError: not square matrices.
     """
+    root = partial(_root, degree=degree, steps=steps)
     square_matrices(matrix)
-    if gradient == "autodiff":
-        return _root(matrix, degree, steps)[0]
-    return with_gradient(_root, matrix, degree=degree, steps=steps)
+    return with_gradient(root, matrix) if gradient == "analytic" else root(matrix)[0]
 
 
 def pade_coefficients(degree: int = DEGREE) -> tuple[list[int], list[int]]:

@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-from tensorflow.python.framework.ops import gradient_registry
 
 from mpncov_zoo.errors import InputError
-from mpncov_zoo.representations import covariance as covariance_module
 from mpncov_zoo.representations.covariance import (
     covariance,
     isqrt_covariance,
@@ -289,17 +287,11 @@ def test_unknown_sizes(form: str, way: str) -> None:
 def test_a_graph_for_any_size_runs_the_smaller_matrix(
     positions: int, gram: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = covariance_module._root
-
-    def uncached(x: Any, **options: Any) -> tuple[Any, Any]:  # of `_root` there may be a graph already
-        return original(x, **options)
-
-    def which_form(x: Any, iterations: int, normalization: str | None, gram: bool) -> tuple[Any, Any]:
+    def root(x: Any, iterations: int, normalization: str | None, gram: bool) -> tuple[Any, Any]:
         which = tf.fill((tf.shape(x)[0], 16, 16), float(gram))
         return which, lambda cotangent: float(gram) * tf.ones_like(x)
 
-    monkeypatch.setattr(covariance_module, "_root", uncached)
-    monkeypatch.setattr(covariance_module, "_root_of_one_form", which_form)
+    monkeypatch.setattr("mpncov_zoo.representations.covariance._root", root)
     compute = tf.function(isqrt_covariance, input_signature=[tf.TensorSpec([None, None, None, 16], tf.float32)])
     x = tf.zeros((2, positions, 1, 16))
     with tf.GradientTape() as tape:
@@ -323,15 +315,6 @@ def test_a_graph_is_released() -> None:
     del weight, compute, gradient
     gc.collect()
     assert graph() is None
-
-
-def test_networks_share_one_graph() -> None:
-    """What TensorFlow keeps for ever becomes no more with a second network."""
-    kept = []
-    for _ in range(2):
-        tf.function(lambda x: isqrt_covariance(x)).get_concrete_function(tf.TensorSpec((None, 4, 4, 8)))
-        kept.append(len(gradient_registry._registry))
-    assert kept[0] == kept[1]
 
 
 def products(options: dict[str, Any], shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], ...]]:
