@@ -19,8 +19,9 @@ from pydantic import Field, model_validator
 from mpncov_zoo.documents import FORMAT_VERSION, StrictModel, load_document
 from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.specification import InputSpecification
+from mpncov_zoo.training.datasets.decoding import decode_by_pillow
 from mpncov_zoo.training.datasets.listings import require_split
-from mpncov_zoo.training.datasets.splits import Split, decode_by_pillow, held
+from mpncov_zoo.training.datasets.splits import Split, held
 
 if TYPE_CHECKING:
     import tensorflow as tf
