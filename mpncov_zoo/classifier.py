@@ -53,6 +53,16 @@ class OfImages(keras.Model):
         check_images(x, self.input_specification)
         return super().predict(x, *args, **kwargs)
 
+    def predict_on_batch(self, x: Any) -> Any:
+        """Compute the outputs of one batch, as arrays; where the model's call is a compiled function, by that one.
+
+        Keras would compile another, and on TensorFlow a third for a batch of another size.
+        """
+        check_images(x, self.input_specification)
+        if self._inference.takes(x):
+            return keras.tree.map_structure(keras.ops.convert_to_numpy, self._inference(x))
+        return super().predict_on_batch(x)
+
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Train, as every Keras model does; warn once of raw pixels."""
         check_images(x, self.input_specification)

@@ -3,12 +3,14 @@
 import json
 import math
 import zlib
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 GOLDEN = Path(__file__).parent / "golden"
+PART = 2**16  # numbers drawn at once
 LARGE = 10**7  # numbers in a tensor, 40 MB
 UNUSED = ".num_batches_tracked"  # counts training steps
 
@@ -33,21 +35,27 @@ def seeded_tensor(name: str, shape: tuple[int, ...], *, by_fan_in: bool = False)
     if name.endswith(UNUSED):
         return np.array(1)
     if by_fan_in and len(shape) > 1:
-        tensor = rng.normal(0, np.sqrt(2 / math.prod(shape[1:])), shape)
-    elif len(shape) == 4:
+        return _drawn(shape, lambda count: rng.normal(0, np.sqrt(2 / math.prod(shape[1:])), count))
+    if len(shape) == 4:
         out, _, height, width = shape
-        tensor = rng.normal(0, np.sqrt(2 / (out * height * width)), shape)
-    elif len(shape) == 2:
-        tensor = rng.normal(0, np.sqrt(1 / shape[1]), shape) * (4 if name == "fc.weight" else 1)
-    elif leaf in ("running_mean", "bias"):
-        tensor = rng.normal(0, 0.1, shape)
-    elif leaf == "running_var":
-        tensor = rng.uniform(0.5, 1.5, shape)
-    else:
-        small = not by_fan_in and (".bn2." in name or ".bn3." in name)
-        low, high = (0.1, 0.4) if small else (0.5, 1.5)
-        tensor = rng.uniform(low, high, shape)
-    return tensor.astype(np.float32)
+        return _drawn(shape, lambda count: rng.normal(0, np.sqrt(2 / (out * height * width)), count))
+    if len(shape) == 2:
+        factor = 4 if name == "fc.weight" else 1
+        return _drawn(shape, lambda count: rng.normal(0, np.sqrt(1 / shape[1]), count) * factor)
+    if leaf in ("running_mean", "bias"):
+        return _drawn(shape, lambda count: rng.normal(0, 0.1, count))
+    if leaf == "running_var":
+        return _drawn(shape, lambda count: rng.uniform(0.5, 1.5, count))
+    small = not by_fan_in and (".bn2." in name or ".bn3." in name)
+    return _drawn(shape, lambda count: rng.uniform(*(0.1, 0.4) if small else (0.5, 1.5), count))
+
+
+def _drawn(shape: tuple[int, ...], draw: Callable[[int], np.ndarray]) -> np.ndarray:
+    """The next numbers of a generator, float32. They are drawn a part at a time, since fresh memory is slow."""
+    tensor = np.empty(math.prod(shape), np.float32)
+    for first in range(0, tensor.size, PART):
+        tensor[first : first + PART] = draw(min(PART, tensor.size - first))
+    return tensor.reshape(shape)
 
 
 @lru_cache(maxsize=2)
@@ -83,14 +91,13 @@ def _seeded_tf_tensor(index: int, role: str, shape: list[int]) -> np.ndarray:
     rng = np.random.default_rng(zlib.crc32(str(index).encode()))
     if len(shape) == 4:
         height, width, _, out = shape
-        tensor = rng.normal(0, np.sqrt(2 / (height * width * out)), shape)
-    elif len(shape) == 2:
-        tensor = rng.normal(0, np.sqrt(1 / shape[0]), shape)
-    elif role in ("gamma", "moving_variance"):
-        tensor = rng.uniform(*{"gamma": (0.2, 0.6), "moving_variance": (0.5, 1.5)}[role], shape)
-    else:
-        tensor = rng.normal(0, 0.1, shape)
-    return tensor.astype(np.float32)
+        return _drawn(tuple(shape), lambda count: rng.normal(0, np.sqrt(2 / (height * width * out)), count))
+    if len(shape) == 2:
+        return _drawn(tuple(shape), lambda count: rng.normal(0, np.sqrt(1 / shape[0]), count))
+    if role in ("gamma", "moving_variance"):
+        low, high = {"gamma": (0.2, 0.6), "moving_variance": (0.5, 1.5)}[role]
+        return _drawn(tuple(shape), lambda count: rng.uniform(low, high, count))
+    return _drawn(tuple(shape), lambda count: rng.normal(0, 0.1, count))
 
 
 def seeded_tf_logits(net: str) -> np.ndarray:

@@ -1,6 +1,5 @@
 """A network as a directory: SavedModel, labels, self-test and description."""
 
-import gc
 import json
 import logging
 import tempfile
@@ -134,18 +133,13 @@ def _check_writable(model: ImageClassifier, labels: Labels, target: Path) -> Non
 
 
 def _write_saved_model(model: ImageClassifier, labels: Labels, directory: Path) -> None:
-    _trace_and_save(model, labels, directory)
-    gc.collect()  # the graphs, which hold on to one another, before weights are read back
-    require_written(model, directory)
-
-
-def _trace_and_save(model: ImageClassifier, labels: Labels, directory: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch, model.keeping_flags():
         model.freeze(None)  # a frozen layer would be traced as one; an artifact is the network, whatever was trained
         inference = _inference(model)
         servable = _servable(model, inference, labels, Path(scratch))
         signatures = _signatures(model, inference)
         tf.saved_model.save(servable, str(directory), signatures=signatures)
+    require_written(model, directory)
 
 
 def _inference(model: ImageClassifier) -> Any:

@@ -14,7 +14,7 @@ from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.features.chunks import Chunk
 from mpncov_zoo.features.places import reason
 from mpncov_zoo.features.work import Done, Work, Worker
-from mpncov_zoo.quiet import import_tensorflow, native_stderr_held
+from mpncov_zoo.quiet import import_tensorflow, native_stderr_held, spare_imports
 
 PASSED_ON = ("MPNCOV_ZOO_", "HF_HUB_OFFLINE")  # beginnings of the variables that workers get: where weights come from
 SECONDS = 10  # until an address has answered
@@ -134,6 +134,7 @@ def _shares(ray: Any, workers: int | None, gpus_per_worker: float) -> tuple[int,
 
 
 def _worker(work: Work, cores: int) -> Worker:
+    spare_imports()
     import_tensorflow()
     import tensorflow as tf
 

@@ -8,6 +8,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from mpncov_zoo.errors import InputError
 from mpncov_zoo.features.divisions import OWN, Divided, divided
 from mpncov_zoo.features.linear import coordinates, fit, products, require_scikit_learn
 from mpncov_zoo.features.report import ProbeReport, Score
-from mpncov_zoo.features.stored import stored_features
+from mpncov_zoo.features.stored import identity, stored_features
 from mpncov_zoo.training.datasets import require_outside
 
 if TYPE_CHECKING:
@@ -97,23 +98,28 @@ def probe(
         raise InputError(f"A tag is lower-case letters, digits, '_' and '-'. Received: {tag!r}.")
     images = divided(dataset, data, train=train, splits=splits, seed=seed)
     loaded = _loaded(model, stages, pool, hub, cache_dir, offline)
-    network = _normalising(loaded, len(images.class_names), size)
-    target = None if output is None else Path(output) / f"{network.architecture.name}.{tag}"
+    probed = _Normalising(loaded, len(images.class_names), size)
+    target = None if output is None else Path(output) / f"{probed.architecture.name}.{tag}"
     if target is not None:
         require_outside(dataset, data, target)
         if target.exists():
             raise InputError(f"{target} exists already: give another output or tag.")
     started = time.perf_counter()
     features, rows = stored_features(
-        network, images.parts, cache_dir=cache_dir, batch_size=batch_size, progress=progress
+        probed.identity(),
+        lambda: probed.network,
+        images.parts,
+        cache_dir=cache_dir,
+        batch_size=batch_size,
+        progress=progress,
     )
     images = images.in_rows(rows)
     computed = time.perf_counter()
     gram = products(features)
     found = [_measure(features, gram, images, division, balanced, seed) for division in images.divisions]
     report = ProbeReport(
-        model=network.name,
-        stages=network.architecture.stages,
+        model=probed.architecture.name,
+        stages=probed.architecture.stages,
         dimension=features.shape[1],
         dataset=dataset,
         images=len(images.labels),
@@ -129,13 +135,13 @@ def probe(
     )
     if target is None:
         return report
-    _learn(network, features, gram, images, balanced, seed)
+    _learn(probed.network, features, gram, images, balanced, seed)
     command = None
     if isinstance(model, str | PathLike):
         where = {"dataset": dataset, "hub": hub, "stage": stages, "pool": pool, "size": size}
         how = {"train": train, "splits": splits, "seed": seed, "balanced": () if balanced else None}
         command = _command(model, data, {**where, **how})
-    _write(network, target, tag, report, command)
+    _write(probed.network, target, tag, report, command)
     return replace(report, artifact=str(target))
 
 
@@ -174,26 +180,40 @@ def _loaded(
     return found
 
 
-def _normalising(model: ImageClassifier, classes: int, size: int | None) -> ImageClassifier:
-    """The same network for images of this size, with vectors of length 1, and a dense classifier, still empty."""
-    from mpncov_zoo.classifier import ImageClassifier
+class _Normalising:
+    """The same network for images of this size, with vectors of length 1, and a dense classifier, still empty.
 
-    options = {"representation": {"l2_normalize": True}}
-    height, width, channels = model.input_shape[1:]
-    shape = (height, width, channels) if size is None else (size, size, channels)
-    network = ImageClassifier(
-        replace(with_options(model.architecture, options), classifier_options={}),
-        num_classes=classes,
-        input_shape=shape,
-        input_specification=model.input_specification.for_shape(shape),
-        initialize=(),
-    )
-    given = model.named_variables()
-    for name, variable in network.named_variables().items():
-        if not name.startswith("classifier/"):
-            variable.assign(given[name])
-    network.load_report = model.load_report
-    return network
+    It is built when it is asked for: where the features are in the cache and no classifier is written, never.
+    """
+
+    def __init__(self, model: ImageClassifier, classes: int, size: int | None):
+        height, width, channels = model.input_shape[1:]
+        self.model, self.classes = model, classes
+        self.input_shape = (height, width, channels) if size is None else (size, size, channels)
+        self.input_specification = model.input_specification.for_shape(self.input_shape)
+        normalised = with_options(model.architecture, {"representation": {"l2_normalize": True}})
+        self.architecture = replace(normalised, classifier_options={})
+
+    def identity(self) -> bytes:
+        return identity(self.architecture, self.input_shape, self.input_specification, self.model)
+
+    @cached_property
+    def network(self) -> ImageClassifier:
+        from mpncov_zoo.classifier import ImageClassifier
+
+        network = ImageClassifier(
+            self.architecture,
+            num_classes=self.classes,
+            input_shape=self.input_shape,
+            input_specification=self.input_specification,
+            initialize=(),
+        )
+        given = self.model.named_variables()
+        for name, variable in network.named_variables().items():
+            if not name.startswith("classifier/"):
+                variable.assign(given[name])
+        network.load_report = self.model.load_report
+        return network
 
 
 def _measure(

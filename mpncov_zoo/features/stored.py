@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
@@ -21,7 +21,9 @@ from mpncov_zoo.hub.cache import FEATURES, cache_root
 from mpncov_zoo.progress import progress_bar
 
 if TYPE_CHECKING:
+    from mpncov_zoo.architectures import Architecture
     from mpncov_zoo.classifier import ImageClassifier
+    from mpncov_zoo.specification import InputShape, InputSpecification
     from mpncov_zoo.training.datasets import Files, Images
 
 # To be raised when images are read in another way, or features written: float16 (images, features), in the order of the
@@ -31,7 +33,8 @@ logger = logging.getLogger(__name__)
 
 
 def stored_features(
-    network: ImageClassifier,
+    of: bytes,
+    network: Callable[[], ImageClassifier],
     images: Sequence[Files | Images],
     *,
     cache_dir: str | PathLike[str] | None = None,
@@ -43,7 +46,8 @@ def stored_features(
     The same images are found again in another order, and under other names.
 
     Args:
-        network: its weights, architecture and preprocessing are part of what the features are found by.
+        of: `identity`, which is part of what the features are found by.
+        network: the network of that identity; it is asked for where there is something to compute.
         images: splits, one after the other; the contents of all of them are another part.
         cache_dir: as `mpncov_zoo.load` takes it.
         batch_size: images at once.
@@ -59,24 +63,35 @@ def stored_features(
     every = [(split, index) for split in images for index in range(len(split))]
     digests = [hashlib.sha256(split.encoded(index)).digest() for split, index in every]
     order = sorted(range(len(every)), key=digests.__getitem__)
-    found_by = hashlib.sha256(_identity(network) + b"".join(digests[number] for number in order))
+    found_by = hashlib.sha256(of + b"".join(digests[number] for number in order))
     path = Path(cache_root(cache_dir)) / FEATURES / f"{found_by.hexdigest()}.npy"
     if path.is_file():
         logger.info("the features are in the cache: %s", path)
         with suppress(OSError):  # of a cache that cannot be written
             os.utime(path)  # `mpncov-zoo cache gc` removes what has not been used for long
     else:
-        _write(path, network, [every[number] for number in order], batch_size, progress)
+        _write(path, network(), [every[number] for number in order], batch_size, progress)
     return np.load(path, mmap_mode="r"), np.argsort(order)
 
 
-def _identity(network: ImageClassifier) -> bytes:
-    """What decides on the features of an image: the network up to its representation, and how images are read."""
-    architecture = network.architecture.to_dict()
-    del architecture["classifier_options"]
-    specification = network.input_specification.model_dump(mode="json")
-    facts = [FORMAT, network.dtype_policy.name, architecture, list(network.input_shape), specification]
-    return json.dumps([*facts, weights_digest(network)]).encode()
+def identity(
+    architecture: Architecture, input_shape: InputShape, specification: InputSpecification, weights: ImageClassifier
+) -> bytes:
+    """What decides on the features of an image: the network up to its representation, and how images are read.
+
+    Args:
+        architecture: of the network.
+        input_shape: its (height, width, channels).
+        specification: how images become its input.
+        weights: a network that has them all.
+    """
+    import keras
+
+    parts = architecture.to_dict()
+    del parts["classifier_options"]
+    read = specification.model_dump(mode="json")
+    facts = [FORMAT, keras.config.dtype_policy().name, parts, [None, *input_shape], read]
+    return json.dumps([*facts, weights_digest(weights)]).encode()
 
 
 def weights_digest(network: ImageClassifier, stages: Sequence[str] = ()) -> str:

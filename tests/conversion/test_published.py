@@ -117,7 +117,7 @@ def test_upstream_tensorflow_vgg(tmp_path: Path) -> None:
     steps = of_mat.steps(network.architecture)
     assert {step.target for step in steps} == variables.keys() and len(steps) == len(params)
     for step, tensor in zip(steps, params, strict=True):
-        np.testing.assert_array_equal(variables[step.target].numpy(), TRANSFORMS[step.transform](tensor), step.source)
+        assert np.array_equal(variables[step.target].numpy(), TRANSFORMS[step.transform](tensor)), step.source
 
 
 def assert_seed_logits(network: ImageClassifier, net: str) -> None:

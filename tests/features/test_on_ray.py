@@ -77,7 +77,7 @@ def test_the_driver_a_worker_and_a_node_are_killed(
 
     output, reports = tmp_path / "out", []
     command = [sys.executable, "-m", "mpncov_zoo", "features", NAME, str(photos), "--output", str(output)]
-    command += ["--engine", "ray", "--address", cluster.address, "--workers", "2", "--rows-per-file", "10"]
+    command += ["--engine", "ray", "--address", cluster.address, "--workers", "1", "--rows-per-file", "10"]
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(output, 4, lambda: driver.poll() is None)
     driver.send_signal(signal.SIGKILL)
