@@ -54,12 +54,13 @@ class OfImages(keras.Model):
         return super().predict(x, *args, **kwargs)
 
     def predict_on_batch(self, x: Any) -> Any:
-        """Compute the outputs of one batch, as arrays; where the model's call is a compiled function, by that one.
+        """Compute the outputs of one batch, as arrays, as every Keras model does; warn once of raw pixels.
 
-        Keras would compile another, and on TensorFlow a third for a batch of another size.
+        Where XLA would not compile it, as on TensorFlow's CPU, the function of the model's own call computes it: Keras
+        would trace another, and a third for a batch of another size.
         """
         check_images(x, self.input_specification)
-        if self._inference.takes(x):
+        if not self.jit_compile and self._inference.takes(x):
             return keras.tree.map_structure(keras.ops.convert_to_numpy, self._inference(x))
         return super().predict_on_batch(x)
 

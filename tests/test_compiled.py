@@ -49,7 +49,17 @@ def test_batches_of_any_size_share_one_graph(model: ImageClassifier, calls: list
         images = networks.images(model, batch)
         assert_close(model(images), layer_by_layer(model, images))
         assert_close(model(tf.constant(images), training=False), layer_by_layer(model, images))
-    assert len(traced) == 1 and len(calls) == 8
+        predicted = model.predict_on_batch(images)
+        assert isinstance(predicted, np.ndarray)
+        np.testing.assert_array_equal(predicted, model(images))
+    assert len(traced) == 1 and len(calls) == 16
+
+
+def test_predict_on_batch_is_keras_own_where_xla_is_asked_for(model: ImageClassifier, calls: list[Any]) -> None:
+    model.compile(jit_compile=True)
+    images = networks.images(model)
+    assert_close(model.predict_on_batch(images), layer_by_layer(model, images))
+    assert not calls
 
 
 def test_images_of_any_size_share_one_graph(calls: list[Any]) -> None:

@@ -22,7 +22,7 @@ from mpncov_zoo.errors import InputError
 from mpncov_zoo.features.divisions import OWN, Divided, divided
 from mpncov_zoo.features.linear import coordinates, fit, products, require_scikit_learn
 from mpncov_zoo.features.report import ProbeReport, Score
-from mpncov_zoo.features.stored import identity, stored_features
+from mpncov_zoo.features.stored import identity_of, stored_features
 from mpncov_zoo.training.datasets import require_outside
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def probe(
             raise InputError(f"{target} exists already: give another output or tag.")
     started = time.perf_counter()
     features, rows = stored_features(
-        probed.identity(),
+        identity_of(probed.architecture, probed.input_shape, probed.input_specification, loaded),
         lambda: probed.network,
         images.parts,
         cache_dir=cache_dir,
@@ -183,7 +183,9 @@ def _loaded(
 class _Normalising:
     """The same network for images of this size, with vectors of length 1, and a dense classifier, still empty.
 
-    It is built when it is asked for: where the features are in the cache and no classifier is written, never.
+    Attributes:
+        network: built when it is first asked for; where the features are in the cache and no classifier is written,
+            it never is.
     """
 
     def __init__(self, model: ImageClassifier, classes: int, size: int | None):
@@ -193,9 +195,6 @@ class _Normalising:
         self.input_specification = model.input_specification.for_shape(self.input_shape)
         normalised = with_options(model.architecture, {"representation": {"l2_normalize": True}})
         self.architecture = replace(normalised, classifier_options={})
-
-    def identity(self) -> bytes:
-        return identity(self.architecture, self.input_shape, self.input_specification, self.model)
 
     @cached_property
     def network(self) -> ImageClassifier:

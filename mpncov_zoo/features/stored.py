@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def stored_features(
-    of: bytes,
+    identity: bytes,
     network: Callable[[], ImageClassifier],
     images: Sequence[Files | Images],
     *,
@@ -46,9 +46,9 @@ def stored_features(
     The same images are found again in another order, and under other names.
 
     Args:
-        of: `identity`, which is part of what the features are found by.
-        network: the network of that identity; it is asked for where there is something to compute.
-        images: splits, one after the other; the contents of all of them are another part.
+        identity: of the network, as `identity_of` gives it; the features are found by it and by the images.
+        network: makes that network; it is called only where there is something to compute.
+        images: splits, one after the other; the contents of all of them count.
         cache_dir: as `mpncov_zoo.load` takes it.
         batch_size: images at once.
         progress: show a bar on standard error.
@@ -63,7 +63,7 @@ def stored_features(
     every = [(split, index) for split in images for index in range(len(split))]
     digests = [hashlib.sha256(split.encoded(index)).digest() for split, index in every]
     order = sorted(range(len(every)), key=digests.__getitem__)
-    found_by = hashlib.sha256(of + b"".join(digests[number] for number in order))
+    found_by = hashlib.sha256(identity + b"".join(digests[number] for number in order))
     path = Path(cache_root(cache_dir)) / FEATURES / f"{found_by.hexdigest()}.npy"
     if path.is_file():
         logger.info("the features are in the cache: %s", path)
@@ -74,16 +74,16 @@ def stored_features(
     return np.load(path, mmap_mode="r"), np.argsort(order)
 
 
-def identity(
-    architecture: Architecture, input_shape: InputShape, specification: InputSpecification, weights: ImageClassifier
+def identity_of(
+    architecture: Architecture, input_shape: InputShape, specification: InputSpecification, network: ImageClassifier
 ) -> bytes:
     """What decides on the features of an image: the network up to its representation, and how images are read.
 
     Args:
-        architecture: of the network.
+        architecture: of the network that computes them.
         input_shape: its (height, width, channels).
         specification: how images become its input.
-        weights: a network that has them all.
+        network: another one with the same weights up to the representation.
     """
     import keras
 
@@ -91,7 +91,7 @@ def identity(
     del parts["classifier_options"]
     read = specification.model_dump(mode="json")
     facts = [FORMAT, keras.config.dtype_policy().name, parts, [None, *input_shape], read]
-    return json.dumps([*facts, weights_digest(weights)]).encode()
+    return json.dumps([*facts, weights_digest(network)]).encode()
 
 
 def weights_digest(network: ImageClassifier, stages: Sequence[str] = ()) -> str:

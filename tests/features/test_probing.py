@@ -12,7 +12,7 @@ from PIL import Image
 import mpncov_zoo
 from mpncov_zoo.description import parse_description
 from mpncov_zoo.errors import InputError, ZooError
-from mpncov_zoo.features import ProbeReport, linear, probe, probing, stored
+from mpncov_zoo.features import ProbeReport, linear, probe, probing
 from mpncov_zoo.training.datasets import Shares, divide, read_dataset
 from tests.command_line import Capture, assert_refused, run
 
@@ -126,9 +126,9 @@ def test_a_second_probe_computes_no_features(
     photos: Path, cache: Path, made: ProbeReport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def refuse(*_: Any) -> None:
-        raise AssertionError("features were computed again")
+        raise AssertionError("features are computed again")
 
-    monkeypatch.setattr(stored, "_write", refuse)
+    monkeypatch.setattr(probing._Normalising, "network", property(refuse))
     options = {"stages": ["stage2", "stage3"], "pool": "mpncov", "train": 0.5, "splits": 3, "cache_dir": cache}
     again = probe(NAME, photos, **options)
     assert again.top1 == made.top1 and again.artifact is None
