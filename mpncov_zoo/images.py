@@ -122,7 +122,10 @@ def _open(encoded: bytes | bytearray | memoryview) -> Image.Image:
     """Open the content of a file; a PNG that is cut off, or whose pixels are damaged, Pillow would take for whole."""
     if bytes(encoded[:8]) == _PNG:
         _require_whole(memoryview(encoded))
-    return Image.open(BytesIO(encoded))
+    image = Image.open(BytesIO(encoded))
+    if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
+        raise UnidentifiedImageError
+    return image
 
 
 def _require_whole(png: memoryview) -> None:

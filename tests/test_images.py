@@ -154,6 +154,7 @@ REFUSALS: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "missing path": (lambda: "no/such/bird.jpg", ["no file 'no/such/bird.jpg'", "give the path"]),
     "null byte": (lambda: "bird\0.jpg", ["cannot be read", "embedded null "]),
     "no image": (lambda: b"<html>404</html>", ["16 bytes given", "not an image", "allowed: JPEG, PNG"]),
+    "a program": (lambda: encode(photo_image(4, 4), "EPS"), ["bytes given", "not an image"]),
     "no bytes": (lambda: b"", ["0 bytes given", "not an image"]),
     "truncated JPEG": (lambda: JPEG[: len(JPEG) // 2], ["truncated or damaged", "again"]),
     "truncated PNG": (lambda: PNG[: len(PNG) // 2], ["truncated or damaged", "again"]),
