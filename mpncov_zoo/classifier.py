@@ -56,12 +56,12 @@ class OfImages(keras.Model):
     def predict_on_batch(self, x: Any) -> Any:
         """Compute the outputs of one batch, as arrays, as every Keras model does; warn once of raw pixels.
 
-        Where XLA would not compile it, as on TensorFlow's CPU, the function of the model's own call computes it: Keras
-        would trace another, and a third for a batch of another size.
+        On TensorFlow, where XLA is not to compile it, the graph of the model's own call computes it: Keras would trace
+        another, and a third for a batch of another size.
         """
         check_images(x, self.input_specification)
-        if not self.jit_compile and self._inference.takes(x):
-            return keras.tree.map_structure(keras.ops.convert_to_numpy, self._inference(x))
+        if not self.jit_compile and self._inference.takes(x) and self._inference.has_one_graph():
+            return keras.tree.map_structure(keras.ops.convert_to_numpy, self.predict_step((x,)))
         return super().predict_on_batch(x)
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:

@@ -50,11 +50,19 @@ class Inference:
 
     def __call__(self, images: Any) -> Any:
         """The outputs for images (batch, height, width, channels)."""
+        return self._function()(keras.ops.convert_to_tensor(images, self.network.inputs[0].dtype))
+
+    def has_one_graph(self) -> bool:
+        """Whether a graph of TensorFlow, the same for batches of every size, computes what it takes."""
+        return keras.backend.backend() == "tensorflow" and self._function() is not self.call
+
+    def _function(self) -> Callable[[Any], Any]:
+        """What is compiled for the network's variables; Keras' call itself where they cannot be traced."""
         variables = tuple(map(id, self.network.variables))  # LoRA and quantisation exchange them
         if self._compiled is None or variables != self._variables:
             self._compiled = _COMPILERS[keras.backend.backend()](self.network, self.call)
             self._variables = variables
-        return self._compiled(keras.ops.convert_to_tensor(images, self.network.inputs[0].dtype))
+        return self._compiled
 
 
 def _is_concrete(images: Any) -> bool:

@@ -42,6 +42,7 @@ def assert_close(computed: Any, expected: Any) -> None:
 
 
 def test_batches_of_any_size_share_one_graph(model: ImageClassifier, calls: list[Any]) -> None:
+    model.compile(jit_compile=False)  # on a GPU Keras would have XLA compile predict_on_batch
     traced = []
     call = model._inference.call
     model._inference.call = lambda *args, **kwargs: traced.append(args) or call(*args, **kwargs)
@@ -60,6 +61,23 @@ def test_predict_on_batch_is_keras_own_where_xla_is_asked_for(model: ImageClassi
     images = networks.images(model)
     assert_close(model.predict_on_batch(images), layer_by_layer(model, images))
     assert not calls
+
+
+@pytest.mark.parametrize(
+    ("name", "override"),
+    [
+        ("call", lambda model, *args, **kwargs: 2 * super(type(model), model).call(*args, **kwargs)),
+        ("predict_step", lambda model, data: keras.ops.softmax(super(type(model), model).predict_step(data))),
+    ],
+)
+def test_what_a_subclass_overrides_counts(name: str, override: Any) -> None:
+    model = networks.tiny()
+    images = networks.images(model)
+    before = model.predict_on_batch(images)
+    model.__class__ = type("Own", (ImageClassifier,), {name: override})
+    predicted = model.predict_on_batch(images)
+    assert np.abs(predicted - before).max() > 0.1
+    assert_close(predicted, model.predict(images, verbose=0))
 
 
 def test_images_of_any_size_share_one_graph(calls: list[Any]) -> None:
@@ -133,6 +151,7 @@ def test_threads_may_call_it_first_together(model: ImageClassifier) -> None:
 def test_run_eagerly_is_respected(model: ImageClassifier, calls: list[Any]) -> None:
     model.compile(run_eagerly=True)
     model(networks.images(model))
+    model.predict_on_batch(networks.images(model))
     assert not calls
 
 
@@ -189,5 +208,6 @@ def test_what_cannot_be_traced_is_computed_layer_by_layer(caplog: pytest.LogCapt
     with caplog.at_level("INFO", logger="mpncov_zoo"):
         for _ in range(2):
             assert_close(model(images), layer_by_layer(model, images))
+            assert_close(model.predict_on_batch(images), layer_by_layer(model, images))
     (message,) = [record.getMessage() for record in caplog.records]
     assert message.startswith(f"{model.name} is not compiled") and "statically known" in message

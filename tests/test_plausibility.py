@@ -36,6 +36,7 @@ def test_raw_pixels_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None
         model,
         lambda x: model(tf.constant(x)),
         lambda x: model.predict(x, verbose=0),
+        model.predict_on_batch,
         lambda x: model.evaluate(x, y, verbose=0),
         lambda x: model.fit(x, y, verbose=0),
         FeatureExtractor(model, ["stage2"]),

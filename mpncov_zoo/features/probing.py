@@ -98,13 +98,15 @@ def probe(
         raise InputError(f"A tag is lower-case letters, digits, '_' and '-'. Received: {tag!r}.")
     images = divided(dataset, data, train=train, splits=splits, seed=seed)
     loaded = _loaded(model, stages, pool, hub, cache_dir, offline)
-    probed = _Normalising(loaded, len(images.class_names), size)
+    probed = _Normalised(loaded, len(images.class_names), size)
     target = None if output is None else Path(output) / f"{probed.architecture.name}.{tag}"
     if target is not None:
         require_outside(dataset, data, target)
         if target.exists():
             raise InputError(f"{target} exists already: give another output or tag.")
     started = time.perf_counter()
+    if size is not None:
+        _ = probed.network  # a size that it cannot take is refused before all images are read
     features, rows = stored_features(
         identity_of(probed.architecture, probed.input_shape, probed.input_specification, loaded),
         lambda: probed.network,
@@ -180,12 +182,16 @@ def _loaded(
     return found
 
 
-class _Normalising:
-    """The same network for images of this size, with vectors of length 1, and a dense classifier, still empty.
+class _Normalised:
+    """Describes, and makes when it is asked for, a network for images of this size, with vectors of length 1.
+
+    Its weights up to the representation are those of the given model; its dense classifier is still empty. Where the
+    features are in the cache and no classifier is written, the network is never made.
 
     Attributes:
-        network: built when it is first asked for; where the features are in the cache and no classifier is written,
-            it never is.
+        architecture: of the network.
+        input_shape: its (height, width, channels).
+        input_specification: how images become its input.
     """
 
     def __init__(self, model: ImageClassifier, classes: int, size: int | None):
@@ -198,6 +204,11 @@ class _Normalising:
 
     @cached_property
     def network(self) -> ImageClassifier:
+        """Made once.
+
+        Raises:
+            InputError: it cannot take images of this size.
+        """
         from mpncov_zoo.classifier import ImageClassifier
 
         network = ImageClassifier(

@@ -39,7 +39,8 @@ class ProbeReport:
         class_names: in the order of `confusion`.
         confusion: test images of all splits together by true class (rows) and answer (columns).
         constants: C of each split, by cross-validation on its training images.
-        seconds: of the features (next to nothing where they were in the cache), and of the classifiers.
+        seconds: of the features, with building their network (where they are in the cache, of finding them), and of
+            the classifiers.
         artifact: where the classifier was written, if it was.
     """
 

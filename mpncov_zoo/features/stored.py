@@ -90,7 +90,8 @@ def identity_of(
     parts = architecture.to_dict()
     del parts["classifier_options"]
     read = specification.model_dump(mode="json")
-    facts = [FORMAT, keras.config.dtype_policy().name, parts, [None, *input_shape], read]
+    policy = keras.config.dtype_policy().name  # under which the network will be built
+    facts = [FORMAT, policy, parts, [None, *input_shape], read]  # None: any number of images
     return json.dumps([*facts, weights_digest(network)]).encode()
 
 
