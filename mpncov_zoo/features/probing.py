@@ -162,6 +162,8 @@ def _loaded(
     if isinstance(model, ImageClassifier):
         if any(value is not None for value in (stages, pool, hub, offline)):
             raise InputError(f"{model.name} is a network already: leave out stages, pool, hub and offline.")
+        if model.folded:
+            raise InputError(f"{model.name} is optimized, for inference alone: probe the network that it was made of.")
         return model
     if pool is not None and not stages:
         raise InputError(

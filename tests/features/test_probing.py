@@ -235,6 +235,8 @@ def test_random_weights_are_refused_but_not_those_of_a_network(photos: Path, cac
         probe("mpncov_efficientnet_lite0", photos, stages=[], cache_dir=converted)
     given = mpncov_zoo.build("cifar_resnet20", input_shape=(28, 28, 1), options={"features": {"repeats": 1}})
     assert probe(given, photos, cache_dir=cache, splits=1, train=0.5).dimension == 64  # it may have been trained
+    with pytest.raises(InputError, match="is optimized, for inference alone: probe the network that it was made of"):
+        probe(mpncov_zoo.optimize(given), photos, cache_dir=cache)
 
 
 def test_output_among_the_images_is_refused(photos: Path) -> None:
