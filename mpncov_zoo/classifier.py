@@ -54,10 +54,16 @@ class OfImages(keras.Model):
         return super().predict(x, *args, **kwargs)
 
     def predict_on_batch(self, x: Any) -> Any:
-        """Compute the outputs of one batch, as arrays, as every Keras model does; warn once of raw pixels.
+        """Compute the outputs of one batch, as every Keras model does; warn once of raw pixels.
 
-        On TensorFlow, where XLA is not to compile it, the graph of the model's own call computes it: Keras would trace
-        another, and a third for a batch of another size.
+        On TensorFlow without XLA the graph of the model's own call is used. Keras would trace a second graph, and a
+        third for a batch of another size. A network without such a graph is predicted in Keras' way.
+
+        Args:
+            x: preprocessed images (batch, height, width, channels).
+
+        Returns:
+            The outputs as NumPy arrays, in the structure of the model's output.
         """
         check_images(x, self.input_specification)
         if not self.jit_compile and self._inference.takes(x) and self._inference.has_one_graph():

@@ -50,14 +50,14 @@ class Inference:
 
     def __call__(self, images: Any) -> Any:
         """The outputs for images (batch, height, width, channels)."""
-        return self._function()(keras.ops.convert_to_tensor(images, self.network.inputs[0].dtype))
+        return self._current()(keras.ops.convert_to_tensor(images, self.network.inputs[0].dtype))
 
     def has_one_graph(self) -> bool:
-        """Whether a graph of TensorFlow, the same for batches of every size, computes what it takes."""
-        return keras.backend.backend() == "tensorflow" and self._function() is not self.call
+        """Whether one TensorFlow graph serves batches of every size; it is traced here if it was not before."""
+        return keras.backend.backend() == "tensorflow" and self._current() is not self.call
 
-    def _function(self) -> Callable[[Any], Any]:
-        """What is compiled for the network's variables; Keras' call itself where they cannot be traced."""
+    def _current(self) -> Callable[[Any], Any]:
+        """The compiled function, new after variables were exchanged; Keras' call where the network has no graph."""
         variables = tuple(map(id, self.network.variables))  # LoRA and quantisation exchange them
         if self._compiled is None or variables != self._variables:
             self._compiled = _COMPILERS[keras.backend.backend()](self.network, self.call)

@@ -119,11 +119,11 @@ def _read_file(path: str | os.PathLike) -> bytes:
 
 
 def _open(encoded: bytes | bytearray | memoryview) -> Image.Image:
-    """Open the content of a file; a PNG that is cut off, or whose pixels are damaged, Pillow would take for whole."""
+    """Open the content of a file, but no EPS; refuse a PNG that is cut off or damaged, which Pillow takes for whole."""
     if bytes(encoded[:8]) == _PNG:
         _require_whole(memoryview(encoded))
     image = Image.open(BytesIO(encoded))
-    if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
+    if image.format == "EPS":  # a program: Pillow would start Ghostscript to run it
         raise UnidentifiedImageError
     return image
 

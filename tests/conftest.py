@@ -74,10 +74,10 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session")
-def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of all tests, of every pytest-xdist worker: what one of them had converted the others find there."""
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that all tests share, on every worker of pytest-xdist: a published checkpoint is converted once."""
     own = tmp_path_factory.getbasetemp()
-    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "converted"
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared_cache"
 
 
 @pytest.fixture(scope="module", autouse=True)

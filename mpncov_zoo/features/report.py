@@ -39,8 +39,8 @@ class ProbeReport:
         class_names: in the order of `confusion`.
         confusion: test images of all splits together by true class (rows) and answer (columns).
         constants: C of each split, by cross-validation on its training images.
-        seconds: of the features, with building their network (where they are in the cache, of finding them), and of
-            the classifiers.
+        seconds: "features", to compute them or to find them in the cache, with the time to build the network where it
+            was built for that; "classifiers", to fit and measure those of the splits, not the one that is written.
         artifact: where the classifier was written, if it was.
     """
 

@@ -1,4 +1,4 @@
-"""The script for a GPU, rehearsed on the CPU: nothing in it fails, and what it leaves out it says."""
+"""The script for a GPU: rehearsed on the CPU with all of its sides (`make test-parity`), and its own rules."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests import published
 from tests.conftest import SPARE_VARIABLE
 from tests.test_backends import QUICK_COMPILATION
 
-SIDES = {"jax", "torch"}
+OURS = {"jax", "torch"}  # the sides that run this package
 MODELS = tuple(accelerator.REHEARSAL.models)
 rehearsed = pytest.mark.parity("torch", "pytorchcv")  # the published network is a side, too
 
@@ -38,7 +38,7 @@ def test_every_side_is_there(content: dict[str, Any]) -> None:
 
 @rehearsed
 def test_errors_are_those_of_the_precision(content: dict[str, Any]) -> None:
-    assert set(content["parity"]) == SIDES
+    assert set(content["parity"]) == OURS
     for of_side in content["parity"].values():
         for modes in (of_side[model] for model in MODELS):
             for mode, least, most in (("float32", 1e-8, 2e-5), ("tf32", 1e-8, 2e-5), ("bfloat16", 1e-4, 0.2)):
@@ -52,7 +52,7 @@ def test_every_call_is_timed(content: dict[str, Any]) -> None:
     cases = [case for part in ("heads", "networks") for case in leaves(content[part], "floor_s")]
     assert len(cases) == 2 * 2 + 2
     for case in cases:
-        assert {*SIDES, "published"} <= set(case["seconds"]) and case["floor_s"] > 0
+        assert {*OURS, "published"} <= set(case["seconds"]) and case["floor_s"] > 0
         assert case["images_per_s"]["jax"] == accelerator.REHEARSAL.batch / case["seconds"]["jax"]
         assert not case["errors"]
 

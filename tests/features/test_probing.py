@@ -14,6 +14,7 @@ from mpncov_zoo.description import parse_description
 from mpncov_zoo.errors import InputError, ZooError
 from mpncov_zoo.features import ProbeReport, linear, probe, probing
 from mpncov_zoo.training.datasets import Shares, divide, read_dataset
+from tests import networks
 from tests.command_line import Capture, assert_refused, run
 
 NAME = "mpncov_cifar_resnet20"
@@ -132,7 +133,7 @@ def test_a_second_probe_computes_no_features(
     options = {"stages": ["stage2", "stage3"], "pool": "mpncov", "train": 0.5, "splits": 3, "cache_dir": cache}
     again = probe(NAME, photos, **options)
     assert again.top1 == made.top1 and again.artifact is None
-    for change in ({"stages": ["stage3"]}, {"pool": "gap"}, {"size": 32}):  # what else decides on the features
+    for change in ({"stages": ["stage3"]}, {"pool": "gap"}):  # other features; test_stored.py has the rest of the key
         with pytest.raises(AssertionError, match="computed again"):
             probe(NAME, photos, **{**options, **change})
     elsewhere = tmp_path / "elsewhere"  # the same images in another order, under other names
@@ -230,13 +231,16 @@ def test_an_unreadable_image_stops_it_and_leaves_nothing(photos: Path, tmp_path:
     assert not [*(tmp_path / "cache").rglob("*.npy")]
 
 
-def test_random_weights_are_refused_but_not_those_of_a_network(photos: Path, cache: Path, converted: Path) -> None:
+def test_random_weights_are_refused_but_not_those_of_a_network(photos: Path, cache: Path, shared_cache: Path) -> None:
     with pytest.raises(InputError, match=r"would be computed by random weights.*only efficientnet_lite0\.imagenet"):
-        probe("mpncov_efficientnet_lite0", photos, stages=[], cache_dir=converted)
+        probe("mpncov_efficientnet_lite0", photos, stages=[], cache_dir=shared_cache)
     given = mpncov_zoo.build("cifar_resnet20", input_shape=(28, 28, 1), options={"features": {"repeats": 1}})
     assert probe(given, photos, cache_dir=cache, splits=1, train=0.5).dimension == 64  # it may have been trained
+
+
+def test_an_optimized_network_is_refused(photos: Path) -> None:
     with pytest.raises(InputError, match="is optimized, for inference alone: probe the network that it was made of"):
-        probe(mpncov_zoo.optimize(given), photos, cache_dir=cache)
+        probe(mpncov_zoo.optimize(networks.tiny()), photos)
 
 
 def test_output_among_the_images_is_refused(photos: Path) -> None:

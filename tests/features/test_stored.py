@@ -1,4 +1,4 @@
-"""By what stored features are found again: everything that decides on them, and nothing else."""
+"""The key of stored features: size, preprocessing, precision and weights count; those of the classifier do not."""
 
 from mpncov_zoo.assembly import precision
 from mpncov_zoo.classifier import ImageClassifier
@@ -7,7 +7,7 @@ from mpncov_zoo.specification import InputSpecification
 from tests import networks
 
 
-def test_identity_is_of_what_decides_on_the_features() -> None:
+def test_what_decides_on_the_features_is_in_the_key() -> None:
     network = networks.tiny()
 
     def identity(specification: InputSpecification = network.input_specification, side: int = 12) -> bytes:
@@ -19,8 +19,10 @@ def test_identity_is_of_what_decides_on_the_features() -> None:
     found = {first, identity(side=13), identity(network.input_specification.model_copy(update={"mean": (0.1,) * 3}))}
     with precision("mixed_bfloat16"):
         found.add(identity())
-    add_to(network, "features/")
-    assert len({*found, identity()}) == 5
+    for part in ("features/", "representation/"):
+        add_to(network, part)
+        found.add(identity())
+    assert len(found) == 6
 
 
 def add_to(network: ImageClassifier, part: str) -> None:
