@@ -56,8 +56,8 @@ class OfImages(keras.Model):
     def predict_on_batch(self, x: Any) -> Any:
         """Compute the outputs of one batch, as every Keras model does; warn once of raw pixels.
 
-        On TensorFlow without XLA the graph of the model's own call is used. Keras would trace a second graph, and a
-        third for a batch of another size. A network without such a graph is predicted in Keras' way.
+        On TensorFlow without XLA it is computed as by a call of the model, whose graph serves batches of every size.
+        Keras would trace a second graph, and a third for a batch of another size.
 
         Args:
             x: preprocessed images (batch, height, width, channels).
@@ -66,7 +66,7 @@ class OfImages(keras.Model):
             The outputs as NumPy arrays, in the structure of the model's output.
         """
         check_images(x, self.input_specification)
-        if not self.jit_compile and self._inference.takes(x) and self._inference.has_one_graph():
+        if keras.backend.backend() == "tensorflow" and not self.jit_compile and self._inference.takes(x):
             return keras.tree.map_structure(keras.ops.convert_to_numpy, self.predict_step((x,)))
         return super().predict_on_batch(x)
 

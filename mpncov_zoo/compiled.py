@@ -50,19 +50,11 @@ class Inference:
 
     def __call__(self, images: Any) -> Any:
         """The outputs for images (batch, height, width, channels)."""
-        return self._current()(keras.ops.convert_to_tensor(images, self.network.inputs[0].dtype))
-
-    def has_one_graph(self) -> bool:
-        """Whether one TensorFlow graph serves batches of every size; it is traced here if it was not before."""
-        return keras.backend.backend() == "tensorflow" and self._current() is not self.call
-
-    def _current(self) -> Callable[[Any], Any]:
-        """The compiled function, new after variables were exchanged; Keras' call where the network has no graph."""
         variables = tuple(map(id, self.network.variables))  # LoRA and quantisation exchange them
         if self._compiled is None or variables != self._variables:
             self._compiled = _COMPILERS[keras.backend.backend()](self.network, self.call)
             self._variables = variables
-        return self._compiled
+        return self._compiled(keras.ops.convert_to_tensor(images, self.network.inputs[0].dtype))
 
 
 def _is_concrete(images: Any) -> bool:
